@@ -1,0 +1,1 @@
+"""Tables, statistics, figures and reports of a run; needs neither PyTorch nor Ray."""

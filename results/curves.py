@@ -1,0 +1,187 @@
+# mypy: disable-error-code="import-untyped"
+"""What certificates add up to: certified accuracy, average certified radius, differences.
+
+Intervals are at 95 % and speak of the choice of test images, not of the Monte Carlo votes: each
+certificate has its own alpha for those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, bootstrap
+
+from results.schema import CERTIFIED_AT, Row
+
+_CONFIDENCE = 0.95
+_RESAMPLES = 9999
+# Resamples drawn at once: bounds the memory to about 80 MB at 10 000 images.
+_BATCH = 1000
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval, in the value's own unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Certified accuracy against radius; four float arrays of one shape, [points].
+
+    `radii` is L2 in pixel units on the [0, 1] scale and increases; `accuracy` and its 95 % Wilson
+    interval `low`, `high` are in [0, 1]. Between two radii the accuracy is that of the larger.
+    """
+
+    radii: Floats
+    accuracy: Floats
+    low: Floats
+    high: Floats
+
+
+def outcomes(rows: Sequence[Row]) -> tuple[Bools, Floats]:
+    """Correct (bool [images]) and radius (float [images]) of certificates, by image index.
+
+    `rows` are rows of `schema.CERTIFICATES`, of one variant. An abstention is not correct.
+    """
+    ordered = sorted(rows, key=lambda row: row["image_index"])
+    correct = np.array([row["predicted"] == row["label"] for row in ordered], dtype=np.bool_)
+    return correct, np.array([row["radius"] for row in ordered], dtype=np.float64)
+
+
+def certified_accuracy(correct: ArrayLike, radius: ArrayLike, at: float) -> Estimate:
+    """Share of images classified correctly with a radius of at least `at`, in [0, 1].
+
+    `correct` is bool and `radius` float, both [images]; an abstention is an image that is not
+    correct. The interval is Wilson's. Source: Cohen et al. 2019, Section 4; Wilson 1927.
+
+    Raises:
+        ValueError: unless the shapes agree, there is an image, and every radius and `at` is
+            finite and not negative.
+    """
+    hits, radii = _checked(correct, radius)
+    if not (np.isfinite(at) and at >= 0):
+        raise ValueError(f"at must be finite and not negative, got {at}")
+    return _wilson(int(np.count_nonzero(hits & (radii >= at))), len(hits))
+
+
+def accuracy_curve(correct: ArrayLike, radius: ArrayLike, radii: ArrayLike | None = None) -> Curve:
+    """Certified accuracy at each of `radii` (increasing, float [points]).
+
+    Without `radii`, at 0, at every radius where the accuracy changes, and just above the last.
+    Raises as `certified_accuracy`.
+    """
+    hits, values = _checked(correct, radius)
+    if radii is None:
+        steps = np.unique(np.concatenate(([0.0], values[hits])))
+        points = np.append(steps, np.nextafter(steps[-1], np.inf))
+    else:
+        points = np.asarray(radii, dtype=np.float64)
+    estimates = [certified_accuracy(hits, values, float(at)) for at in points]
+    table = np.array([(e.value, e.low, e.high) for e in estimates]).reshape(-1, 3)
+    return Curve(points, table[:, 0], table[:, 1], table[:, 2])
+
+
+def average_certified_radius(correct: ArrayLike, radius: ArrayLike) -> Estimate:
+    """ACR: the mean over all images of the radius where correct, 0 elsewhere; pixel units.
+
+    The interval is a percentile bootstrap over images, the same at every call.
+    Raises as `certified_accuracy`. Source: Zhai et al. 2020 (MACER).
+    """
+    hits, radii = _checked(correct, radius)
+    return _mean(hits * radii)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Mean of a - b over the same images: how much ACR variant a gains over variant b.
+
+    `a` and `b` are float [images]: the radius where correct, 0 elsewhere, in the same order.
+    The interval is a percentile bootstrap over the differences per image.
+
+    Raises:
+        ValueError: unless both have the same images, at least one.
+    """
+    left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if left.shape != right.shape or left.ndim != 1 or not left.size:
+        raise ValueError(f"cannot pair images of shapes {left.shape} and {right.shape}")
+    return _mean(left - right)
+
+
+def summary_row(
+    setting: str,
+    variant: str,
+    trial: int | None,
+    tuning_objective: float | None,
+    certificate_rows: Sequence[Row],
+) -> dict[str, Any]:
+    """A row of `schema.SUMMARY` from the certificates of one variant.
+
+    Raises:
+        ValueError: without certificates, or if sigma, alpha or n0 differ between them.
+    """
+    correct, radius = outcomes(certificate_rows)
+    acr = average_certified_radius(correct, radius)
+    return {
+        "setting": setting,
+        "variant": variant,
+        "trial": trial,
+        "sigma": _single(certificate_rows, "sigma"),
+        "tuning_objective": tuning_objective,
+        "images": len(certificate_rows),
+        "n": max(row["n"] for row in certificate_rows),
+        "n0": _single(certificate_rows, "n0"),
+        "alpha": _single(certificate_rows, "alpha"),
+        **{
+            name: certified_accuracy(correct, radius, at).value for name, at in CERTIFIED_AT.items()
+        },
+        "acr": acr.value,
+        "acr_low": acr.low,
+        "acr_high": acr.high,
+        "abstained": float(np.mean([row["predicted"] == -1 for row in certificate_rows])),
+        "seconds": float(sum(row["seconds"] for row in certificate_rows)),
+    }
+
+
+def _checked(correct: ArrayLike, radius: ArrayLike) -> tuple[Bools, Floats]:
+    hits, radii = np.asarray(correct, dtype=np.bool_), np.asarray(radius, dtype=np.float64)
+    if hits.shape != radii.shape or hits.ndim != 1 or not hits.size:
+        raise ValueError(f"correct and radius must be [images], got {hits.shape}, {radii.shape}")
+    if not (np.isfinite(radii).all() and (radii >= 0).all()):
+        raise ValueError("every radius must be finite and not negative")
+    return hits, radii
+
+
+def _wilson(hits: int, images: int) -> Estimate:
+    interval = binomtest(hits, images).proportion_ci(_CONFIDENCE, "wilson")
+    return Estimate(hits / images, float(interval.low), float(interval.high))
+
+
+def _mean(values: Floats) -> Estimate:
+    mean = float(values.mean())
+    if np.ptp(values) == 0:
+        return Estimate(mean, mean, mean)
+    interval = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        batch=_BATCH,
+        confidence_level=_CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high))
+
+
+def _single(rows: Sequence[Row], name: str) -> Any:
+    values = {row[name] for row in rows}
+    if len(values) != 1:
+        raise ValueError(f"certificates of one variant must share {name}, got {sorted(values)}")
+    return values.pop()

@@ -1,0 +1,195 @@
+"""Figures of a run as PNG bytes, drawn without pyplot so that nothing global changes."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from results.curves import accuracy_curve, average_certified_radius, outcomes
+from results.schema import VARIANTS, Row
+
+
+@dataclass(frozen=True)
+class _Theme:
+    """Colours of one scheme; those of the variants are from Okabe and Ito, safe for all eyes."""
+
+    background: str
+    text: str
+    muted: str
+    grid: str
+    search: str
+    variants: Mapping[str, str]
+
+
+_LIGHT = _Theme(
+    background="#ffffff",
+    text="#1f2430",
+    muted="#667085",
+    grid="#e4e7ec",
+    search="#0072b2",
+    variants={
+        "none": "#7a7f87",
+        "label_consistency": "#009e73",
+        "published": "#d55e00",
+        "best": "#0072b2",
+    },
+)
+_DARK = _Theme(
+    background="#171b22",
+    text="#e6e9ef",
+    muted="#98a2b3",
+    grid="#2b313b",
+    search="#56b4e9",
+    variants={
+        "none": "#a3a9b3",
+        "label_consistency": "#2fc79a",
+        "published": "#f09a4b",
+        "best": "#56b4e9",
+    },
+)
+_LINES = {"none": ":", "label_consistency": "-.", "published": "--", "best": "-"}
+_ORIGINS = {
+    "search": "search",
+    "published": "published values",
+    "label_consistency": "label consistency",
+}
+_MARKERS = {"complete": "o", "pruned": "v", "failed": "x"}
+
+
+def curves_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
+    """PNG of certified accuracy against radius: one step line and 95 % band per variant.
+
+    `certificates` holds rows of `schema.CERTIFICATES` by variant; each line is labelled with its
+    sigma and ACR. `dark` draws light ink on a dark ground.
+    """
+    theme = _DARK if dark else _LIGHT
+    figure, axes = _canvas(theme, 8.0, 4.8)
+    reach = 0.0
+    for variant in [name for name in reversed(list(VARIANTS)) if name in certificates]:
+        rows = certificates[variant]
+        _draw_variant(axes, variant, rows, theme.variants[variant])
+        reach = max(reach, *(row["radius"] for row in rows if row["predicted"] == row["label"]), 0)
+    axes.set_xlim(0, reach * 1.05 or 1.0)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(r"certified $\ell_2$ radius (pixels on [0, 1])")
+    axes.set_ylabel("certified accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if certificates:
+        legend = axes.legend(loc="upper right", labelcolor=theme.text, handlelength=2.6)
+        legend.get_frame().set(facecolor=theme.background, edgecolor="none", alpha=0.85)
+    return _png(figure)
+
+
+def history_figure(
+    trials: Sequence[Row], objective: str = "objective", dark: bool = False
+) -> bytes:
+    """PNG of the search: score by trial number, by origin and state, with the incumbent's line.
+
+    `trials` are rows of a trials table; one without an objective (it failed) is a cross at the
+    foot. `objective` names the axis. `dark` draws light ink on a dark ground.
+    """
+    theme = _DARK if dark else _LIGHT
+    figure, axes = _canvas(theme, 8.0, 3.6)
+    _draw_incumbent(axes, trials, theme)
+    for state, marker in _MARKERS.items():
+        for origin, label in _ORIGINS.items():
+            group = [row for row in trials if (row["state"], row["origin"]) == (state, origin)]
+            colour = theme.search if origin == "search" else theme.variants[origin]
+            _draw_trials(axes, group, marker, colour, f"{label}, {state}")
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"{objective} on tuning images")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.1)
+    if trials:
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=theme.text
+        )
+    return _png(figure)
+
+
+def _canvas(theme: _Theme, width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.set_facecolor(theme.background)
+    axes = figure.add_subplot()
+    axes.set_facecolor(theme.background)
+    axes.grid(color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.muted, length=0)
+    axes.xaxis.label.set_color(theme.text)
+    axes.yaxis.label.set_color(theme.text)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)
+    return figure, axes
+
+
+def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], colour: str) -> None:
+    correct, radius = outcomes(rows)
+    curve = accuracy_curve(correct, radius)
+    acr = average_certified_radius(correct, radius).value
+    sigma = rows[0]["sigma"]
+    # "pre" holds each value back to the previous radius: accuracy at r counts radii >= r.
+    axes.step(
+        curve.radii,
+        curve.accuracy,
+        where="pre",
+        color=colour,
+        linestyle=_LINES[variant],
+        linewidth=2.4 if variant == "best" else 1.8,
+        label=rf"{VARIANTS[variant]}   $\sigma$ {sigma:.3g}   ACR {acr:.3f}",
+    )
+    axes.fill_between(
+        curve.radii, curve.low, curve.high, step="pre", color=colour, alpha=0.13, linewidth=0
+    )
+
+
+def _draw_incumbent(axes: Axes, trials: Sequence[Row], theme: _Theme) -> None:
+    finished = sorted(
+        (row["number"], row["objective"])
+        for row in trials
+        if row["state"] == "complete" and _scored(row)
+    )
+    if not finished:
+        return
+    numbers, scores = zip(*finished, strict=True)
+    best = np.maximum.accumulate(scores)
+    last = max(row["number"] for row in trials)
+    axes.step(
+        [*numbers, last],
+        [*best, best[-1]],
+        where="post",
+        color=theme.muted,
+        linewidth=1.6,
+        label="best so far",
+    )
+
+
+def _scored(row: Row) -> bool:
+    return row["objective"] is not None and math.isfinite(row["objective"])
+
+
+def _draw_trials(axes: Axes, rows: Sequence[Row], marker: str, colour: str, label: str) -> None:
+    if not rows:
+        return
+    scored = [row for row in rows if _scored(row)]
+    unscored = [row["number"] for row in rows if not _scored(row)]
+    style: dict[str, Any] = {"s": 42, "marker": marker, "color": colour, "zorder": 3}
+    style["alpha"] = 0.6 if marker == _MARKERS["pruned"] else 1.0
+    numbers, scores = [row["number"] for row in scored], [row["objective"] for row in scored]
+    axes.scatter(numbers, scores, label=label, **style)
+    foot = axes.get_xaxis_transform()
+    axes.scatter(unscored, [0.03] * len(unscored), transform=foot, **style)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,123 @@
+"""A run folder, read back: configuration, manifest and tables, nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from results.schema import (
+    BASELINES,
+    CERTIFICATES,
+    CONFIRMATION,
+    SUMMARY,
+    VARIANTS,
+    Row,
+    trials_schema,
+)
+from results.store import StoreError, read_metadata, read_table
+
+_FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Tables of one setting; a table the run did not write is empty.
+
+    `certificates` holds rows by variant, weakest baseline first; `metadata` is that of the
+    certificates (config hash, model hash, precision, device).
+    """
+
+    name: str
+    summary: Sequence[Row]
+    trials: Sequence[Row]
+    confirmation: Sequence[Row]
+    baselines: Sequence[Row]
+    certificates: Mapping[str, Sequence[Row]]
+    metadata: Mapping[str, str]
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """Names of the hyperparameter columns of `trials`, in their order."""
+        first = self.trials[0] if self.trials else {}
+        return [name for name in first if name not in _FIXED_TRIAL_COLUMNS]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: its name, resolved configuration, manifest and settings."""
+
+    name: str
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    settings: Sequence[Setting]
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        StoreError: if config.yaml, manifest.json or summary.parquet is missing or damaged, or any
+            other table is damaged.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: no such run folder")
+    summary = _known_variants(folder / "summary.parquet", SUMMARY)
+    names = dict.fromkeys(row["setting"] for row in summary)
+    # A setting whose certification never ended is not in the summary, but its trials count.
+    searched = sorted(path.parent.name for path in folder.glob("*/trials.parquet"))
+    names.update(dict.fromkeys(searched))
+    return Run(
+        folder.resolve().name,
+        _mapping(folder / "config.yaml"),
+        _mapping(folder / "manifest.json"),
+        [
+            _load_setting(folder / name, [row for row in summary if row["setting"] == name])
+            for name in names
+        ],
+    )
+
+
+def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
+    path = folder / "certificates.parquet"
+    rows = _known_variants(path, CERTIFICATES) if path.exists() else []
+    groups = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
+    order = list(VARIANTS)
+    return Setting(
+        folder.name,
+        sorted(summary, key=lambda row: order.index(row["variant"])),
+        sorted(_optional(folder / "trials.parquet", trials_schema({})), key=_number),
+        _optional(folder / "confirmation.parquet", CONFIRMATION),
+        _optional(folder / "baselines.parquet", BASELINES),
+        {name: group for name, group in groups.items() if group},
+        read_metadata(path) if rows else {},
+    )
+
+
+def _number(row: Row) -> int:
+    return int(row["number"])
+
+
+def _optional(path: Path, schema: Any) -> list[dict[str, Any]]:
+    return read_table(path, schema) if path.exists() else []
+
+
+def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
+    rows = read_table(path, schema)
+    unknown = sorted({row["variant"] for row in rows} - set(VARIANTS))
+    if unknown:
+        raise StoreError(f"{path}: unknown variants {unknown}, expected {list(VARIANTS)}")
+    return rows
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: holds no mapping of names to values")
+    return value

@@ -1,0 +1,133 @@
+# mypy: disable-error-code="import-untyped"
+"""Schemas of every table in a run folder, with the unit and meaning of each column."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+Row = Mapping[str, Any]
+"""One row of a table: column name to Python value."""
+
+VARIANTS: Mapping[str, str] = {
+    "none": "No denoiser",
+    "label_consistency": "Denoised smoothing",
+    "published": "DE-CROP, published",
+    "best": "DE-CROP, tuned",
+}
+"""What is certified, weakest baseline first: name in tables and files to name for readers."""
+
+CERTIFIED_AT: Mapping[str, float] = {
+    "certified_accuracy_0": 0.0,
+    "certified_accuracy_0_25": 0.25,
+    "certified_accuracy_0_5": 0.5,
+    "certified_accuracy_0_75": 0.75,
+    "certified_accuracy_1_0": 1.0,
+}
+"""Summary column to the L2 radius, in pixel units on the [0, 1] scale, it speaks of."""
+
+_NONE = "1"
+_PIXELS = "pixels on [0, 1], L2"
+
+
+def _field(
+    name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False
+) -> pa.Field:
+    return pa.field(name, kind, nullable, {"unit": unit, "description": description})
+
+
+def _schema(*fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, {"schema_version": SCHEMA_VERSION})
+
+
+def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Schema of trials.parquet; `hyperparameters` become nullable columns, in the given order.
+
+    Raises:
+        ValueError: if a hyperparameter has the name of one of the fixed columns.
+    """
+    before = [
+        _field("number", pa.int32(), _NONE, "trial number in the study"),
+        _field("root", pa.int32(), _NONE, "first trial with these values; differs in a retry"),
+        _field("origin", pa.string(), _NONE, "published, label_consistency or search"),
+        _field("state", pa.string(), _NONE, "complete, pruned or failed"),
+    ]
+    after = [
+        _field("objective", pa.float64(), "objective", "score on the tuning images", True),
+        _field("epochs", pa.int32(), "epochs", "epochs trained", True),
+        _field("seconds", pa.float64(), "s", "wall-clock time", True),
+        _field("seed", pa.int64(), _NONE, "seed of training and scoring", True),
+        _field("node", pa.string(), _NONE, "host that ran the trial", True),
+        _field("error", pa.string(), _NONE, "why the trial failed", True),
+    ]
+    clash = sorted({field.name for field in before + after} & set(hyperparameters))
+    if clash:
+        raise ValueError(
+            f"hyperparameters {clash} are named like fixed columns of the trials table; rename them"
+        )
+    middle = [
+        _field(name, kind, _NONE, "hyperparameter", True) for name, kind in hyperparameters.items()
+    ]
+    return _schema(*before, *middle, *after)
+
+
+CERTIFICATES: pa.Schema = _schema(
+    _field("variant", pa.string(), _NONE, "none, label_consistency, published or best"),
+    _field("image_index", pa.int32(), _NONE, "position in the test set"),
+    _field("label", pa.int16(), "class", "true class"),
+    _field("predicted", pa.int16(), "class", "predicted class; -1 abstains"),
+    _field("radius", pa.float64(), _PIXELS, "certified radius; 0 when abstaining"),
+    _field("votes_top", pa.int64(), "votes", "votes of n for the class picked by n0"),
+    _field("n", pa.int64(), "votes", "votes that bound the probability"),
+    _field("n0", pa.int64(), "votes", "votes that pick the class"),
+    _field("p_lower", pa.float64(), "probability", "lower bound at confidence 1 - alpha"),
+    _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
+    _field("alpha", pa.float64(), "probability", "chance that this one certificate is wrong"),
+    _field("seconds", pa.float64(), "s", "compute time of this certificate"),
+)
+
+CONFIRMATION: pa.Schema = _schema(
+    _field("number", pa.int32(), _NONE, "trial that is confirmed"),
+    _field("root", pa.int32(), _NONE, "first trial with these values"),
+    _field("origin", pa.string(), _NONE, "published, label_consistency or search"),
+    _field("variant", pa.string(), _NONE, "best, published, label_consistency or empty"),
+    _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
+    _field("search_objective", pa.float64(), "objective", "score during the search", True),
+    _field("confirmed_objective", pa.float64(), "objective", "score on fresh seeds"),
+    _field("standard_error", pa.float64(), "objective", "of the confirmed score", True),
+    _field("optimism_gap", pa.float64(), "objective", "search score minus confirmed score", True),
+    _field("votes", pa.int64(), "votes", "votes per image"),
+    _field("images", pa.int32(), "images", "tuning images scored"),
+    _field("selected", pa.bool_(), _NONE, "certified in the end"),
+)
+
+BASELINES: pa.Schema = _schema(
+    _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
+    _field("objective", pa.float64(), "objective", "of the classifier without a denoiser"),
+    _field("votes", pa.int64(), "votes", "votes per image"),
+    _field("images", pa.int32(), "images", "tuning images scored"),
+    _field("selected", pa.bool_(), _NONE, "certified in the end"),
+)
+
+SUMMARY: pa.Schema = _schema(
+    _field("setting", pa.string(), _NONE, "dataset and shots, for example digits-10shot"),
+    _field("variant", pa.string(), _NONE, "none, label_consistency, published or best"),
+    _field("trial", pa.int32(), _NONE, "trial certified; null without a denoiser", True),
+    _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
+    _field("tuning_objective", pa.float64(), "objective", "score on the tuning images", True),
+    _field("images", pa.int32(), "images", "test images certified"),
+    _field("n", pa.int64(), "votes", "most votes that bound one image's probability"),
+    _field("n0", pa.int64(), "votes", "votes that pick the class"),
+    _field("alpha", pa.float64(), "probability", "chance that one certificate is wrong"),
+    *(
+        _field(name, pa.float64(), "share", f"images correct with a radius of at least {radius}")
+        for name, radius in CERTIFIED_AT.items()
+    ),
+    _field("acr", pa.float64(), _PIXELS, "average certified radius; wrong or abstaining is 0"),
+    _field("acr_low", pa.float64(), _PIXELS, "lower end of its 95 % interval over images"),
+    _field("acr_high", pa.float64(), _PIXELS, "upper end of its 95 % interval over images"),
+    _field("abstained", pa.float64(), "share", "images on which the classifier abstains"),
+    _field("seconds", pa.float64(), "s", "compute time of all certificates, summed"),
+)

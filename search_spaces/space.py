@@ -1,0 +1,178 @@
+"""A search space: a YAML file that says which hyperparameters vary, and over what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+FOLDER = Path(__file__).parent
+Value = bool | int | float | str
+
+
+class SpaceError(ValueError):
+    """A search space that cannot be used; the message is one line that says what to do."""
+
+
+class Parameter(BaseModel, frozen=True, extra="forbid"):
+    """A range `low`..`high` (both integers: an integer range) or a list of `choices`."""
+
+    model_config = ConfigDict(strict=True)
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[Value, ...] | None = Field(None, strict=False)
+
+    @model_validator(mode="after")
+    def _range_or_choices(self) -> Parameter:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or not self.choices:
+                raise ValueError("give either low and high, or choices")
+        elif self.low is None or self.high is None or self.low > self.high:
+            raise ValueError("needs choices, or low and high with low <= high")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs a positive low; got {self.low}")
+        return self
+
+    def suggest(self, name: str, trial: optuna.Trial) -> Value:
+        """Let Optuna propose a value for the hyperparameter `name`."""
+        if self.choices is not None:
+            choice: Value = trial.suggest_categorical(name, self.choices)
+            return choice
+        assert self.low is not None and self.high is not None
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def corners(self) -> tuple[Value, ...]:
+        """The choices, or both ends of the range: if these are valid, every value is."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
+
+    def __contains__(self, value: object) -> bool:
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None and self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class SearchSpace(BaseModel, frozen=True, extra="forbid"):
+    """What a study varies (`parameters`) and what it holds fixed.
+
+    `published` names the point that is always evaluated first. `rungs` are the shares of a
+    trial's epochs after which it is compared with earlier ones. `sweep` are the sigmas at which
+    the baselines are tried.
+    """
+
+    name: str
+    published: dict[str, Value]
+    fixed: dict[str, Value] = {}
+    parameters: dict[str, Parameter]
+    rungs: tuple[float, ...] = Field((0.125, 0.375), description="in (0, 1), ascending")
+    sweep: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchSpace:
+        for name, parameter in self.parameters.items():
+            if name not in self.published:
+                raise ValueError(f"published: lacks {name}, which parameters vary")
+            if self.published[name] not in parameter:
+                raise ValueError(f"published: {name} {self.published[name]} is out of its range")
+        sigma = self.parameters.get("sigma")
+        for value in self.sweep:
+            if sigma is not None and value not in sigma:
+                raise ValueError(f"sweep: sigma {value} is outside the range of parameters.sigma")
+        if any(not 0 < r < 1 for r in self.rungs) or list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError(f"rungs: must ascend within (0, 1); got {list(self.rungs)}")
+        return self
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
+        """A full set of hyperparameters: the fixed ones, and the varied ones as proposed."""
+        varied = {name: p.suggest(name, trial) for name, p in self.parameters.items()}
+        return {**self.fixed, **varied}
+
+    def published_point(self) -> dict[str, Value]:
+        """The published values of the varied hyperparameters."""
+        return {name: self.published[name] for name in self.parameters}
+
+    def nearest_point(self, changes: Mapping[str, Value]) -> dict[str, Value]:
+        """The published point with `changes`, as far as they concern varied hyperparameters."""
+        point = self.published_point()
+        return point | {name: value for name, value in changes.items() if name in point}
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that change with anything in the space."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
+
+def load_space(name: str, fixed: Mapping[str, Value] | None = None) -> SearchSpace:
+    """The space in `search_spaces/NAME.yaml`, or in the file `name` if it ends in .yaml.
+
+    `fixed` hyperparameters are held at these values instead of being varied.
+
+    Raises:
+        SpaceError: when the file is missing, is no valid space, or extends one that is not.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(shipped_spaces())
+        raise SpaceError(f"--space: {name} does not exist; pass a YAML file or one of {shipped}")
+    raw = _read(path, seen=())
+    for key, value in (fixed or {}).items():
+        raw.setdefault("parameters", {}).pop(key, None)
+        raw["fixed"] = {**(raw.get("fixed") or {}), key: value}
+    try:
+        return SearchSpace.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise SpaceError(f"--space: {path.name}: {where + ': ' if where else ''}{message}") from error
+
+
+def shipped_spaces() -> list[str]:
+    """Names of the spaces that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpaceError(f"--space: {path} is no valid YAML: {_one_line(error)}") from error
+    if not isinstance(raw, dict):
+        raise SpaceError(f"--space: {path} holds no mapping of name, published and parameters")
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    near = path.parent / f"{base}.yaml"
+    parent = near if near.is_file() else FOLDER / f"{base}.yaml"
+    if not parent.is_file():
+        raise SpaceError(f"--space: {path} extends {base}, which does not exist")
+    if parent in (*seen, path):
+        raise SpaceError(f"--space: {path} extends itself through {base}")
+    return _merge(_read(parent, (*seen, path)), raw)
+
+
+def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    """`child` over `base`; mappings are merged by name, and a null removes the name."""
+    merged = dict(base)
+    for key, value in child.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            names = {**base[key], **value}
+            merged[key] = {name: item for name, item in names.items() if item is not None}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,160 @@
+"""Invented but plausible tables of a run, for the tests of everything that reads one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+from scipy.stats import beta, norm
+
+from results.curves import outcomes, summary_row
+from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, SUMMARY, VARIANTS, trials_schema
+from results.store import write_cohen_tsv, write_json, write_table, write_text
+
+HYPERPARAMETERS = {
+    "learning_rate": pa.float64(),
+    "w_mmd": pa.float64(),
+    "sigma": pa.float64(),
+    "generator": pa.string(),
+}
+_CERTIFIED = {  # trial, sigma and the typical log-odds of the top class
+    "none": (None, 0.12, 0.2),
+    "label_consistency": (1, 0.25, 1.5),
+    "published": (0, 0.25, 1.9),
+    "best": (9, 0.375, 2.3),
+}
+
+
+def certificate_rows(variant: str, images: int = 200, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of CERTIFICATES of one variant; one image of ten is misclassified, some abstain."""
+    _, sigma, odds = _CERTIFIED[variant]
+    rng = np.random.default_rng(seed)
+    hardness = rng.normal(0, 1.5, images)
+    labels = rng.integers(0, 10, images)
+    rows = []
+    for index in range(images):
+        votes = int(rng.binomial(10_000, 1 / (1 + np.exp(-(odds + hardness[index])))))
+        p_lower = float(beta.ppf(0.001, votes, 10_001 - votes)) if votes else 0.0
+        label = int(labels[index])
+        predicted = -1 if p_lower < 0.5 else label if index % 10 else (label + 1) % 10
+        rows.append(
+            {
+                "variant": variant,
+                "image_index": 3 * index,
+                "label": label,
+                "predicted": predicted,
+                "radius": float(sigma * norm.ppf(p_lower)) if predicted >= 0 else 0.0,
+                "votes_top": votes,
+                "n": 10_000,
+                "n0": 100,
+                "p_lower": p_lower,
+                "sigma": sigma,
+                "alpha": 0.001,
+                "seconds": 0.4,
+            }
+        )
+    return rows
+
+
+def trial_rows(error: str = "RuntimeError: loss is not finite at epoch 3") -> list[dict[str, Any]]:
+    """Fourteen trials: the published values, the baseline, a search, one failure and its retry."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for number in range(14):
+        failed, pruned = number == 5, number in {7, 11}
+        rows.append(
+            {
+                "number": number,
+                "root": 5 if number == 8 else number,
+                "origin": ["published", "label_consistency"][number] if number < 2 else "search",
+                "state": "failed" if failed else "pruned" if pruned else "complete",
+                "learning_rate": float(10 ** rng.uniform(-4, -2)),
+                "w_mmd": float(rng.uniform(0, 8)),
+                "sigma": float(rng.choice([0.25, 0.375, 0.5])),
+                "generator": str(rng.choice(["boundary", "boundary+interpolated"])),
+                "objective": None
+                if failed
+                else 0.31
+                if number == 9
+                else float(rng.uniform(0.05, 0.12) if pruned else rng.uniform(0.18, 0.3)),
+                "epochs": 3 if failed else 9 if pruned else 27,
+                "seconds": float(rng.uniform(20, 90)),
+                "seed": 1000 + number,
+                "node": f"worker-{number % 2}",
+                "error": error if failed else None,
+            }
+        )
+    return rows
+
+
+def confirmation_rows() -> list[dict[str, Any]]:
+    """Three trials scored again, among them the winner."""
+    kept = {9: "best", 0: "published", 1: "label_consistency", 12: ""}
+    return [
+        {
+            "number": number,
+            "root": number,
+            "origin": {0: "published", 1: "label_consistency"}.get(number, "search"),
+            "variant": variant,
+            "sigma": 0.375 if number > 1 else 0.25,
+            "search_objective": 0.31 - 0.01 * index,
+            "confirmed_objective": 0.29 - 0.015 * index,
+            "standard_error": 0.012,
+            "optimism_gap": 0.02 + 0.005 * index,
+            "votes": 1000,
+            "images": 50,
+            "selected": bool(variant),
+        }
+        for index, (number, variant) in enumerate(kept.items())
+    ]
+
+
+def baseline_rows() -> list[dict[str, Any]]:
+    """The classifier without a denoiser at three sigmas."""
+    return [
+        {"sigma": s, "objective": o, "votes": 1000, "images": 50, "selected": s == 0.12}
+        for s, o in ((0.12, 0.05), (0.25, 0.03), (0.5, 0.0))
+    ]
+
+
+def write_setting(folder: Path, error: str = "RuntimeError: loss is not finite") -> list[Any]:
+    """Write every table of a setting; returns its summary rows."""
+    groups = {variant: certificate_rows(variant) for variant in VARIANTS}
+    certificates = [row for group in groups.values() for row in group]
+    hashes = {"config_hash": "5f2c", "model_hash": "a71e", "precision": "float32", "device": "cpu"}
+    write_table(folder / "certificates.parquet", certificates, CERTIFICATES, hashes)
+    write_table(folder / "trials.parquet", trial_rows(error), trials_schema(HYPERPARAMETERS))
+    write_table(folder / "confirmation.parquet", confirmation_rows(), CONFIRMATION)
+    write_table(folder / "baselines.parquet", baseline_rows(), BASELINES)
+    for variant, group in groups.items():
+        write_cohen_tsv(folder / "certificates" / f"{variant}.tsv", group)
+    tuning = {"none": 0.05, "label_consistency": 0.25, "published": 0.26, "best": 0.29}
+    return [
+        summary_row(folder.name, name, _CERTIFIED[name][0], tuning[name], group)
+        for name, group in groups.items()
+    ]
+
+
+def write_run(run: Path, settings: tuple[str, ...] = ("digits-10shot",), error: str = "E") -> Path:
+    """Write a run folder that a report can be built from; returns it."""
+    rows = [row for name in settings for row in write_setting(run / name, error)]
+    write_table(run / "summary.parquet", rows, SUMMARY)
+    config = {"dataset": "digits", "shots": 10, "objective": "acr", "trials": 14, "seed": 0}
+    write_text(run / "config.yaml", yaml.safe_dump(config))
+    write_json(
+        run / "manifest.json",
+        {
+            "seed": 0,
+            "versions": {"python": "3.11.9", "torch": "2.15.0"},
+            "hardware": {"cpu": "8 cores", "gpus": []},
+            "timings": {"search": 412.7, "certification": 96.25},
+        },
+    )
+    return run
+
+
+def scores(variant: str) -> Any:
+    """Per-image certified radius, 0 where wrong: float [images]."""
+    correct, radius = outcomes(certificate_rows(variant))
+    return correct * radius

@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from results.curves import (
+    accuracy_curve,
+    average_certified_radius,
+    certified_accuracy,
+    outcomes,
+    paired_difference,
+    summary_row,
+)
+from results.schema import SUMMARY
+from results.store import read_cohen_tsv, write_table
+from tests.results.invented import certificate_rows, scores
+
+COHEN = Path(__file__).parents[3] / "shared" / "data" / "cohen"
+PUBLISHED = {
+    "0.25": {0.25: 0.60, 0.5: 0.43, 0.75: 0.27},
+    "0.50": {0.25: 0.55, 0.5: 0.41, 0.75: 0.32, 1.0: 0.23, 1.25: 0.15, 1.5: 0.09},
+}
+
+images = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 400).map(lambda k: k / 100)), min_size=1, max_size=60
+)
+
+
+def naive_accuracy(rows, at):
+    return sum(correct and radius >= at for correct, radius in rows) / len(rows)
+
+
+@pytest.mark.parametrize("sigma", PUBLISHED)
+def test_curves_reproduce_cohens_published_table(sigma):
+    path = COHEN / f"cifar10_resnet110_sigma_{sigma}.tsv"
+    if not path.is_file():
+        pytest.skip("the published logs are not beside this repository, in ../shared/data/cohen")
+    rows = read_cohen_tsv(path)
+    assert len(rows) == 500
+    correct, radius = [row.correct for row in rows], [row.radius for row in rows]
+    for at, published in PUBLISHED[sigma].items():
+        assert round(certified_accuracy(correct, radius, at).value, 2) == published
+
+
+@given(rows=images, at=st.integers(0, 400).map(lambda k: k / 100))
+def test_certified_accuracy_agrees_with_a_naive_count_and_lies_in_its_interval(rows, at):
+    estimate = certified_accuracy(*zip(*rows, strict=True), at)
+    assert estimate.value == pytest.approx(naive_accuracy(rows, at))
+    assert 0 <= estimate.low <= estimate.value + 1e-12
+    assert estimate.value - 1e-12 <= estimate.high <= 1
+
+
+@given(hits=st.integers(0, 50), misses=st.integers(0, 50).filter(bool))
+def test_the_interval_is_wilsons_formula(hits, misses):
+    n, z = hits + misses, norm.ppf(0.975)
+    share = hits / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    estimate = certified_accuracy([True] * hits + [False] * misses, [1.0] * n, 0.5)
+    assert (estimate.low, estimate.high) == pytest.approx((centre - half, centre + half))
+
+
+def test_abstentions_count_against_certified_accuracy_and_acr():
+    correct, radius = [True, True, False, False], [1.0, 1.0, 0.0, 0.0]
+    assert certified_accuracy(correct, radius, 0).value == 0.5
+    assert average_certified_radius(correct, radius).value == 0.5
+
+
+def test_a_certified_but_wrong_image_adds_nothing():
+    assert average_certified_radius([True, False], [0.5, 9.0]).value == 0.25
+
+
+def test_a_radius_of_exactly_r_counts_at_r():
+    assert certified_accuracy([True], [0.25], 0.25).value == 1
+
+
+@given(rows=images)
+def test_a_curve_never_rises_and_agrees_with_a_naive_count(rows):
+    curve = accuracy_curve(*zip(*rows, strict=True))
+    assert curve.radii[0] == 0
+    assert (np.diff(curve.radii) > 0).all()
+    assert (np.diff(curve.accuracy) <= 0).all()
+    assert curve.accuracy[-1] == 0
+    assert curve.accuracy == pytest.approx([naive_accuracy(rows, at) for at in curve.radii])
+
+
+@given(rows=images, at=st.floats(0, 4))
+def test_between_its_points_a_curve_has_the_value_of_the_next(rows, at):
+    curve = accuracy_curve(*zip(*rows, strict=True))
+    after = np.searchsorted(curve.radii, at)
+    value = curve.accuracy[after] if after < len(curve.radii) else 0.0
+    assert value == pytest.approx(naive_accuracy(rows, at))
+
+
+def test_a_curve_can_be_asked_at_given_radii():
+    curve = accuracy_curve([True, True], [0.2, 0.6], [0.0, 0.5, 1.0])
+    assert curve.accuracy.tolist() == [1.0, 0.5, 0.0]
+
+
+@given(rows=images.filter(lambda rows: len(rows) < 20))
+def test_acr_agrees_with_a_naive_loop_and_lies_in_its_interval(rows):
+    total = 0.0
+    for correct, radius in rows:
+        if correct:
+            total += radius
+    acr = average_certified_radius(*zip(*rows, strict=True))
+    assert acr.value == pytest.approx(total / len(rows))
+    assert acr.low - 1e-12 <= acr.value <= acr.high + 1e-12
+
+
+def test_acr_is_the_area_under_the_curve():
+    correct, radius = outcomes(certificate_rows("best"))
+    curve = accuracy_curve(correct, radius)
+    area = float(np.sum(np.diff(curve.radii) * curve.accuracy[1:]))
+    assert area == pytest.approx(average_certified_radius(correct, radius).value)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_equal_images_give_an_interval_of_no_width(count):
+    acr = average_certified_radius([True] * count, [0.5] * count)
+    assert (acr.value, acr.low, acr.high) == (0.5, 0.5, 0.5)
+
+
+def test_intervals_are_the_same_at_every_call():
+    correct, radius = outcomes(certificate_rows("best"))
+    first, second = (average_certified_radius(correct, radius) for _ in range(2))
+    assert first == second
+
+
+def test_the_bootstrap_interval_is_close_to_the_normal_one():
+    values = scores("best")
+    acr = average_certified_radius(np.ones(len(values), bool), values)
+    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
+    assert acr.low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert acr.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_a_paired_interval_is_narrower_than_an_unpaired_one():
+    a, b = scores("best"), scores("published")
+    gain = paired_difference(a, b)
+    assert gain.value == pytest.approx(a.mean() - b.mean())
+    unpaired = 2 * norm.ppf(0.975) * np.sqrt((a.var() + b.var()) / len(a))
+    assert gain.high - gain.low < unpaired
+
+
+def test_a_variant_gains_nothing_over_itself():
+    gain = paired_difference(scores("best"), scores("best"))
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("call", [certified_accuracy, average_certified_radius, accuracy_curve])
+@pytest.mark.parametrize(
+    ("correct", "radius"),
+    [([], []), ([True], [1.0, 2.0]), ([True], [-1.0]), ([True], [np.inf]), ([True], [np.nan])],
+)
+def test_impossible_certificates_are_refused(call, correct, radius):
+    with pytest.raises(ValueError, match="radius"):
+        call(correct, radius, *([0.5] if call is certified_accuracy else []))
+
+
+def test_variants_on_different_numbers_of_images_cannot_be_paired():
+    with pytest.raises(ValueError, match="pair"):
+        paired_difference([0.1, 0.2], [0.1])
+
+
+def test_outcomes_are_ordered_by_image():
+    rows = certificate_rows("best", 30)
+    shuffled = outcomes(rows[::-1])
+    assert all((a == b).all() for a, b in zip(outcomes(rows), shuffled, strict=True))
+
+
+def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path):
+    rows = certificate_rows("published")
+    row = summary_row("digits-10shot", "published", 0, 0.3, rows)
+    write_table(tmp_path / "summary.parquet", [row], SUMMARY)
+    assert row["images"] == 200
+    assert row["abstained"] == sum(r["predicted"] == -1 for r in rows) / 200
+    assert row["certified_accuracy_0"] == sum(r["predicted"] == r["label"] for r in rows) / 200
+    assert row["acr_low"] < row["acr"] < row["acr_high"]
+    assert row["seconds"] == pytest.approx(80)
+
+
+def test_the_classifier_without_a_denoiser_has_no_trial(tmp_path):
+    row = summary_row("digits-10shot", "none", None, None, certificate_rows("none"))
+    write_table(tmp_path / "summary.parquet", [row], SUMMARY)
+
+
+def test_certificates_of_two_sigmas_do_not_make_one_summary():
+    rows = certificate_rows("published", 5) + certificate_rows("best", 5)
+    with pytest.raises(ValueError, match="share sigma"):
+        summary_row("digits-10shot", "best", 9, 0.3, rows)

@@ -1,0 +1,76 @@
+import io
+
+import pytest
+from PIL import Image
+
+from results.figures import curves_figure, history_figure
+from results.schema import VARIANTS
+from tests.results.invented import certificate_rows, trial_rows
+
+CERTIFICATES = {variant: certificate_rows(variant) for variant in VARIANTS}
+
+
+def opened(png):
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    return image.convert("RGB")
+
+
+def colours(png):
+    image = opened(png)
+    counts = image.getcolors(image.width * image.height)
+    return {colour: count for count, colour in counts}
+
+
+def test_figures_are_pngs_and_the_same_every_time():
+    for draw in (lambda: curves_figure(CERTIFICATES), lambda: history_figure(trial_rows())):
+        assert draw() == draw()
+        assert opened(draw()).width > 1000
+
+
+@pytest.mark.parametrize(
+    ("variant", "colour"),
+    [
+        ("none", (122, 127, 135)),
+        ("label_consistency", (0, 158, 115)),
+        ("published", (213, 94, 0)),
+        ("best", (0, 114, 178)),
+    ],
+)
+def test_a_variant_keeps_its_colour_whoever_stands_beside_it(variant, colour):
+    assert colours(curves_figure(CERTIFICATES))[colour] > 100
+    assert colours(curves_figure({variant: CERTIFICATES[variant]}))[colour] > 100
+
+
+@pytest.mark.parametrize("draw", [curves_figure, history_figure])
+def test_dark_figures_have_a_dark_ground(draw):
+    data = CERTIFICATES if draw is curves_figure else trial_rows()
+    assert opened(draw(data)).getpixel((0, 0)) == (255, 255, 255)
+    assert max(opened(draw(data, dark=True)).getpixel((0, 0))) < 64
+
+
+def test_a_variant_that_certifies_nothing_is_drawn():
+    rows = [{**row, "predicted": -1, "radius": 0.0} for row in CERTIFICATES["none"]]
+    opened(curves_figure({"none": rows}))
+
+
+def test_no_certificates_make_an_empty_figure():
+    opened(curves_figure({}))
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_short_search_is_drawn(kept):
+    opened(history_figure(trial_rows()[:kept]))
+
+
+def test_a_search_without_any_score_is_drawn():
+    rows = [{**row, "state": "failed", "objective": None} for row in trial_rows()]
+    opened(history_figure(rows))
+
+
+def test_a_score_that_is_not_finite_does_not_hide_the_others():
+    rows = [
+        {**row, "objective": float("nan") if row["number"] == 3 else row["objective"]}
+        for row in trial_rows()
+    ]
+    assert colours(history_figure(rows))[(0, 114, 178)] > 100

@@ -1,0 +1,1 @@
+"""What runs on a worker: data, models, DE-CROP training and smoothing, in plain PyTorch."""

@@ -1,0 +1,1 @@
+"""Data sets and the honest split of their few labelled images."""

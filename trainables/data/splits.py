@@ -1,0 +1,88 @@
+"""Which images a run may see: the shots, split once into training and tuning images."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainables.data.datasets import Dataset
+from trainables.errors import InputError
+
+# One shot in five judges trials; the rest trains them.
+TUNING_SHARE = 0.2
+
+
+class Shots(NamedTuple):
+    """The labelled images the user owns: images [n, C, H, W] in [0, 1], labels int64 [n]."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    train_indices: list[int]
+    tuning_images: Tensor
+    tuning_labels: Tensor
+    tuning_indices: list[int]
+
+
+def draw_shots(dataset: Dataset, shots: str, seed: int) -> Shots:
+    """Draw `shots` images of each class ("10" or "5%") and split them by class and seed.
+
+    The draw depends on the labels' order and the seed alone, so it is the same on every machine.
+
+    Raises:
+        InputError: when a class has too few images, or fewer than two shots are asked for.
+    """
+    labels = dataset.train.labels
+    generator = torch.Generator().manual_seed(seed)
+    train: list[int] = []
+    tuning: list[int] = []
+    for label, name in enumerate(dataset.classes):
+        members = torch.nonzero(labels == label).flatten()
+        count = _shots_of_class(shots, name, len(members))
+        drawn = members[torch.randperm(len(members), generator=generator)][:count].tolist()
+        held_out = max(1, round(TUNING_SHARE * count))
+        tuning += drawn[:held_out]
+        train += drawn[held_out:]
+    return Shots(
+        dataset.train.load(train),
+        labels[train],
+        train,
+        dataset.train.load(tuning),
+        labels[tuning],
+        tuning,
+    )
+
+
+def certification_indices(dataset: Dataset, count: int) -> list[int]:
+    """`count` test images at a fixed stride, as in Cohen et al. 2019, Section 4.
+
+    Raises:
+        InputError: when there are fewer test images.
+    """
+    available = len(dataset.test.labels)
+    if count > available:
+        raise InputError(
+            f"--certify-images: {count} were asked for, but {dataset.name} has {available} test "
+            f"images; pass at most {available}"
+        )
+    return [i * available // count for i in range(count)]
+
+
+def _shots_of_class(shots: str, name: str, available: int) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", shots)
+    if match is None:
+        raise InputError(f"--shots: {shots!r} is neither a number nor a percentage such as 1%")
+    percentage, number = match.groups()
+    count = int(number) if number else round(float(percentage) / 100 * available)
+    if count > available:
+        raise InputError(
+            f"--shots: {shots} asks for {count} images of class {name!r}, which has {available}"
+        )
+    if count < 2:
+        raise InputError(
+            f"--shots: {shots} gives {count} image of class {name!r}; at least 2 are needed, "
+            "one to train on and one to judge by"
+        )
+    return count

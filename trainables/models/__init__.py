@@ -1,0 +1,1 @@
+"""Base classifiers, denoisers, the domain discriminator and their checkpoints."""

@@ -1,0 +1,63 @@
+"""Train a base classifier for a data set that has none, once, and keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from trainables.data.datasets import Dataset
+from trainables.models.checkpoint import load_classifier, save_classifier
+from trainables.models.classifiers import ARCHITECTURES, BaseClassifier
+
+EPOCHS = 40
+BATCH = 64
+# Part of the cached file's name: raise it when the recipe below changes.
+RECIPE = 1
+
+
+def cached_classifier(
+    dataset: Dataset, arch: str, cache: Path, progress: Callable[[int, int], None]
+) -> BaseClassifier:
+    """The classifier for `dataset`, from the folder `cache` or trained now and put there.
+
+    `progress` is called with (epochs done, epochs in all) after each epoch.
+    """
+    path = cache / f"{dataset.name}-{arch}-{RECIPE}.pt"
+    if not path.is_file():
+        save_classifier(path, arch, _train(dataset, arch, progress))
+    return load_classifier(path)
+
+
+def _train(
+    dataset: Dataset, arch: str, progress: Callable[[int, int], None]
+) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ARCHITECTURES[arch].build(len(dataset.classes))
+    labels = dataset.train.labels
+    images = dataset.train.load(range(len(labels)))
+    adam = torch.optim.Adam(network.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, EPOCHS)
+    for epoch in range(EPOCHS):
+        for batch in torch.randperm(len(labels), generator=generator).split(BATCH):
+            adam.zero_grad()
+            F.cross_entropy(network(images[batch]), labels[batch]).backward()
+            adam.step()
+        schedule.step()
+        progress(epoch + 1, EPOCHS)
+    return network.eval()
+
+
+def accuracy(classifier: BaseClassifier, dataset: Dataset) -> float:
+    """Share of clean test images that `classifier` gets right, in [0, 1]."""
+    labels = dataset.test.labels
+    with torch.inference_mode():
+        right = [
+            (classifier(dataset.test.load(batch.tolist())).argmax(1) == labels[batch]).sum()
+            for batch in torch.arange(len(labels)).split(500)
+        ]
+    return float(sum(right)) / len(labels)

@@ -1,0 +1,45 @@
+"""Gaussian noise in blocks of fixed size, each with a seed of its own.
+
+A block's noise depends on nothing but its seed, so neither the number of workers nor a retry can
+change a vote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK_SIZE = 1000
+
+
+class Block(NamedTuple):
+    """`size` noise draws from the random stream `seed`."""
+
+    size: int
+    seed: int
+
+
+def derive_seed(*parts: str | int | float) -> int:
+    """A seed in [0, 2^63) that depends on all `parts`, the same on every machine."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def plan_blocks(votes: int, *key: str | int | float) -> list[Block]:
+    """Blocks that together hold `votes` draws; `key` names the random streams.
+
+    Every block holds `BLOCK_SIZE` draws, except that the last one holds the rest.
+    """
+    sizes = [BLOCK_SIZE] * (votes // BLOCK_SIZE)
+    if votes % BLOCK_SIZE:
+        sizes.append(votes % BLOCK_SIZE)
+    return [Block(size, derive_seed(*key, index)) for index, size in enumerate(sizes)]
+
+
+def draw_noise(block: Block, shape: torch.Size, sigma: float, device: torch.device) -> Tensor:
+    """The block's noise, N(0, sigma^2): float32 [block.size, *shape]."""
+    generator = torch.Generator(device).manual_seed(block.seed)
+    return sigma * torch.randn((block.size, *shape), generator=generator, device=device)

@@ -1,0 +1,56 @@
+"""What a search maximises: the certificates a few votes on the tuning images would give."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trainables.errors import InputError
+from trainables.smoothing.bounds import certified_radius
+
+
+class Score(NamedTuple):
+    """Mean over the images and its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+class Objective(NamedTuple):
+    """The average certified radius, or the certified accuracy at `radius`."""
+
+    radius: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """`acr` or `certified-accuracy@R`.
+
+        Raises:
+            InputError: for anything else.
+        """
+        if text == "acr":
+            return cls()
+        match = re.fullmatch(r"certified-accuracy@(\d+(?:\.\d+)?)", text)
+        if match is None:
+            raise InputError(
+                f"--objective: {text!r} is unknown; pass acr or certified-accuracy@R, for "
+                "example certified-accuracy@0.5"
+            )
+        return cls(float(match.group(1)))
+
+    def score(
+        self, votes: Sequence[int], n: int, sigma: float, alpha: float
+    ) -> Score:
+        """Score of images whose true class got `votes` of `n` noisy votes each.
+
+        The class is known, so no votes are spent on picking it; everything is in the pixel unit
+        of sigma, hence comparable across sigmas.
+        """
+        radii = [certified_radius(v, n, sigma, alpha) for v in votes]
+        if self.radius is not None:
+            radii = [float(r > 0 and r >= self.radius) for r in radii]
+        mean = sum(radii) / len(radii)
+        variance = sum((r - mean) ** 2 for r in radii) / max(1, len(radii) - 1)
+        return Score(mean, math.sqrt(variance / len(radii)))

@@ -1,0 +1,142 @@
+"""DE-CROP training as a Ray Tune trainable: the only module here that knows Ray."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from torch import Tensor, nn
+
+from trainables.decrop.config import DecropConfig
+from trainables.decrop.training import DecropTraining
+from trainables.errors import NonFiniteLoss
+from trainables.models.checkpoint import denoiser_bytes
+from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.certify import total_votes
+from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.objective import Objective, Score
+
+CHECKPOINT = "training.pt"
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What all trials of a setting share; it travels to each worker once.
+
+    Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
+    trial reports, in ascending order; the last one ends it. `denoisers` is the folder to which a
+    finished trial writes its weights.
+    """
+
+    classifier: BaseClassifier
+    train_images: Tensor
+    train_labels: Tensor
+    tuning_images: Tensor
+    tuning_labels: Tensor
+    objective: Objective
+    tuning_votes: int
+    alpha: float
+    seed: int
+    rungs: tuple[int, ...]
+    denoisers: Path
+    device: str
+    threads: int
+
+
+class DecropTrainable(tune.Trainable):
+    """Trains one denoiser from rung to rung and scores it on the tuning images.
+
+    The configuration holds `number` (of the trial), `seed`, and `hyperparameters`, a full set of
+    `DecropConfig` fields.
+    """
+
+    def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
+        """Take the shared `task` and start the training that `config` describes."""
+        if task is not None:
+            self.task = task
+        # A fixed number of threads: sums in another order would change the last bits.
+        torch.set_num_threads(self.task.threads)
+        device = torch.device(self.task.device)
+        self.number: int = config["number"]
+        self.hyperparameters = DecropConfig.model_validate(config["hyperparameters"])
+        self.classifier = self.task.classifier.to(device)
+        self.training = DecropTraining(
+            self.hyperparameters,
+            self.classifier,
+            self.task.train_images.to(device),
+            self.task.train_labels.to(device),
+            config["seed"],
+        )
+        self.seconds = 0.0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another trial in this actor: model, optimiser and random streams are all new."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train up to the next rung and score the denoiser there."""
+        started = time.perf_counter()
+        rung = next(r for r in self.task.rungs if r > self.training.epoch)
+        losses: list[dict[str, float]] = []
+        objective, error = math.nan, ""
+        try:
+            while self.training.epoch < rung:
+                losses.append(self.training.train_epoch())
+            objective = self._score().mean
+            if rung == self.task.rungs[-1]:
+                self._write_denoiser()
+        except NonFiniteLoss as failure:
+            # An exception would make Ray repeat what must fail again.
+            error = str(failure)
+        self.seconds += time.perf_counter() - started
+        return {
+            "objective": objective,
+            "epochs": self.training.epoch,
+            "losses": losses,
+            "trial_seconds": self.seconds,
+            "node": ray.util.get_node_ip_address(),
+            "error": error,
+            "done": bool(error) or rung == self.task.rungs[-1],
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the whole training state, so that a restarted worker goes on from it."""
+        state = {"training": self.training.state_dict(), "seconds": self.seconds}
+        torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
+        """Go on from a state written by `save_checkpoint`."""
+        state = torch.load(Path(str(checkpoint)) / CHECKPOINT, weights_only=True)
+        self.training.load_state_dict(state["training"])
+        self.seconds = state["seconds"]
+
+    def _score(self) -> Score:
+        """Score on the tuning images; every trial sees the same noise, scaled by its sigma."""
+        task, sigma = self.task, self.hyperparameters.sigma
+        model = nn.Sequential(self.training.denoiser, self.classifier).eval()
+        images = task.tuning_images.to(task.device)
+        votes = [
+            total_votes(
+                model, image, sigma, plan_blocks(task.tuning_votes, task.seed, "tuning", index)
+            )[label]
+            for index, (image, label) in enumerate(
+                zip(images, task.tuning_labels.tolist(), strict=True)
+            )
+        ]
+        return task.objective.score(votes, task.tuning_votes, sigma, task.alpha)
+
+    def _write_denoiser(self) -> None:
+        # Before the last report: a trial told complete has its weights on disk.
+        self.task.denoisers.mkdir(parents=True, exist_ok=True)
+        path = self.task.denoisers / f"{self.number}.safetensors"
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(denoiser_bytes(self.training.denoiser))
+        os.replace(part, path)

@@ -1,0 +1,1 @@
+"""Orchestration: the only package that knows Ray and Optuna."""

@@ -1,0 +1,86 @@
+"""The frozen base classifier of a setting: the user's own, or one trained once and cached."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from trainables.errors import InputError
+from trainables.models.checkpoint import load_classifier
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.pretrain import accuracy, cached_classifier
+from tuning.config import RunConfig
+from tuning.errors import ConfigError
+from tuning.progress import Reporter
+from tuning.setting import Setting
+
+# The architecture that is trained for a data set when the user brings no classifier.
+DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
+
+
+def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
+    """Make sure, before anything is written, that every setting has a classifier that fits it.
+
+    Raises:
+        ConfigError: when one is missing, unreadable, or made for other images or classes.
+    """
+    for setting in settings:
+        if config.classifier is not None:
+            _check(_load(Path(config.classifier)), setting)
+        elif setting.dataset.name not in DEFAULT_ARCHITECTURES:
+            raise ConfigError(
+                f"--classifier: the data set {setting.dataset.name} brings none; pass a checkpoint "
+                '{"arch", "state_dict"} of a classifier trained on it'
+            )
+
+
+def base_classifier(config: RunConfig, setting: Setting, reporter: Reporter) -> BaseClassifier:
+    """The classifier that --classifier names, or the data set's own, trained at first use."""
+    if config.classifier is not None:
+        return _load(Path(config.classifier))
+    # One thread, so that the weights do not depend on the machine's number of cores.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        arch = DEFAULT_ARCHITECTURES[setting.dataset.name]
+        with reporter.track(f"{setting.name}: base classifier", 1) as advance:
+            classifier = cached_classifier(
+                setting.dataset, arch, cache_folder(), lambda done, of: advance(done // of)
+            )
+    finally:
+        torch.set_num_threads(threads)
+    share = accuracy(classifier, setting.dataset)
+    reporter.say(f"{setting.name}: base classifier is right on {share:.1%} of clean test images")
+    return classifier
+
+
+def cache_folder() -> Path:
+    """Where trained base classifiers are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "decrop"
+
+
+def _load(path: Path) -> BaseClassifier:
+    try:
+        return load_classifier(path)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check(classifier: BaseClassifier, setting: Setting) -> None:
+    classes, image = len(setting.dataset.classes), setting.shots.train_images[:1]
+    if classifier.num_classes != classes:
+        raise ConfigError(
+            f"--classifier: it tells {classifier.num_classes} classes apart, but "
+            f"{setting.dataset.name} has {classes}"
+        )
+    try:
+        with torch.inference_mode():
+            classifier(image)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--classifier: it does not accept images of shape {tuple(image.shape[1:])} "
+            "(channels, height, width), which is what the data set holds"
+        ) from error

@@ -1,0 +1,215 @@
+"""The validated configuration of a run: flags and YAML become this, once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from search_spaces import SearchSpace, SpaceError, load_space
+from search_spaces.space import FOLDER, Value
+from trainables.data.datasets import DATASETS
+from trainables.decrop.config import DecropConfig
+from trainables.errors import InputError
+from trainables.smoothing.objective import Objective
+from tuning.errors import ConfigError
+
+DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# What a resumed run may change: how long and where it runs, never what it computes.
+RESUMABLE = {
+    "trials", "budget", "cluster", "cpus_per_trial", "gpus_per_trial", "concurrency", "out",
+}
+
+
+class RunConfig(BaseModel, frozen=True, extra="forbid"):
+    """Everything a run depends on. Field names are those of the flags."""
+
+    dataset: tuple[str, ...] = Field(("digits",), min_length=1)
+    data_dir: Path | None = None
+    shots: tuple[str, ...] = Field(("10",), min_length=1)
+    classifier: str | None = None
+    space: str | None = None
+    set: dict[str, Value] = {}
+    objective: str = "acr"
+    trials: int = Field(16, ge=1, le=1_000_000)
+    budget: float | None = Field(None, gt=0, description="seconds")
+    cohort: int = Field(4, ge=1, le=10_000)
+    tuning_votes: int = Field(400, ge=50, le=1_000_000)
+    confirm_votes: int = Field(2000, ge=50, le=1_000_000)
+    confirm_top: int = Field(4, ge=1, le=1000)
+    certify_images: int = Field(200, ge=1)
+    n: int = Field(10_000, ge=1, le=100_000_000)
+    n0: int = Field(100, ge=1, le=1_000_000)
+    alpha: float = Field(0.001, gt=0, lt=1)
+    cluster: str | None = None
+    cpus_per_trial: int = Field(1, ge=1)
+    gpus_per_trial: float = Field(0.0, ge=0)
+    concurrency: int | None = Field(None, ge=1)
+    out: Path = Path("runs")
+    name: str
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @field_validator("dataset", "shots", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
+        if isinstance(value, str | int):
+            return tuple(part.strip() for part in str(value).split(","))
+        return tuple(str(part) for part in value) if isinstance(value, list) else value
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in DATASETS:
+                raise ValueError(f"{name!r} is unknown; choose from {', '.join(DATASETS)}")
+        return value
+
+    @field_validator("shots")
+    @classmethod
+    def _valid_shots(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for shots in value:
+            if not re.fullmatch(r"[1-9]\d{0,8}|(?:100|\d{1,2}(?:\.\d+)?)%", shots):
+                raise ValueError(f"{shots!r} is neither a number above 0 nor a percentage as in 5%")
+        return value
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _parse_assignments(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        assignments = {}
+        for text in value:
+            name, equals, literal = str(text).partition("=")
+            if not equals:
+                raise ValueError(f"{text!r} is no NAME=VALUE")
+            assignments[name.strip()] = yaml.safe_load(literal)
+        return assignments
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _parse_duration(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value)
+        if match is None:
+            raise ValueError(f"{value!r} is no duration; write for example 90s, 30m or 2h")
+        return float(match.group(1)) * DURATION_UNITS[match.group(2) or "s"]
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        try:
+            Objective.parse(value)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("--objective: ")) from error
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+            raise ValueError(f"{value!r} may hold letters, digits and . _ - only")
+        return value
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run lives."""
+        return self.out / self.name
+
+
+def make_config(values: Mapping[str, Any]) -> RunConfig:
+    """Validate `values`, by field name.
+
+    Raises:
+        ConfigError: naming the first field that is wrong, and what it should be.
+    """
+    for name in values:
+        if name not in RunConfig.model_fields:
+            raise ConfigError(f"{flag(name)}: unknown{_nearest(name, RunConfig.model_fields)}")
+    try:
+        config = RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if first["type"] == "value_error" else f"; got {first['input']!r}"
+        raise ConfigError(f"{flag(str(first['loc'][0]))}: {message}{got}") from error
+    if config.n < config.n0:
+        raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a configuration file, with field names as keys.
+
+    Raises:
+        ConfigError: when the file is missing or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config: {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split())
+        raise ConfigError(f"--config: {path} is no valid YAML: {message}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config: {path} holds no mapping of flags to values")
+    return {str(key).removeprefix("--").replace("-", "_"): v for key, v in values.items()}
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The configuration as YAML that `read_yaml` and `make_config` read back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def choose_space(config: RunConfig, dataset: str, shots: str) -> SearchSpace:
+    """The space named by --space, or the most specific one shipped for the data set.
+
+    Raises:
+        ConfigError: for a space that is missing or invalid, or that names a hyperparameter which
+            does not exist or cannot take such a value.
+    """
+    name = config.space
+    if name is None:
+        candidates = (setting_name(dataset, shots), dataset, "decrop")
+        name = next(c for c in candidates if (FOLDER / f"{c}.yaml").is_file())
+    try:
+        space = load_space(name, config.set)
+    except SpaceError as error:
+        raise ConfigError(str(error)) from error
+    _check_space(space)
+    return space
+
+
+def setting_name(dataset: str, shots: str) -> str:
+    """For example `digits-10shot`, or `digits-5pct`."""
+    return f"{dataset}-{shots.removesuffix('%')}{'pct' if shots.endswith('%') else 'shot'}"
+
+
+def flag(field: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + field.replace("_", "-")
+
+
+def _check_space(space: SearchSpace) -> None:
+    for name in (*space.parameters, *space.fixed, *space.published):
+        if name not in DecropConfig.model_fields:
+            near = _nearest(name, DecropConfig.model_fields)
+            raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
+    base = {**space.published, **space.fixed}
+    corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
+    for name, value in [*base.items(), *corners]:
+        try:
+            DecropConfig.model_validate({name: value})
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ConfigError(f"--space: {space.name}: {name}: {message}; got {value!r}") from error
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,62 @@
+"""What a run would do and cost, without starting it."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Table
+
+from trainables.decrop.config import DecropConfig
+from tuning.cluster import local_resources
+from tuning.config import RunConfig, to_yaml
+from tuning.confirm import confirmation_votes
+from tuning.progress import Reporter
+from tuning.setting import Setting
+
+
+def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter) -> None:
+    """Print the resolved configuration, the studies, the resources and the expected cost."""
+    reporter.out.print(to_yaml(config).rstrip(), markup=False, highlight=False)
+    table = Table(title="studies")
+    for column in ("", *(setting.name for setting in settings)):
+        table.add_column(column)
+    rows = [_plan(config, setting) for setting in settings]
+    for label in rows[0]:
+        table.add_row(label, *(row[label] for row in rows))
+    reporter.out.print(table)
+    reporter.out.print(f"resources: {_resources(config)}", markup=False, highlight=False)
+    reporter.out.print("dry run: nothing was started or written", highlight=False)
+
+
+def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
+    trained = DecropConfig.model_validate(setting.space.fixed)
+    sweep = len(setting.space.sweep)
+    trials = config.trials + sweep
+    images, tuning = len(setting.shots.train_labels), len(setting.shots.tuning_labels)
+    steps = trained.epochs * math.ceil(images / trained.batch_size)
+    reports = trials * len(setting.rungs)
+    confirm = confirmation_votes(
+        setting, config.trials - 1, votes=config.confirm_votes, top=config.confirm_top
+    )
+    certify = 4 * config.certify_images * (config.n0 + config.n)
+    return {
+        "search space": f"{setting.space.name}: {', '.join(setting.space.parameters)}",
+        "images": f"{images} to train, {tuning} to tune, {config.certify_images} to certify",
+        "denoiser": f"DnCNN {trained.depth} x {trained.width}",
+        "trials": f"{config.trials} of the search, {sweep} of the label-consistency sweep",
+        "rungs (epochs)": ", ".join(str(rung) for rung in setting.rungs),
+        "training steps": f"at most {trials * steps:,}",
+        "votes to search": f"at most {reports * tuning * config.tuning_votes:,}",
+        "votes to confirm": f"at most {confirm:,}",
+        "votes to certify": f"{certify:,}",
+    }
+
+
+def _resources(config: RunConfig) -> str:
+    if config.cluster is not None:
+        return f"Ray cluster {config.cluster}, {config.cpus_per_trial} cores a trial"
+    found = local_resources(config)
+    return (
+        f"local Ray, {found.concurrency} workers of {found.cpus_per_trial} cores and "
+        f"{found.gpus_per_trial:g} GPUs"
+    )

@@ -1,0 +1,27 @@
+"""Ends of a run that are not a success, each with its exit code."""
+
+from __future__ import annotations
+
+
+class RunError(Exception):
+    """A run that cannot go on; the message is one line for the user."""
+
+    exit_code = 1
+
+
+class ConfigError(RunError):
+    """Bad configuration or input: names the field and the remedy."""
+
+    exit_code = 2
+
+
+class AllTrialsFailed(RunError):
+    """No trial gave a denoiser."""
+
+    exit_code = 3
+
+
+class CertificationIncomplete(RunError):
+    """Some certificates are missing."""
+
+    exit_code = 4

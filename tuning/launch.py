@@ -1,0 +1,149 @@
+"""The command line: python -m tuning.launch."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def launch(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="digits, folder")] = "digits",
+    data_dir: Annotated[str | None, typer.Option(metavar="DIR", help="where the data lies")] = None,
+    shots: Annotated[
+        str, typer.Option(metavar="N|P%[,...]", help="labelled images per class")
+    ] = "10",
+    classifier: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help='frozen classifier: a checkpoint {"arch", "state_dict"}'),
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE.yaml", help="search space")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="fix a hyperparameter; repeatable"),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(metavar="NAME", help="acr, or certified-accuracy@R")
+    ] = "acr",
+    trials: Annotated[int, typer.Option(help="points the search evaluates")] = 16,
+    budget: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="start no trial after this: 90s, 30m, 2h")
+    ] = None,
+    cohort: Annotated[
+        int, typer.Option(help="trials proposed together; raise it to keep more workers busy")
+    ] = 4,
+    tuning_votes: Annotated[int, typer.Option(help="votes per tuning image in a trial")] = 400,
+    confirm_votes: Annotated[int, typer.Option(help="votes per tuning image to confirm")] = 2000,
+    confirm_top: Annotated[int, typer.Option(help="trials that are confirmed")] = 4,
+    certify_images: Annotated[int, typer.Option(help="test images to certify")] = 200,
+    n: Annotated[int, typer.Option("--n", help="votes that bound the probability")] = 10_000,
+    n0: Annotated[int, typer.Option("--n0", help="votes that pick the class")] = 100,
+    alpha: Annotated[float, typer.Option(help="chance that one certificate is wrong")] = 0.001,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS]", help="join a Ray cluster (default: RAY_ADDRESS)"),
+    ] = None,
+    cpus_per_trial: Annotated[int, typer.Option(help="cores of one worker")] = 1,
+    gpus_per_trial: Annotated[float, typer.Option(help="GPUs of one worker")] = 0.0,
+    concurrency: Annotated[int | None, typer.Option(help="workers at once")] = None,
+    out: Annotated[str, typer.Option(metavar="DIR", help="where run folders lie")] = "runs",
+    name: Annotated[str | None, typer.Option(help="name of the run folder")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue the run --name, or the latest one")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="everything random comes from it")] = 0,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE.yaml", help="any of these; flags win")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would run, at what cost; start nothing")
+    ] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="end with the summary as one line of JSON")
+    ] = False,
+) -> None:
+    """Search for a denoiser that makes a frozen classifier certifiably robust, and certify it."""
+    from tuning.session import start
+
+    start(
+        _given(context),
+        config_file=None if config is None else Path(config),
+        resume=resume,
+        dry_run=dry_run,
+        as_json=json_,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; one line on standard error if it fails."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(_with_cluster_value(sys.argv[1:] if arguments is None else arguments),
+            standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; continue with --resume", INTERRUPTED)
+    except typer.TyperException as error:
+        return _fail(_usage(error), 2)
+    except Exception as error:
+        from tuning.errors import RunError
+
+        if isinstance(error, RunError):
+            return _fail(str(error), error.exit_code)
+        raise
+    return 0
+
+
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The flags that were really passed, by field name."""
+    own = {"config", "resume", "dry_run", "json_"}
+    return {
+        name.rstrip("_"): value
+        for name, value in context.params.items()
+        if name not in own
+        and (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    }
+
+
+def _with_cluster_value(arguments: Sequence[str]) -> list[str]:
+    """Give a bare --cluster the value that stands for RAY_ADDRESS."""
+    completed: list[str] = []
+    for position, argument in enumerate(arguments):
+        completed.append(argument)
+        following = arguments[position + 1 : position + 2]
+        if argument == "--cluster" and (not following or following[0].startswith("-")):
+            completed.append("auto")
+    return completed
+
+
+def _usage(error: typer.TyperException) -> str:
+    parameter = getattr(error, "param", None)
+    if isinstance(error, typer.BadParameter) and parameter is not None and parameter.opts:
+        return f"{parameter.opts[0]}: {error.message}"
+    return " ".join(f"{error.format_message()} (see --help)".split())
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What a run was made of: versions, hardware, seeds and hashes, for whoever repeats it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from trainables.data.splits import Shots
+from trainables.models.checkpoint import weights_hash
+from trainables.models.classifiers import BaseClassifier
+from tuning.cluster import Cluster
+from tuning.config import RunConfig, to_yaml
+from tuning.setting import Setting
+
+LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
+
+
+def config_hash(config: RunConfig) -> str:
+    """SHA-256 of the resolved configuration."""
+    return hashlib.sha256(to_yaml(config).encode()).hexdigest()
+
+
+def shots_hash(shots: Shots) -> str:
+    """SHA-256 of the pixels of the shots, training images first."""
+    digest = hashlib.sha256(shots.train_images.numpy().tobytes())
+    digest.update(shots.tuning_images.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def run_manifest(config: RunConfig, cluster: Cluster) -> dict[str, Any]:
+    """The part of the manifest that is known when a run starts."""
+    return {
+        "schema_version": 1,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "hardware": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "workers": cluster.resources.concurrency,
+        "cpus_per_trial": cluster.resources.cpus_per_trial,
+        "gpus_per_trial": cluster.resources.gpus_per_trial,
+        "settings": {},
+    }
+
+
+def setting_manifest(setting: Setting, classifier: BaseClassifier) -> dict[str, Any]:
+    """The part that is known of a setting before its search starts."""
+    return {
+        "space": setting.space.name,
+        "space_fingerprint": setting.space.fingerprint(),
+        "classes": len(setting.dataset.classes),
+        "image_shape": list(setting.shots.train_images.shape[1:]),
+        "training_indices": setting.shots.train_indices,
+        "tuning_indices": setting.shots.tuning_indices,
+        "test_indices": setting.test_indices,
+        "shots_hash": shots_hash(setting.shots),
+        "classifier_hash": weights_hash(classifier),
+        "seconds": {},
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,152 @@
+"""From the ledger and the votes to tables, figures and the exported classifier of a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from results.curves import summary_row
+from results.figures import curves_figure
+from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, trials_schema
+from results.store import write_bytes, write_cohen_tsv, write_table, write_text
+from search_spaces import SearchSpace
+from trainables.decrop.config import DecropConfig
+from trainables.models.checkpoint import denoiser_bytes, weights_hash
+from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.smoothed import CONFIG, WEIGHTS, export_config
+from tuning.certification import Certified
+from tuning.config import RunConfig
+from tuning.confirm import Confirmed, Winners, baseline_rows, confirmation_rows
+from tuning.ledger import TrialRecord
+from tuning.manifest import config_hash
+from tuning.setting import Setting
+
+_ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
+    """Write trials.parquet: one row per finished attempt."""
+    types = {name: _arrow_type(name) for name in space.parameters}
+    rows = [
+        {
+            "number": r.number,
+            "root": r.root,
+            "origin": r.origin,
+            "state": r.state,
+            **{name: r.hyperparameters.get(name) for name in types},
+            "objective": r.objective,
+            "epochs": r.epochs,
+            "seconds": r.seconds,
+            "seed": r.seed,
+            "node": r.node,
+            "error": r.error,
+        }
+        for r in records
+    ]
+    write_table(folder / "trials.parquet", rows, trials_schema(types))
+
+
+def write_confirmation(setting: Setting, winners: Winners) -> None:
+    """Write confirmation.parquet and baselines.parquet."""
+    images = len(setting.shots.tuning_labels)
+    rows = confirmation_rows(winners, images)
+    write_table(setting.folder / "confirmation.parquet", rows, CONFIRMATION)
+    bare = baseline_rows(winners, images)
+    write_table(setting.folder / "baselines.parquet", bare, BASELINES)
+
+
+def write_certificates(
+    setting: Setting, certified: Mapping[str, Sequence[Certified]], metadata: Mapping[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Write certificates.parquet, the Cohen logs and curves.png; returns the rows by variant."""
+    by_variant = {
+        variant: [_certificate_row(variant, c) for c in images]
+        for variant, images in certified.items()
+    }
+    rows = [row for group in by_variant.values() for row in group]
+    write_table(setting.folder / "certificates.parquet", rows, CERTIFICATES, metadata)
+    (setting.folder / "certificates").mkdir(exist_ok=True)
+    for variant, group in by_variant.items():
+        write_cohen_tsv(setting.folder / "certificates" / f"{variant}.tsv", group)
+    write_bytes(setting.folder / "curves.png", curves_figure(by_variant))
+    return by_variant
+
+
+def write_export(
+    setting: Setting, best: Confirmed, classifier: BaseClassifier, config: RunConfig
+) -> None:
+    """Write smoothed_classifier/: the winner's weights and all that deploying it needs."""
+    candidate = best.candidate
+    assert candidate.trial is not None and candidate.denoiser is not None
+    trained = DecropConfig.model_validate(candidate.trial.hyperparameters)
+    text = export_config(
+        classifier,
+        setting.shots.tuning_images[0],
+        len(setting.dataset.classes),
+        depth=trained.depth,
+        width=trained.width,
+        sigma=trained.sigma,
+        n0=config.n0,
+        n=config.n,
+        alpha=config.alpha,
+    )
+    folder = setting.folder / "smoothed_classifier"
+    folder.mkdir(exist_ok=True)
+    write_bytes(folder / WEIGHTS, denoiser_bytes(candidate.denoiser))
+    write_text(folder / CONFIG, text)
+
+
+def certificate_metadata(
+    config: RunConfig, winners: Winners, device: str
+) -> dict[str, str]:
+    """What certificates.parquet says of the models behind it."""
+    hashes = {
+        f"model_hash_{variant}": weights_hash(confirmed.candidate.model)
+        for variant, confirmed in winners.variants.items()
+    }
+    return {
+        "config_hash": config_hash(config),
+        "model_hash": hashes["model_hash_best"],
+        **hashes,
+        "precision": "float32",
+        "device": device,
+    }
+
+
+def summary_rows(
+    setting: Setting, winners: Winners, certificates: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """One row of summary.parquet per variant."""
+    rows = []
+    for variant, confirmed in winners.variants.items():
+        trial = confirmed.candidate.trial
+        number = None if trial is None else trial.number
+        score = confirmed.score.mean
+        rows.append(summary_row(setting.name, variant, number, score, certificates[variant]))
+    return rows
+
+
+def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
+    c = certified.certificate
+    return {
+        "variant": variant,
+        "image_index": certified.image_index,
+        "label": certified.label,
+        "predicted": c.predicted,
+        "radius": c.radius,
+        "votes_top": c.votes_top,
+        "n": c.n,
+        "n0": c.n0,
+        "p_lower": c.p_lower,
+        "sigma": c.sigma,
+        "alpha": c.alpha,
+        "seconds": certified.seconds,
+    }
+
+
+def _arrow_type(hyperparameter: str) -> pa.DataType:
+    annotation = DecropConfig.model_fields[hyperparameter].annotation
+    return _ARROW_TYPES[annotation]  # type: ignore[index]

@@ -1,0 +1,215 @@
+"""A whole run: search, confirmation, certification and results, setting by setting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+import torch
+
+from results.report import build_report
+from results.schema import SUMMARY
+from results.store import write_json, write_table
+from trainables.decrop.config import DecropConfig
+from trainables.models.checkpoint import load_denoiser
+from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.objective import Objective
+from trainables.trainable import TrialTask
+from tuning import publish
+from tuning.base_classifier import base_classifier
+from tuning.certification import certify_variants
+from tuning.cluster import Cluster, connect
+from tuning.config import RunConfig
+from tuning.confirm import Winners, confirm, confirmation_votes
+from tuning.errors import AllTrialsFailed
+from tuning.ledger import Ledger, TrialRecord, sqlite_url, study_name
+from tuning.manifest import run_manifest, setting_manifest
+from tuning.progress import Reporter
+from tuning.search import run_search
+from tuning.setting import Setting
+from tuning.tensorboard import StudyBoard
+from tuning.votes import VoteStore
+
+
+class Run:
+    """One run in its folder; `execute` does what is still to do and returns the summary rows."""
+
+    def __init__(self, config: RunConfig, settings: list[Setting], reporter: Reporter) -> None:
+        self.config, self.settings, self.reporter = config, settings, reporter
+        self.folder = config.run_folder
+        self.objective = Objective.parse(config.objective)
+
+    def execute(self) -> list[dict[str, Any]]:
+        """Search, confirm, certify and report.
+
+        Raises:
+            RunError: when the run cannot end; what is done is kept, and --resume goes on from it.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        summary: list[dict[str, Any]] = []
+        self.reporter.say("starting Ray ...")
+        with connect(self.config) as cluster:
+            if cluster.dashboard:
+                self.reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
+            self.reporter.say(f"TensorBoard:   tensorboard --logdir {self.folder / 'tensorboard'}")
+            self.manifest = run_manifest(self.config, cluster)
+            for setting in self.settings:
+                summary += self._setting(setting, cluster)
+                write_table(self.folder / "summary.parquet", summary, SUMMARY)
+        self._write_manifest()
+        build_report(self.folder)
+        return summary
+
+    def _setting(self, setting: Setting, cluster: Cluster) -> list[dict[str, Any]]:
+        setting.folder.mkdir(parents=True, exist_ok=True)
+        classifier = base_classifier(self.config, setting, self.reporter)
+        self.manifest["settings"][setting.name] = setting_manifest(setting, classifier)
+        self._write_manifest()
+        board = StudyBoard(self.folder / "tensorboard" / setting.name)
+        with self._timed(setting, "search"):
+            records = self._search(setting, classifier, cluster, board)
+        store = VoteStore(setting.folder / "votes.db")
+        with self._timed(setting, "confirmation"):
+            winners = self._confirm(setting, classifier, records, cluster, store)
+        publish.write_confirmation(setting, winners)
+        publish.write_export(setting, winners.variants["best"], classifier, self.config)
+        self._show_best(setting, winners, board)
+        with self._timed(setting, "certification"):
+            certified = self._certify(setting, winners, cluster, store)
+        metadata = publish.certificate_metadata(self.config, winners, cluster.resources.device)
+        rows = publish.write_certificates(setting, certified, metadata)
+        return publish.summary_rows(setting, winners, rows)
+
+    def _search(
+        self, setting: Setting, classifier: BaseClassifier, cluster: Cluster, board: StudyBoard
+    ) -> list[TrialRecord]:
+        ledger = Ledger(
+            sqlite_url(self.folder / "study.db"),
+            study_name(setting.name, setting.space),
+            setting.space,
+            trials=self.config.trials,
+            cohort=self.config.cohort,
+            seed=self._seed(setting, "search"),
+        )
+        if abandoned := ledger.reconcile():
+            self.reporter.say(f"{abandoned} interrupted trials start again")
+        with self.reporter.track(f"{setting.name}: search", ledger.roots) as advance:
+            advance(ledger.roots - ledger.open_roots)
+
+            def on_end() -> None:
+                publish.write_trials(setting.folder, setting.space, ledger.records())
+                advance(1)
+
+            if not ledger.finished:
+                run_search(
+                    ledger,
+                    self._task(setting, classifier, cluster),
+                    setting=setting.name,
+                    resources=cluster.resources,
+                    scratch=setting.folder / "tune",
+                    board=board,
+                    budget=self.config.budget,
+                    on_end=on_end,
+                )
+        records = ledger.records()
+        publish.write_trials(setting.folder, setting.space, records)
+        if not any(r.state == "complete" for r in records):
+            errors = "; ".join(sorted({r.error for r in records if r.error}))
+            raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
+        return records
+
+    def _task(self, setting: Setting, classifier: BaseClassifier, cluster: Cluster) -> TrialTask:
+        return TrialTask(
+            classifier=classifier,
+            train_images=setting.shots.train_images,
+            train_labels=setting.shots.train_labels,
+            tuning_images=setting.shots.tuning_images,
+            tuning_labels=setting.shots.tuning_labels,
+            objective=self.objective,
+            tuning_votes=self.config.tuning_votes,
+            alpha=self.config.alpha,
+            seed=self._seed(setting, "tuning"),
+            rungs=setting.rungs,
+            denoisers=(setting.folder / "denoisers").resolve(),
+            device=cluster.resources.device,
+            threads=cluster.resources.cpus_per_trial,
+        )
+
+    def _confirm(
+        self,
+        setting: Setting,
+        classifier: BaseClassifier,
+        records: list[TrialRecord],
+        cluster: Cluster,
+        store: VoteStore,
+    ) -> Winners:
+        votes, top = self.config.confirm_votes, self.config.confirm_top
+        searched = sum(r.origin == "search" and r.state == "complete" for r in records)
+        total = confirmation_votes(setting, searched, votes=votes, top=top)
+        with self.reporter.track(f"{setting.name}: confirmation votes", total) as advance:
+            return confirm(
+                setting,
+                records,
+                lambda record: self._denoiser(setting, record),
+                classifier,
+                objective=self.objective,
+                votes=votes,
+                top=top,
+                alpha=self.config.alpha,
+                seed=self._seed(setting, "confirm"),
+                store=store,
+                resources=cluster.resources,
+                advance=advance,
+            )
+
+    def _certify(
+        self, setting: Setting, winners: Winners, cluster: Cluster, store: VoteStore
+    ) -> dict[str, Any]:
+        images = len(winners.variants) * len(setting.test_indices)
+        total = images * (self.config.n0 + self.config.n)
+        with self.reporter.track(f"{setting.name}: certification votes", total) as advance:
+            return certify_variants(
+                setting,
+                winners.variants,
+                self.config,
+                seed=self._seed(setting, "certify"),
+                store=store,
+                resources=cluster.resources,
+                advance=advance,
+            )
+
+    def _denoiser(self, setting: Setting, record: TrialRecord) -> torch.nn.Module:
+        trained = DecropConfig.model_validate(record.hyperparameters)
+        return load_denoiser(
+            (setting.folder / "denoisers" / f"{record.number}.safetensors").read_bytes(),
+            channels=setting.shots.train_images.shape[1],
+            depth=trained.depth,
+            width=trained.width,
+        )
+
+    def _show_best(self, setting: Setting, winners: Winners, board: StudyBoard) -> None:
+        candidate = winners.variants["best"].candidate
+        assert candidate.denoiser is not None
+        clean = setting.shots.tuning_images[:8]
+        generator = torch.Generator().manual_seed(self._seed(setting, "show"))
+        noisy = clean + candidate.sigma * torch.randn(clean.shape, generator=generator)
+        with torch.inference_mode():
+            board.denoised(clean, noisy, candidate.denoiser(noisy))
+
+    def _seed(self, setting: Setting, purpose: str) -> int:
+        return derive_seed(self.config.seed, setting.name, purpose)
+
+    @contextmanager
+    def _timed(self, setting: Setting, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds = self.manifest["settings"][setting.name]["seconds"]
+        seconds[step] = round(time.perf_counter() - started, 2)
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        write_json(self.folder / "manifest.json", self.manifest)

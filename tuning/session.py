@@ -1,0 +1,122 @@
+"""From the flags of one invocation to a run: configuration, checks, folder, lock."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from results.store import write_text
+from results.terminal import summary_table
+from tuning.base_classifier import check_classifiers
+from tuning.cluster import local_resources
+from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
+from tuning.cost import describe_plan
+from tuning.errors import ConfigError
+from tuning.progress import Reporter, chatter_to
+from tuning.run import Run
+from tuning.setting import make_settings
+
+CONFIG = "config.yaml"
+
+
+def start(
+    flags: Mapping[str, Any],
+    *,
+    config_file: Path | None,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do what one command line asks for.
+
+    Raises:
+        RunError: with the message and the exit code for the user.
+    """
+    config = _resolve(flags, config_file, resume)
+    settings = make_settings(config)
+    check_classifiers(config, settings)
+    if config.cluster is None:
+        local_resources(config)
+    if dry_run:
+        describe_plan(config, settings, Reporter())
+        return
+    with _locked_folder(config, resume):
+        write_text(config.run_folder / CONFIG, to_yaml(config))
+        with chatter_to(config.run_folder / "ray.log") as reporter:
+            reporter.say(f"run folder: {config.run_folder}")
+            summary = Run(config, settings, reporter).execute()
+            reporter.out.print(summary_table(summary, config.objective))
+            report = config.run_folder / "report.html"
+            reporter.out.print(f"report: {report}", markup=False, highlight=False)
+        if as_json:
+            result = {"run": str(config.run_folder), "report": str(report), "summary": summary}
+            print(json.dumps(result), flush=True)
+
+
+def _resolve(flags: Mapping[str, Any], config_file: Path | None, resume: bool) -> RunConfig:
+    """Flags over the configuration file over, when resuming, the run's own configuration."""
+    given = {**(read_yaml(config_file) if config_file else {}), **flags}
+    if not resume:
+        given.setdefault("name", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+        config = make_config(given)
+        if config.run_folder.exists():
+            raise ConfigError(
+                f"--name: {config.run_folder} exists already; pass --resume to continue it, or "
+                "another --name"
+            )
+        return config
+    folder = _folder_to_resume(Path(given.get("out", "runs")), given.get("name"))
+    stored = make_config(read_yaml(folder / CONFIG))
+    config = make_config({**stored.model_dump(), "name": folder.name, **given})
+    for field in RunConfig.model_fields:
+        was, now = getattr(stored, field), getattr(config, field)
+        if was != now and field not in RESUMABLE:
+            raise ConfigError(
+                f"{flag(field)}: the run to resume has {was!r}, not {now!r}; leave the flag out, "
+                "or start a new run"
+            )
+    if config.trials < stored.trials:
+        raise ConfigError(
+            f"--trials: the run has {stored.trials} trials already; pass at least as many"
+        )
+    return config
+
+
+def _folder_to_resume(out: Path, name: str | None) -> Path:
+    if name is not None:
+        if not (out / name / CONFIG).is_file():
+            raise ConfigError(f"--resume: {out / name} holds no run; check --out and --name")
+        return out / name
+    runs = sorted(out.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise ConfigError(f"--resume: {out} holds no run; check --out, or leave --resume out")
+    return runs[-1].parent
+
+
+@contextmanager
+def _locked_folder(config: RunConfig, resume: bool) -> Iterator[None]:
+    """Create the run folder and keep other launchers out of it."""
+    folder = config.run_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=resume)
+        lock = filelock.FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ConfigError(f"--name: another launcher is working on {folder}") from error
+    except OSError as error:
+        raise ConfigError(f"--out: {folder} cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            yield
+        except ConfigError:
+            # Nothing half-written: what could not start leaves no folder behind.
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise

@@ -1,0 +1,67 @@
+"""A setting: a data set at a shot count, its images, its search space and its place on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.splits import Shots, certification_indices, draw_shots
+from trainables.errors import InputError
+from search_spaces import SearchSpace
+from trainables.decrop.config import DecropConfig
+from trainables.smoothing.noise import derive_seed
+from tuning.config import RunConfig, choose_space, setting_name
+from tuning.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one study works on. `test_indices` are the images that certification will use."""
+
+    name: str
+    dataset: Dataset
+    shots: Shots
+    test_indices: list[int]
+    space: SearchSpace
+    folder: Path
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a full trial."""
+        return DecropConfig.model_validate(self.space.fixed).epochs
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trials are compared; the last one ends a trial."""
+        inner = {max(1, round(share * self.epochs)) for share in self.space.rungs}
+        return (*sorted(r for r in inner if r < self.epochs), self.epochs)
+
+
+def make_settings(config: RunConfig) -> list[Setting]:
+    """All settings of a run, with their images loaded and checked.
+
+    Raises:
+        ConfigError: for data that is missing, too small or of the wrong shape, or a bad space.
+    """
+    pairs = [(dataset, shots) for dataset in config.dataset for shots in config.shots]
+    try:
+        return [_make(config, dataset, shots) for dataset, shots in pairs]
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _make(config: RunConfig, name: str, shots: str) -> Setting:
+    space = choose_space(config, name, shots)
+    dataset = load_dataset(name, config.data_dir)
+    # Checked now, so that nothing is written or computed for a run that could not end.
+    indices = certification_indices(dataset, config.certify_images)
+    setting = setting_name(name, shots)
+    return Setting(
+        name=setting,
+        dataset=dataset,
+        shots=draw_shots(dataset, shots, derive_seed(config.seed, "shots")),
+        test_indices=indices,
+        space=space,
+        folder=config.run_folder / setting,
+    )
