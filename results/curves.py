@@ -1,4 +1,3 @@
-# mypy: disable-error-code="import-untyped"
 """What certificates add up to: certified accuracy, average certified radius, differences.
 
 Intervals are at 95 % and speak of the choice of test images, not of the Monte Carlo votes: each

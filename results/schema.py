@@ -1,4 +1,3 @@
-# mypy: disable-error-code="import-untyped"
 """Schemas of every table in a run folder, with the unit and meaning of each column."""
 
 from collections.abc import Mapping

@@ -1,4 +1,3 @@
-# mypy: disable-error-code="import-untyped"
 """Atomic files: text, JSON, Parquet tables with explicit schemas, and Cohen et al.'s logs."""
 
 import contextlib

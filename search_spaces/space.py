@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 FOLDER = Path(__file__).parent
 Value = bool | int | float | str
@@ -19,10 +19,8 @@ class SpaceError(ValueError):
     """A search space that cannot be used; the message is one line that says what to do."""
 
 
-class Parameter(BaseModel, frozen=True, extra="forbid"):
+class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
     """A range `low`..`high` (both integers: an integer range) or a list of `choices`."""
-
-    model_config = ConfigDict(strict=True)
 
     low: int | float | None = None
     high: int | float | None = None
@@ -43,9 +41,11 @@ class Parameter(BaseModel, frozen=True, extra="forbid"):
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
         """Let Optuna propose a value for the hyperparameter `name`."""
         if self.choices is not None:
-            choice: Value = trial.suggest_categorical(name, self.choices)
+            choice = trial.suggest_categorical(name, self.choices)
+            assert choice is not None
             return choice
-        assert self.low is not None and self.high is not None
+        assert self.low is not None
+        assert self.high is not None
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(name, self.low, self.high, log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
@@ -54,13 +54,15 @@ class Parameter(BaseModel, frozen=True, extra="forbid"):
         """The choices, or both ends of the range: if these are valid, every value is."""
         if self.choices is not None:
             return self.choices
-        assert self.low is not None and self.high is not None
+        assert self.low is not None
+        assert self.high is not None
         return self.low, self.high
 
     def __contains__(self, value: object) -> bool:
         if self.choices is not None:
             return value in self.choices
-        assert self.low is not None and self.high is not None
+        assert self.low is not None
+        assert self.high is not None
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
@@ -135,7 +137,9 @@ def load_space(name: str, fixed: Mapping[str, Value] | None = None) -> SearchSpa
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise SpaceError(f"--space: {path.name}: {where + ': ' if where else ''}{message}") from error
+        raise SpaceError(
+            f"--space: {path.name}: {where + ': ' if where else ''}{message}"
+        ) from error
 
 
 def shipped_spaces() -> list[str]:

@@ -42,6 +42,7 @@ class TrialTask:
     tuning_labels: Tensor
     objective: Objective
     tuning_votes: int
+    n: int
     alpha: float
     seed: int
     rungs: tuple[int, ...]
@@ -131,7 +132,9 @@ class DecropTrainable(tune.Trainable):
                 zip(images, task.tuning_labels.tolist(), strict=True)
             )
         ]
-        return task.objective.score(votes, task.tuning_votes, sigma, task.alpha)
+        return task.objective.score(
+            votes, task.tuning_votes, n=task.n, sigma=sigma, alpha=task.alpha
+        )
 
     def _write_denoiser(self) -> None:
         # Before the last report: a trial told complete has its weights on disk.

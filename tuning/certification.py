@@ -61,7 +61,7 @@ def certify_variants(
     labels = setting.dataset.test.labels[setting.test_indices].tolist()
     certified: dict[str, list[Certified]] = {}
     for variant, (selection, estimation) in jobs.items():
-        keys = zip(labels, selection.keys(), estimation.keys(), strict=True)
+        keys = zip(labels, selection.vote_keys(), estimation.vote_keys(), strict=True)
         certified[variant] = [
             Certified(
                 estimate.image,

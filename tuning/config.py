@@ -22,7 +22,13 @@ from tuning.errors import ConfigError
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # What a resumed run may change: how long and where it runs, never what it computes.
 RESUMABLE = {
-    "trials", "budget", "cluster", "cpus_per_trial", "gpus_per_trial", "concurrency", "out",
+    "trials",
+    "budget",
+    "cluster",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "concurrency",
+    "out",
 }
 
 

@@ -60,6 +60,7 @@ def confirm(
     objective: Objective,
     votes: int,
     top: int,
+    n: int,
     alpha: float,
     seed: int,
     store: VoteStore,
@@ -94,8 +95,8 @@ def confirm(
     labels = setting.shots.tuning_labels.tolist()
     confirmed = []
     for candidate, job in zip(candidates, jobs, strict=True):
-        right = [counts[k].votes[y] for k, y in zip(job.keys(), labels, strict=True)]
-        score = objective.score(right, votes, candidate.sigma, alpha)
+        right = [counts[k].votes[y] for k, y in zip(job.vote_keys(), labels, strict=True)]
+        score = objective.score(right, votes, n=n, sigma=candidate.sigma, alpha=alpha)
         confirmed.append(Confirmed(candidate, score))
     trained = tuple(c for c in confirmed if c.candidate.trial is not None)
     bare = tuple(c for c in confirmed if c.candidate.trial is None)
@@ -117,15 +118,12 @@ def confirmation_votes(setting: Setting, trials: int, *, votes: int, top: int) -
 
 def confirmation_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
     """One row per confirmed trial, as in results.schema.CONFIRMATION."""
-    chosen = {
-        id(c): variant
-        for variant, c in winners.variants.items()
-        if variant != "none"
-    }
+    chosen = {id(c): variant for variant, c in winners.variants.items() if variant != "none"}
     rows = []
     for confirmed in winners.trials:
         trial = confirmed.candidate.trial
-        assert trial is not None and trial.objective is not None
+        assert trial is not None
+        assert trial.objective is not None
         rows.append(
             {
                 "number": trial.number,

@@ -91,8 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(_with_cluster_value(sys.argv[1:] if arguments is None else arguments),
-            standalone_mode=False)
+        app(
+            _with_cluster_value(sys.argv[1:] if arguments is None else arguments),
+            standalone_mode=False,
+        )
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; continue with --resume", INTERRUPTED)
     except typer.TyperException as error:

@@ -147,7 +147,10 @@ class Ledger:
         if objective is None or not math.isfinite(objective):
             error = error or f"objective is {objective}"
         for key, value in {
-            "epochs": epochs, "seconds": seconds, "node": node, "error": error
+            "epochs": epochs,
+            "seconds": seconds,
+            "node": node,
+            "error": error,
         }.items():
             trial.set_user_attr(key, value)
         if error:
@@ -180,9 +183,7 @@ class Ledger:
         if not missing:
             return
         cohort = self._cohort_of(missing[0])
-        previous = {
-            t.user_attrs["root"]: t for t in self.study.get_trials(deepcopy=False)
-        }
+        previous = {t.user_attrs["root"]: t for t in self.study.get_trials(deepcopy=False)}
         waiting = {r for r, t in previous.items() if t.state == TrialState.WAITING}
         for root in missing:
             if self._cohort_of(root) == cohort and root not in waiting:

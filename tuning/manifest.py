@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -37,7 +37,7 @@ def run_manifest(config: RunConfig, cluster: Cluster) -> dict[str, Any]:
     """The part of the manifest that is known when a run starts."""
     return {
         "schema_version": 1,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "config_hash": config_hash(config),
         "python": platform.python_version(),
@@ -74,6 +74,8 @@ def setting_manifest(setting: Setting, classifier: BaseClassifier) -> dict[str, 
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+            return next(
+                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor()

@@ -80,7 +80,8 @@ def write_export(
 ) -> None:
     """Write smoothed_classifier/: the winner's weights and all that deploying it needs."""
     candidate = best.candidate
-    assert candidate.trial is not None and candidate.denoiser is not None
+    assert candidate.trial is not None
+    assert candidate.denoiser is not None
     trained = DecropConfig.model_validate(candidate.trial.hyperparameters)
     text = export_config(
         classifier,
@@ -99,9 +100,7 @@ def write_export(
     write_text(folder / CONFIG, text)
 
 
-def certificate_metadata(
-    config: RunConfig, winners: Winners, device: str
-) -> dict[str, str]:
+def certificate_metadata(config: RunConfig, winners: Winners, device: str) -> dict[str, str]:
     """What certificates.parquet says of the models behind it."""
     hashes = {
         f"model_hash_{variant}": weights_hash(confirmed.candidate.model)

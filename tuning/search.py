@@ -33,7 +33,7 @@ class LedgerSearcher(Searcher):
         super().__init__(metric="objective", mode="max")
         self._ledger, self._deadline = ledger, deadline
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; None while the running cohort must end first."""
         late = self._deadline is not None and time.monotonic() > self._deadline
         if self._ledger.finished or (late and self._ledger.baselines_finished):
@@ -60,7 +60,7 @@ class LedgerSearcher(Searcher):
         """Nothing: the ledger is the only record."""
 
 
-class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
+class LedgerScheduler(FIFOScheduler):
     """Tells the ledger what trials report, and stops those that it prunes."""
 
     def __init__(self, ledger: Ledger, board: StudyBoard, on_end: Callable[[], None]) -> None:
@@ -78,9 +78,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         prune = self._ledger.report(number, result["epochs"], result["objective"])
         return str(TrialScheduler.STOP if prune else TrialScheduler.CONTINUE)
 
-    def on_trial_complete(
-        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
-    ) -> None:
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """The trial reached its last rung, was pruned, or found that it cannot go on."""
         number, hyperparameters = trial.config["number"], trial.config["hyperparameters"]
         complete = result["epochs"] == hyperparameters["epochs"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces import SearchSpace
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import Shots, certification_indices, draw_shots
-from trainables.errors import InputError
-from search_spaces import SearchSpace
 from trainables.decrop.config import DecropConfig
+from trainables.errors import InputError
 from trainables.smoothing.noise import derive_seed
 from tuning.config import RunConfig, choose_space, setting_name
 from tuning.errors import ConfigError

@@ -30,9 +30,7 @@ class StudyBoard:
     def end(self, number: int, hyperparameters: Mapping[str, Any], objective: float) -> None:
         """The trial's row in the HParams table."""
         writer = self._writer(number)
-        writer.add_hparams(
-            dict(hyperparameters), {"hparam/objective": objective}, run_name="."
-        )
+        writer.add_hparams(dict(hyperparameters), {"hparam/objective": objective}, run_name=".")
         writer.close()
         del self._writers[number]
 

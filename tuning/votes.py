@@ -27,6 +27,9 @@ from tuning.cluster import Resources
 QUEUED_PER_WORKER = 3
 
 
+Reference = ray.ObjectRef[tuple[list[int], float]]
+
+
 class VoteKey(NamedTuple):
     """All that one image's counts depend on; `phase` names the purpose of the votes."""
 
@@ -58,7 +61,7 @@ class VoteJob:
     votes: int
     seed: int
 
-    def keys(self) -> list[VoteKey]:
+    def vote_keys(self) -> list[VoteKey]:
         """One key per image, in order."""
         return [
             VoteKey(self.model_hash, self.phase, index, self.sigma, self.votes, self.seed)
@@ -107,11 +110,11 @@ def collect_votes(
     `advance` is called with the number of votes that each finished image adds.
     """
     known = store.all()
-    wanted = [key for job in jobs for key in job.keys()]
+    wanted = [key for job in jobs for key in job.vote_keys()]
     for key in wanted:
         if key in known:
             advance(key.votes)
-    pending: dict[ray.ObjectRef, VoteKey] = {}
+    pending: dict[Reference, VoteKey] = {}
     for reference, key in _submissions(jobs, known, resources):
         pending[reference] = key
         while len(pending) >= QUEUED_PER_WORKER * resources.concurrency:
@@ -123,23 +126,25 @@ def collect_votes(
 
 def _submissions(
     jobs: Sequence[VoteJob], known: dict[VoteKey, Counts], resources: Resources
-) -> Iterator[tuple[ray.ObjectRef, VoteKey]]:
+) -> Iterator[tuple[Reference, VoteKey]]:
     task = _count_image.options(
         num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial
     )
     for job in jobs:
         missing = [
             (key, image)
-            for key, image in zip(job.keys(), job.images, strict=True)
+            for key, image in zip(job.vote_keys(), job.images, strict=True)
             if key not in known
         ]
-        model = ray.put(job.model) if missing else None
+        if not missing:
+            continue
+        model = ray.put(job.model)
         for key, image in missing:
             yield task.remote(model, image, key, resources), key
 
 
 def _receive(
-    pending: dict[ray.ObjectRef, VoteKey],
+    pending: dict[Reference, VoteKey],
     known: dict[VoteKey, Counts],
     store: VoteStore,
     advance: Callable[[int], None],

@@ -125,7 +125,8 @@ def test_a_run_where_nothing_is_certified_says_so(tmp_path):
     write_table(run / "summary.parquet", [], SUMMARY)
     (run / "digits-10shot" / "certificates.parquet").unlink()
     text = Page(built(run)).text
-    assert "not complete" in text and "How to read a certificate" not in text
+    assert "not complete" in text
+    assert "How to read a certificate" not in text
 
 
 def test_the_command_prints_the_path_of_the_report(run, capsys):
@@ -140,7 +141,8 @@ def test_the_command_runs_as_a_module_and_says_in_one_line_what_is_wrong(tmp_pat
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2
+    assert done.stdout == ""
     assert re.fullmatch(r"error: .*absent: no such run folder\n", done.stderr)
 
 
@@ -151,7 +153,9 @@ def test_a_damaged_table_is_one_line_and_leaves_the_old_report(tmp_path, capsys,
     (run / name).write_text("not a table")
     assert main([str(run)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and name in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert name in error
     assert (run / "report.html").read_text(encoding="utf-8") == old
 
 

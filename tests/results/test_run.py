@@ -9,7 +9,8 @@ from tests.results.invented import HYPERPARAMETERS, certificate_rows, write_run
 def test_a_run_comes_back_with_its_settings_variants_and_hyperparameters(tmp_path):
     run = load_run(write_run(tmp_path / "demo", ("digits-10shot", "digits-5shot")))
     assert run.name == "demo"
-    assert run.config["dataset"] == "digits" and run.manifest["seed"] == 0
+    assert run.config["dataset"] == "digits"
+    assert run.manifest["seed"] == 0
     assert [setting.name for setting in run.settings] == ["digits-10shot", "digits-5shot"]
     setting = run.settings[0]
     assert list(setting.certificates) == ["none", "label_consistency", "published", "best"]
@@ -24,7 +25,9 @@ def test_a_setting_that_was_searched_but_not_certified_is_there(tmp_path):
     (tmp_path / "digits-5shot" / "certificates.parquet").unlink()
     setting = load_run(tmp_path).settings[1]
     assert (setting.name, len(setting.trials)) == ("digits-5shot", 14)
-    assert not setting.summary and not setting.certificates and not setting.metadata
+    assert not setting.summary
+    assert not setting.certificates
+    assert not setting.metadata
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "summary.parquet"])

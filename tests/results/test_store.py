@@ -90,7 +90,8 @@ def test_json_comes_back_as_written(tmp_path):
 def test_what_json_cannot_say_is_refused(tmp_path, value):
     with pytest.raises(StoreError, match=r"x\.json") as error:
         write_json(tmp_path / "x.json", value)
-    assert one_line(error) and not (tmp_path / "x.json").exists()
+    assert one_line(error)
+    assert not (tmp_path / "x.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,8 @@ def changed(**values):
 def test_a_row_that_does_not_fit_is_refused_by_name(tmp_path, row, message):
     with pytest.raises(StoreError, match=message) as error:
         write_table(tmp_path / "x.parquet", [row], BASELINES)
-    assert one_line(error) and not (tmp_path / "x.parquet").exists()
+    assert one_line(error)
+    assert not (tmp_path / "x.parquet").exists()
 
 
 def test_a_missing_table_is_a_one_line_error(tmp_path):

@@ -23,7 +23,10 @@ DIGITS_TEST_IMAGES = 500
 class Images(Protocol):
     """Labelled images that are decoded only when they are asked for."""
 
-    labels: Tensor
+    @property
+    def labels(self) -> Tensor:
+        """Class of each image: int64 [images]."""
+        ...
 
     def load(self, indices: Sequence[int]) -> Tensor:
         """The images at `indices` as float32 [n, channels, height, width] in [0, 1]."""
@@ -138,9 +141,7 @@ def _list_images(folder: Path, classes: Sequence[str]) -> FolderImages:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(
-            p for p in (folder / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES
-        )
+        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise InputError(f"--data-dir: {folder / name} holds no images")
         paths += found

@@ -59,6 +59,4 @@ def domain_loss(clean_scores: Tensor, denoised_scores: Tensor) -> Tensor:
     """
     clean = torch.zeros(len(clean_scores), dtype=torch.long, device=clean_scores.device)
     denoised = torch.ones(len(denoised_scores), dtype=torch.long, device=clean_scores.device)
-    return F.cross_entropy(
-        torch.cat((clean_scores, denoised_scores)), torch.cat((clean, denoised))
-    )
+    return F.cross_entropy(torch.cat((clean_scores, denoised_scores)), torch.cat((clean, denoised)))

@@ -135,7 +135,7 @@ class DecropTraining:
             reported["domain"] = domain.detach()
         self._adam.zero_grad()
         self._discriminator_adam.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         self._adam.step()
         if stage is not None:
             self._discriminator_adam.step()

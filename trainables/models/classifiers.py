@@ -128,7 +128,9 @@ class CifarResNet(nn.Module):
     @staticmethod
     def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
         first = _ResidualBlock(inputs, outputs, stride)
-        return nn.Sequential(first, *(_ResidualBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
+        return nn.Sequential(
+            first, *(_ResidualBlock(outputs, outputs, 1) for _ in range(blocks - 1))
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of normalised images."""

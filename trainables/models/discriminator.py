@@ -25,7 +25,7 @@ def reverse_gradient(inputs: Tensor, strength: float) -> Tensor:
 
     Source: Ganin et al. 2016, Section 4.2.
     """
-    reversed_inputs: Tensor = _Reverse.apply(inputs, strength)  # type: ignore[no-untyped-call]
+    reversed_inputs: Tensor = _Reverse.apply(inputs, strength)
     return reversed_inputs
 
 

@@ -31,9 +31,7 @@ def cached_classifier(
     return load_classifier(path)
 
 
-def _train(
-    dataset: Dataset, arch: str, progress: Callable[[int, int], None]
-) -> torch.nn.Module:
+def _train(dataset: Dataset, arch: str, progress: Callable[[int, int], None]) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

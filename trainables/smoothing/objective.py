@@ -41,14 +41,16 @@ class Objective(NamedTuple):
         return cls(float(match.group(1)))
 
     def score(
-        self, votes: Sequence[int], n: int, sigma: float, alpha: float
+        self, votes: Sequence[int], cast: int, *, n: int, sigma: float, alpha: float
     ) -> Score:
-        """Score of images whose true class got `votes` of `n` noisy votes each.
+        """Score of images whose true class got `votes` of the `cast` noisy votes each.
 
-        The class is known, so no votes are spent on picking it; everything is in the pixel unit
-        of sigma, hence comparable across sigmas.
+        An image counts with the radius that `n` votes would certify at its estimated vote share
+        (posterior mean under Jeffreys' prior). Scores are thus comparable across sigmas, with
+        scores from another number of votes, and with the certificates they predict.
         """
-        radii = [certified_radius(v, n, sigma, alpha) for v in votes]
+        shares = [(v + 0.5) / (cast + 1) for v in votes]
+        radii = [certified_radius(int(share * n), n, sigma, alpha) for share in shares]
         if self.radius is not None:
             radii = [float(r > 0 and r >= self.radius) for r in radii]
         mean = sum(radii) / len(radii)

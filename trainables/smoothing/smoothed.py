@@ -127,9 +127,7 @@ class SmoothedClassifier:
             raise ValueError("the image has pixels outside [0, 1]; divide 8-bit pixels by 255")
 
 
-def export_config(
-    classifier: nn.Module, image: Tensor, num_classes: int, **numbers: float
-) -> str:
+def export_config(classifier: nn.Module, image: Tensor, num_classes: int, **numbers: float) -> str:
     """The text of `config.json` for a denoiser in front of `classifier`.
 
     `image` [C, H, W] is an example; `numbers` are depth, width, sigma, n0, n and alpha.
