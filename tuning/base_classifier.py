@@ -10,7 +10,7 @@ import torch
 from trainables.errors import InputError
 from trainables.models.checkpoint import load_classifier
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.pretrain import accuracy, cached_classifier
+from trainables.models.pretrain import EPOCHS, cached_classifier
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 from tuning.progress import Reporter
@@ -45,15 +45,10 @@ def base_classifier(config: RunConfig, setting: Setting, reporter: Reporter) -> 
     torch.set_num_threads(1)
     try:
         arch = DEFAULT_ARCHITECTURES[setting.dataset.name]
-        with reporter.track(f"{setting.name}: base classifier", 1) as advance:
-            classifier = cached_classifier(
-                setting.dataset, arch, cache_folder(), lambda done, of: advance(done // of)
-            )
+        with reporter.track(f"{setting.name}: base classifier", EPOCHS) as advance:
+            return cached_classifier(setting.dataset, arch, cache_folder(), advance)
     finally:
         torch.set_num_threads(threads)
-    share = accuracy(classifier, setting.dataset)
-    reporter.say(f"{setting.name}: base classifier is right on {share:.1%} of clean test images")
-    return classifier
 
 
 def cache_folder() -> Path:

@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+# Columns of a table that goes to a file or a pipe.
+PLAIN_WIDTH = 140
 # Seconds between plain lines.
 LINE_EVERY = 5.0
 
@@ -20,7 +22,8 @@ class Reporter:
     """Writes progress to standard error and results to standard output."""
 
     def __init__(self) -> None:
-        self.out = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty())
+        width = None if sys.stdout.isatty() else PLAIN_WIDTH
+        self.out = Console(file=sys.stdout, width=width)
         self.err = Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
 
     def say(self, message: str) -> None:

@@ -64,7 +64,7 @@ class LedgerScheduler(FIFOScheduler):
     """Tells the ledger what trials report, and stops those that it prunes."""
 
     def __init__(self, ledger: Ledger, board: StudyBoard, on_end: Callable[[], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._ledger, self._board, self._on_end = ledger, board, on_end
 
     def __getstate__(self) -> dict[str, Any]:

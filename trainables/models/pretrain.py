@@ -19,11 +19,11 @@ RECIPE = 1
 
 
 def cached_classifier(
-    dataset: Dataset, arch: str, cache: Path, progress: Callable[[int, int], None]
+    dataset: Dataset, arch: str, cache: Path, progress: Callable[[int], None]
 ) -> BaseClassifier:
     """The classifier for `dataset`, from the folder `cache` or trained now and put there.
 
-    `progress` is called with (epochs done, epochs in all) after each epoch.
+    `progress` is called with 1 after each of the `EPOCHS` epochs.
     """
     path = cache / f"{dataset.name}-{arch}-{RECIPE}.pt"
     if not path.is_file():
@@ -31,7 +31,7 @@ def cached_classifier(
     return load_classifier(path)
 
 
-def _train(dataset: Dataset, arch: str, progress: Callable[[int, int], None]) -> torch.nn.Module:
+def _train(dataset: Dataset, arch: str, progress: Callable[[int], None]) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -40,22 +40,11 @@ def _train(dataset: Dataset, arch: str, progress: Callable[[int, int], None]) ->
     images = dataset.train.load(range(len(labels)))
     adam = torch.optim.Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, EPOCHS)
-    for epoch in range(EPOCHS):
+    for _ in range(EPOCHS):
         for batch in torch.randperm(len(labels), generator=generator).split(BATCH):
             adam.zero_grad()
             F.cross_entropy(network(images[batch]), labels[batch]).backward()
             adam.step()
         schedule.step()
-        progress(epoch + 1, EPOCHS)
+        progress(1)
     return network.eval()
-
-
-def accuracy(classifier: BaseClassifier, dataset: Dataset) -> float:
-    """Share of clean test images that `classifier` gets right, in [0, 1]."""
-    labels = dataset.test.labels
-    with torch.inference_mode():
-        right = [
-            (classifier(dataset.test.load(batch.tolist())).argmax(1) == labels[batch]).sum()
-            for batch in torch.arange(len(labels)).split(500)
-        ]
-    return float(sum(right)) / len(labels)
