@@ -74,7 +74,7 @@ def _check(classifier: BaseClassifier, setting: Setting) -> None:
     try:
         with torch.inference_mode():
             classifier(image)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"--classifier: it does not accept images of shape {tuple(image.shape[1:])} "
             "(channels, height, width), which is what the data set holds"

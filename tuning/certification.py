@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import ray
 from torch import Tensor
 
 from trainables.models.checkpoint import weights_hash
@@ -14,7 +12,6 @@ from trainables.smoothing.certify import Certificate, certificate
 from tuning.cluster import Resources
 from tuning.config import RunConfig
 from tuning.confirm import Candidate, Confirmed
-from tuning.errors import CertificationIncomplete
 from tuning.setting import Setting
 from tuning.votes import VoteJob, VoteStore, collect_votes
 
@@ -38,26 +35,14 @@ def certify_variants(
     resources: Resources,
     advance: Callable[[int], None],
 ) -> dict[str, list[Certified]]:
-    """Certificates of every variant on the setting's test images.
-
-    Raises:
-        CertificationIncomplete: when votes could not be counted or stored.
-    """
+    """Certificates of every variant on the setting's test images."""
     images = setting.dataset.test.load(setting.test_indices)
     jobs = {
         variant: _jobs(confirmed.candidate, setting, images, config, seed)
         for variant, confirmed in variants.items()
     }
-    try:
-        counts = collect_votes(
-            [job for pair in jobs.values() for job in pair], store, resources, advance
-        )
-    except (ray.exceptions.RayError, sqlite3.Error, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise CertificationIncomplete(
-            f"certification of {setting.name} stopped: {reason}; "
-            f"continue with --resume --name {config.name}"
-        ) from error
+    every_job = [job for pair in jobs.values() for job in pair]
+    counts = collect_votes(every_job, store, resources, advance)
     labels = setting.dataset.test.labels[setting.test_indices].tolist()
     certified: dict[str, list[Certified]] = {}
     for variant, (selection, estimation) in jobs.items():

@@ -52,6 +52,28 @@ def local_resources(config: RunConfig) -> Resources:
     return _fit(config, len(os.sched_getaffinity(0)), "this machine has")
 
 
+def check_reachable(config: RunConfig) -> None:
+    """Make sure, before anything is written, that there is something to run on.
+
+    Raises:
+        ConfigError: when nothing listens at the cluster's address, or this machine is too small.
+    """
+    if config.cluster is None:
+        local_resources(config)
+        return
+    address = _address(config)
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
+    except ValueError as error:
+        raise ConfigError(f"--cluster: {address!r} is no HOST:PORT") from error
+    except OSError as error:
+        raise ConfigError(
+            f"--cluster: no Ray cluster answers at {address}; start one with `ray start --head`, "
+            "or pass another address"
+        ) from error
+
+
 @contextmanager
 def connect(config: RunConfig) -> Iterator[Cluster]:
     """Start a local Ray, or join the cluster that --cluster names, and leave it at the end.
@@ -85,14 +107,7 @@ def _start(config: RunConfig) -> Cluster:
 
 
 def _join(config: RunConfig) -> Cluster:
-    address = config.cluster if config.cluster != "auto" else os.environ.get("RAY_ADDRESS", "")
-    if not address:
-        raise ConfigError(
-            "--cluster: no address given and RAY_ADDRESS is not set; pass --cluster HOST:PORT, "
-            "or start a cluster with `ray start --head`"
-        )
-    address = address if ":" in address else f"{address}:{DEFAULT_PORT}"
-    _require_listener(address)
+    address = _address(config)
     try:
         context = ray.init(address=address, log_to_driver=False)
     except Exception as error:  # Ray raises a dozen unrelated types here
@@ -114,17 +129,14 @@ def _fit(config: RunConfig, cpus: int, who: str) -> Resources:
     return Resources(config.cpus_per_trial, config.gpus_per_trial, concurrency)
 
 
-def _require_listener(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
-    except ValueError as error:
-        raise ConfigError(f"--cluster: {address!r} is no HOST:PORT") from error
-    except OSError as error:
+def _address(config: RunConfig) -> str:
+    address = os.environ.get("RAY_ADDRESS") if config.cluster == "auto" else config.cluster
+    if not address:
         raise ConfigError(
-            f"--cluster: no Ray cluster answers at {address}; start one with `ray start --head`, "
-            "or pass another address"
-        ) from error
+            "--cluster: no address given and RAY_ADDRESS is not set; pass --cluster HOST:PORT, "
+            "or start a cluster with `ray start --head`"
+        )
+    return address if ":" in address else f"{address}:{DEFAULT_PORT}"
 
 
 def _private_token() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 INTERRUPTED = 130
+# Ray tries to reach a cluster once a second, 20 times by default.
+CONNECT_RETRIES = 8
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -76,6 +78,10 @@ def launch(
     ] = False,
 ) -> None:
     """Search for a denoiser that makes a frozen classifier certifiably robust, and certify it."""
+    if cluster is not None and _token_known():
+        # Ray reads this once, when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(CONNECT_RETRIES))
     from tuning.session import start
 
     start(
@@ -89,14 +95,10 @@ def launch(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(
-            _with_cluster_value(sys.argv[1:] if arguments is None else arguments),
-            standalone_mode=False,
-        )
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; continue with --resume", INTERRUPTED)
+        code = app(_with_cluster_value(given), standalone_mode=False)
     except typer.TyperException as error:
         return _fail(_usage(error), 2)
     except Exception as error:
@@ -105,7 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, RunError):
             return _fail(str(error), error.exit_code)
         raise
+    # Typer turns Ctrl-C into this code.
+    if code == INTERRUPTED:
+        return _fail("interrupted; --resume goes on from here", INTERRUPTED)
     return 0
+
+
+def _token_known() -> bool:
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _given(context: typer.Context) -> dict[str, Any]:
@@ -141,10 +151,6 @@ def _usage(error: typer.TyperException) -> str:
 def _fail(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

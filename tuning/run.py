@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import optuna
+import ray
 import torch
+from optuna.exceptions import StorageInternalError
 
 from results.report import build_report
 from results.schema import SUMMARY
@@ -25,7 +28,7 @@ from tuning.certification import certify_variants
 from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
 from tuning.confirm import Winners, confirm, confirmation_votes
-from tuning.errors import AllTrialsFailed
+from tuning.errors import AllTrialsFailed, CertificationIncomplete
 from tuning.ledger import Ledger, TrialRecord, sqlite_url, study_name
 from tuning.manifest import run_manifest, setting_manifest
 from tuning.progress import Reporter
@@ -50,6 +53,16 @@ class Run:
             RunError: when the run cannot end; what is done is kept, and --resume goes on from it.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            return self._execute()
+        except (OSError, sqlite3.Error, ray.exceptions.RayError, StorageInternalError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise CertificationIncomplete(
+                f"the run stopped: {reason}; mend that, then go on with "
+                f"--resume --out {self.config.out} --name {self.config.name}"
+            ) from error
+
+    def _execute(self) -> list[dict[str, Any]]:
         summary: list[dict[str, Any]] = []
         self.reporter.say("starting Ray ...")
         with connect(self.config) as cluster:

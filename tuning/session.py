@@ -15,7 +15,7 @@ import filelock
 from results.store import write_text
 from results.terminal import summary_table
 from tuning.base_classifier import check_classifiers
-from tuning.cluster import local_resources
+from tuning.cluster import check_reachable
 from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
 from tuning.cost import describe_plan
 from tuning.errors import ConfigError
@@ -42,8 +42,7 @@ def start(
     config = _resolve(flags, config_file, resume)
     settings = make_settings(config)
     check_classifiers(config, settings)
-    if config.cluster is None:
-        local_resources(config)
+    check_reachable(config)
     if dry_run:
         describe_plan(config, settings, Reporter())
         return

@@ -115,7 +115,9 @@ def collect_votes(
         if key in known:
             advance(key.votes)
     pending: dict[Reference, VoteKey] = {}
-    for reference, key in _submissions(jobs, known, resources):
+    # Two variants can be the same model: its votes are counted once.
+    unique = {(job.model_hash, job.phase, job.sigma): job for job in jobs}
+    for reference, key in _submissions(list(unique.values()), known, resources):
         pending[reference] = key
         while len(pending) >= QUEUED_PER_WORKER * resources.concurrency:
             _receive(pending, known, store, advance)

@@ -58,7 +58,14 @@ class BaseClassifier(nn.Module):
         return self._head.in_features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [batch, classes]."""
+        """Logits [batch, classes].
+
+        Raises:
+            ValueError: for another number of channels than the normalisation has.
+        """
+        # A grey image would silently broadcast against three means.
+        if self.mean.shape[1] not in (1, images.shape[1]):
+            raise ValueError(f"{images.shape[1]} channels, not {self.mean.shape[1]}")
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 

@@ -1,0 +1,299 @@
+import copy
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from trainables.data.datasets import Dataset, TensorImages, load_dataset
+from trainables.decrop.config import LABEL_CONSISTENCY, DecropConfig
+from trainables.decrop.training import DecropTraining, _batches
+from trainables.errors import NonFiniteLoss
+from trainables.models.checkpoint import denoiser_bytes, weights_hash
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.pretrain import cached_classifier
+
+torch.set_num_threads(1)
+SMALL = {
+    "depth": 3, "width": 4, "epochs": 4, "batch_size": 8, "crop_padding": 1, "flip": False,
+    "attack_steps": 3, "learning_rate": 0.01,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def classifier(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> BaseClassifier:
+    train = TensorImages(digits.train.load(range(200)), digits.train.labels[:200])
+    few = Dataset("digits", digits.classes, train, digits.test)
+    cache: Path = tmp_path_factory.mktemp("classifiers")
+    return cached_classifier(few, "digits_cnn", cache, lambda _: None)
+
+
+@pytest.fixture
+def images(digits: Dataset) -> Tensor:
+    return digits.train.load(range(24))
+
+
+@pytest.fixture
+def labels(digits: Dataset) -> Tensor:
+    return digits.train.labels[:24]
+
+
+def config(**changes: Any) -> DecropConfig:
+    return DecropConfig.model_validate(SMALL | changes)
+
+
+def denoiser_inputs(training: DecropTraining) -> list[Tensor]:
+    """The batches that reach the denoiser from now on."""
+    seen: list[Tensor] = []
+    training.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    return seen
+
+
+def test_the_seed_decides_everything(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    runs = []
+    for seed, global_seed in ((1, 10), (1, 20), (2, 10)):
+        torch.manual_seed(global_seed)
+        training = DecropTraining(config(), classifier, images, labels, seed)
+        losses = [training.train_epoch() for _ in range(4)]
+        runs.append((losses, denoiser_bytes(training.denoiser)))
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[2][0]
+    assert runs[0][1] != runs[2][1]
+
+
+def test_training_leaves_the_global_random_state_alone(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    before = torch.get_rng_state()
+    DecropTraining(config(), classifier, images, labels, 0).train_epoch()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_a_restored_training_goes_on_bit_for_bit(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, done: int
+) -> None:
+    whole = DecropTraining(config(), classifier, images, labels, 0)
+    for _ in range(done):
+        whole.train_epoch()
+    file = io.BytesIO()
+    torch.save(whole.state_dict(), file)
+    file.seek(0)
+    restored = DecropTraining(config(), classifier, images, labels, seed=99)
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    assert restored.epoch == done
+    for _ in range(done, 4):
+        assert whole.train_epoch() == restored.train_epoch()
+    assert denoiser_bytes(whole.denoiser) == denoiser_bytes(restored.denoiser)
+
+
+def test_every_loss_falls_on_digits(classifier: BaseClassifier, digits: Dataset) -> None:
+    images, labels = digits.train.load(range(100)), digits.train.labels[:100]
+    chosen = config(epochs=30, width=16, batch_size=25, crop_padding=0, reversal_strength=0)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    history = [training.train_epoch() for _ in range(30)]
+    for name in ("label_consistency", "logit_similarity", "mmd"):
+        values = [losses[name] for losses in history]
+        assert sum(values[-5:]) / 5 < 0.75 * sum(values[:3]) / 3, name
+
+
+def test_denoising_by_mean_squared_error_beats_doing_nothing(
+    classifier: BaseClassifier, digits: Dataset
+) -> None:
+    images, labels = digits.train.load(range(100)), digits.train.labels[:100]
+    chosen = config(**LABEL_CONSISTENCY | {"w_label": 0, "w_mse": 1}, epochs=30, width=8)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    history = [training.train_epoch()["mse"] for _ in range(30)]
+    assert history[0] < 2 * chosen.sigma**2
+    assert history[-1] < 0.6 * chosen.sigma**2
+
+
+@pytest.mark.parametrize(
+    ("weight", "term"),
+    [
+        ("w_label", "label_consistency"), ("w_mse", "mse"),
+        ("w_cosine", "logit_similarity"), ("w_mmd", "mmd"),
+    ],
+)  # fmt: skip
+def test_each_weight_switches_its_own_term_on(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, weight: str, term: str
+) -> None:
+    off = {"w_label": 0, "w_mse": 0, "w_cosine": 0, "w_mmd": 0, "reversal_strength": 0}
+    training = DecropTraining(config(**off | {weight: 1}), classifier, images, labels, 0)
+    assert list(training.train_epoch()) == [term]
+
+
+@pytest.mark.parametrize("weight", ["w_label", "w_mse", "w_cosine", "w_mmd"])
+def test_a_term_that_is_no_number_is_named(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, weight: str
+) -> None:
+    off = {"w_label": 0, "w_mse": 0, "w_cosine": 0, "w_mmd": 0, "reversal_strength": 0}
+    terms = {
+        "w_label": "label_consistency", "w_mse": "mse", "w_cosine": "logit_similarity",
+        "w_mmd": "mmd",
+    }  # fmt: skip
+    images[3, 0, 4, 4] = math.nan
+    training = DecropTraining(config(**off | {weight: 1}), classifier, images, labels, 0)
+    with pytest.raises(NonFiniteLoss, match=rf"^loss term {terms[weight]} became nan in epoch 1$"):
+        training.train_epoch()
+
+
+def test_an_epoch_reports_the_mean_of_each_term_over_its_batches(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    chosen = config(
+        **LABEL_CONSISTENCY, batch_size=6, learning_rate=1e-12, weight_decay=0, crop_padding=0
+    )
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    inputs = denoiser_inputs(training)
+    found = training.train_epoch()["label_consistency"]
+    own_labels = {x.numpy().tobytes(): int(classifier(x[None]).argmax()) for x in images}
+    expected = []
+    for batch in inputs:
+        nearest = torch.cdist(batch.flatten(1), images.flatten(1)).argmin(1)
+        targets = [own_labels[images[i].numpy().tobytes()] for i in nearest]
+        shares = classifier(batch).double().softmax(1)
+        expected.append(-sum(math.log(shares[i, t]) for i, t in enumerate(targets)) / len(batch))
+    assert len(inputs) == 4
+    assert found == pytest.approx(sum(expected) / 4, rel=1e-4)
+
+
+def test_label_consistency_alone_reports_that_term_alone_and_generates_nothing(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    training = DecropTraining(config(**LABEL_CONSISTENCY), classifier, images, labels, 0)
+    assert list(training.train_epoch()) == ["label_consistency"]
+    (view,) = training.state_dict()["views"]
+    assert torch.equal(view, images)
+
+
+def test_the_classifier_is_unchanged_by_training(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    before = weights_hash(classifier)
+    training = DecropTraining(config(discriminator_start=0), classifier, images, labels, 0)
+    untrained = denoiser_bytes(training.denoiser)
+    for _ in range(4):
+        training.train_epoch()
+    assert weights_hash(classifier) == before
+    assert all(p.grad is None for p in classifier.parameters())
+    assert denoiser_bytes(training.denoiser) != untrained
+
+
+@pytest.mark.parametrize(
+    ("start", "strength", "epochs"),
+    [(0.75, 2, [4]), (0.5, 2, [3, 4]), (0, 2, [1, 2, 3, 4]), (1, 2, []), (0.5, 0, [])],
+)
+def test_the_discriminator_joins_at_its_start_and_learns_only_from_then_on(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor,
+    start: float, strength: float, epochs: list[int],
+) -> None:  # fmt: skip
+    chosen = config(discriminator_start=start, reversal_strength=strength)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    joined, learned = [], []
+    for epoch in range(1, 5):
+        before = copy.deepcopy(training.state_dict()["discriminator"])
+        if "domain" in training.train_epoch():
+            joined.append(epoch)
+        after = training.state_dict()["discriminator"]
+        if any(not torch.equal(before[name], after[name]) for name in before):
+            learned.append(epoch)
+    assert joined == learned == epochs
+
+
+def test_the_discriminator_starts_near_chance(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    training = DecropTraining(config(discriminator_start=0), classifier, images, labels, 0)
+    assert training.train_epoch()["domain"] == pytest.approx(math.log(2), abs=0.4)
+
+
+def test_the_three_inputs_of_an_image_share_noise_of_the_right_strength(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    chosen = config(batch_size=24, crop_padding=0, sigma=0.5, attack_radius=0.2, step_size=0.1)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    x, boundary, interpolated = training.state_dict()["views"]
+    inputs = denoiser_inputs(training)
+    training.train_epoch()
+    noisy, noisy_boundary, noisy_interpolated = inputs[0].chunk(3)
+    shifts = torch.cdist((noisy_boundary - noisy).flatten(1), (boundary - x).flatten(1))
+    order = shifts.argmin(1)
+    assert sorted(order.tolist()) == list(range(24))
+    assert torch.allclose(noisy_boundary - noisy, (boundary - x)[order], atol=1e-5)
+    assert torch.allclose(noisy_interpolated - noisy, (interpolated - x)[order], atol=1e-5)
+    noise = noisy - x[order]
+    assert noise.std().item() == pytest.approx(0.5, rel=0.1)
+    assert abs(noise.mean().item()) < 0.05
+
+
+def test_the_learning_rate_drops_after_each_third(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    chosen = config(**LABEL_CONSISTENCY, epochs=6, learning_rate=0.1, lr_decay=0.5)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    rates = []
+    for _ in range(6):
+        training.train_epoch()
+        rates.append(training.state_dict()["adam"]["param_groups"][0]["lr"])
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    chosen = config(**LABEL_CONSISTENCY, sigma=1e-6, crop_padding=0)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    orders = []
+    for _ in range(2):
+        inputs = denoiser_inputs(training)
+        training.train_epoch()
+        seen = torch.cat(inputs).flatten(1)
+        orders.append(torch.cdist(seen, images.flatten(1)).argmin(1).tolist())
+    assert [sorted(order) for order in orders] == [list(range(24))] * 2
+    assert orders[0] != orders[1]
+
+
+@settings(deadline=None)
+@given(images=st.integers(2, 500), size=st.integers(2, 600))
+def test_no_batch_holds_a_single_image(images: int, size: int) -> None:
+    order = torch.arange(images)
+    batches = _batches(order, size)
+    sizes = [len(batch) for batch in batches]
+    assert torch.equal(torch.cat(batches), order)
+    assert min(sizes) >= 2
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= max(size, 3)
+
+
+def test_an_incomplete_last_batch_trains(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    training = DecropTraining(
+        config(batch_size=8, discriminator_start=0), classifier, images[:17], labels[:17], 0
+    )
+    inputs = denoiser_inputs(training)
+    training.train_epoch()
+    assert [len(batch) for batch in inputs] == [18, 18, 15]
+
+
+def test_a_denoiser_in_evaluation_mode_is_trained_in_training_mode(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    training = DecropTraining(config(), classifier, images, labels, 0)
+    training.denoiser.eval()
+    training.train_epoch()
+    norms = [m for m in training.denoiser.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(int(norm.num_batches_tracked or 0) == 3 for norm in norms)

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainables.smoothing.noise import BLOCK_SIZE, Block, derive_seed, draw_noise, plan_blocks
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+SHAPE = torch.Size((1, 4, 4))
+parts = st.lists(st.text() | st.integers() | st.floats(allow_nan=False), max_size=5)
+
+
+@pytest.mark.parametrize(
+    ("key", "seed"),
+    [
+        ((), 1665333220245342802),
+        ((0,), 5254295370254170289),
+        ((7, "digits", 0.25, "select", 0), 8114704282192640269),
+    ],
+)
+def test_derived_seeds_never_change(key: tuple[str | int | float, ...], seed: int) -> None:
+    assert derive_seed(*key) == seed
+
+
+@settings(deadline=None)
+@given(parts)
+def test_derived_seeds_are_63_bit_numbers(key: list[str | int | float]) -> None:
+    assert 0 <= derive_seed(*key) < 2**63
+    torch.Generator().manual_seed(derive_seed(*key))
+
+
+@settings(deadline=None)
+@given(parts, parts)
+def test_different_keys_give_different_seeds(
+    one: list[str | int | float], other: list[str | int | float]
+) -> None:
+    assert (derive_seed(*one) == derive_seed(*other)) == (repr(one) == repr(other))
+
+
+@settings(deadline=None)
+@given(votes=st.integers(1, 50_000))
+def test_blocks_hold_all_votes_and_only_the_last_is_smaller(votes: int) -> None:
+    sizes = [block.size for block in plan_blocks(votes, "key")]
+    assert sum(sizes) == votes
+    assert all(size == BLOCK_SIZE for size in sizes[:-1])
+    assert 1 <= sizes[-1] <= BLOCK_SIZE
+
+
+def test_more_votes_only_add_blocks() -> None:
+    assert plan_blocks(3000, 1, "x")[:2] == plan_blocks(2000, 1, "x")
+
+
+def test_every_block_of_every_key_has_a_stream_of_its_own() -> None:
+    keys = [(run, image, phase) for run in range(5) for image in range(5) for phase in ("a", "b")]
+    seeds = {block.seed for key in keys for block in plan_blocks(5000, *key)}
+    assert len(seeds) == len(keys) * 5
+
+
+def test_a_block_draws_the_same_noise_every_time() -> None:
+    block = Block(50, 3)
+    before = torch.get_rng_state()
+    assert torch.equal(draw_noise(block, SHAPE, 0.5, CPU), draw_noise(block, SHAPE, 0.5, CPU))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noise_is_gaussian_with_standard_deviation_sigma() -> None:
+    noise = draw_noise(Block(1000, 0), torch.Size((1, 10, 10)), 0.3, CPU).double() / 0.3
+    assert noise.shape == (1000, 1, 10, 10)
+    assert abs(noise.mean().item()) < 0.015
+    assert noise.std().item() == pytest.approx(1, abs=0.01)
+    assert (noise**4).mean().item() == pytest.approx(3, abs=0.1)
+    assert (noise.abs() < 1).double().mean().item() == pytest.approx(0.6827, abs=0.01)
+
+
+def test_draws_of_a_block_and_of_different_blocks_are_uncorrelated() -> None:
+    first = draw_noise(Block(500, 1), SHAPE, 1.0, CPU).flatten()
+    second = draw_noise(Block(500, 2), SHAPE, 1.0, CPU).flatten()
+    assert abs((first * second).mean().item()) < 0.05
+    assert abs((first[:-16] * first[16:]).mean().item()) < 0.05
+
+
+def test_noise_is_float32_and_scales_with_sigma() -> None:
+    unit = draw_noise(Block(20, 5), SHAPE, 1.0, CPU)
+    assert unit.dtype == torch.float32
+    assert torch.equal(draw_noise(Block(20, 5), SHAPE, 0.25, CPU), 0.25 * unit)

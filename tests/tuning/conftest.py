@@ -1,0 +1,63 @@
+"""Real runs on a real Ray, shared by the tests of this folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tuning.runs import TINY, Finished, Workplace, wait_for_port
+
+# Outside the range that Ray gives to its workers.
+RAY_PORT = 26379
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Where the runs of this session lie."""
+    root = tmp_path_factory.mktemp("runs")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {"XDG_CACHE_HOME": str(root / "cache"), "RAY_USAGE_STATS_ENABLED": "0"}
+    return Workplace(root, environment)
+
+
+@pytest.fixture(scope="session")
+def foreign_cluster(workplace: Workplace) -> Iterator[str]:
+    """A Ray cluster with token authentication that somebody else started: its address."""
+    token = workplace.folder / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    environment = workplace.environment | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    arguments = ["start", "--head", "--block", f"--port={RAY_PORT}", "--num-cpus=2"]
+    arguments += ["--include-dashboard=false", "--object-store-memory=200000000"]
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ray")), *arguments],
+        cwd=workplace.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_port(RAY_PORT)
+    yield f"127.0.0.1:{RAY_PORT}"
+    # `ray start --block` ends its own processes, and no other Ray's, when it is told to stop.
+    process.terminate()
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def cluster_environment(workplace: Workplace, foreign_cluster: str) -> Workplace:
+    """The workplace of a user who knows the foreign cluster's address and token."""
+    known = {"RAY_ADDRESS": foreign_cluster, "RAY_AUTH_TOKEN_PATH": str(workplace.folder / "token")}
+    return Workplace(workplace.folder, workplace.environment | known)
+
+
+@pytest.fixture(scope="session")
+def reference_run(cluster_environment: Workplace) -> Finished:
+    """An undisturbed run on two local workers, started where RAY_ADDRESS names a cluster."""
+    return cluster_environment.run("--name=reference", "--concurrency=2", "--json", *TINY)
