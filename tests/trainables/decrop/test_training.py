@@ -220,6 +220,41 @@ def test_the_discriminator_starts_near_chance(
     assert training.train_epoch()["domain"] == pytest.approx(math.log(2), abs=0.4)
 
 
+def test_a_stronger_reversal_makes_denoised_features_harder_to_tell(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    domain = []
+    for strength in (1e-6, 10.0):
+        chosen = config(
+            **LABEL_CONSISTENCY | {"w_label": 0.01, "reversal_strength": strength},
+            discriminator_start=0, discriminator_learning_rate=0.01, epochs=40, sigma=0.5,
+            crop_padding=0,
+        )  # fmt: skip
+        training = DecropTraining(chosen, classifier, images, labels, 0)
+        history = [training.train_epoch()["domain"] for _ in range(40)]
+        domain.append(sum(history[-10:]) / 10)
+    assert domain[1] > 1.5 * domain[0]
+
+
+def test_reversal_pulls_on_the_denoiser_in_proportion_to_its_strength(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    gradients = []
+    for strength in (0.0, 1.0, 2.0):
+        chosen = config(batch_size=24, epochs=2, discriminator_start=0, reversal_strength=strength)
+        training = DecropTraining(chosen, classifier, images, labels, 0)
+        steps = []
+        for _ in range(2):
+            training.train_epoch()
+            parts = [p.grad.flatten() for p in training.denoiser.parameters() if p.grad is not None]
+            steps.append(torch.cat(parts))
+        gradients.append(steps)
+    (first_none, none), (first_single, single), (_, double) = gradients
+    assert torch.allclose(first_none, first_single, atol=1e-6)
+    assert (single - none).abs().max() > 1e-4
+    assert torch.allclose(double - none, 2 * (single - none), atol=1e-4)
+
+
 def test_the_three_inputs_of_an_image_share_noise_of_the_right_strength(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
