@@ -84,6 +84,8 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:
         for name, parameter in self.parameters.items():
+            if name in self.fixed:
+                raise ValueError(f"{name} is both fixed and varied; set one of the two to null")
             if name not in self.published:
                 raise ValueError(f"published: lacks {name}, which parameters vary")
             if self.published[name] not in parameter:
@@ -97,9 +99,20 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         return self
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
-        """A full set of hyperparameters: the fixed ones, and the varied ones as proposed."""
+        """Hyperparameters of a trial: the constant ones, and the varied ones as proposed."""
         varied = {name: p.suggest(name, trial) for name, p in self.parameters.items()}
-        return {**self.fixed, **varied}
+        return {**self.constants, **varied}
+
+    def holding(self, values: Mapping[str, Value]) -> SearchSpace:
+        """This space with the hyperparameters `values` held fixed instead of varied."""
+        varied = {name: p for name, p in self.parameters.items() if name not in values}
+        return self.model_copy(update={"fixed": {**self.fixed, **values}, "parameters": varied})
+
+    @property
+    def constants(self) -> dict[str, Value]:
+        """Values of the hyperparameters that do not vary, as far as the space names them."""
+        named = {**self.published, **self.fixed}
+        return {name: value for name, value in named.items() if name not in self.parameters}
 
     def published_point(self) -> dict[str, Value]:
         """The published values of the varied hyperparameters."""
@@ -128,11 +141,8 @@ def load_space(name: str, fixed: Mapping[str, Value] | None = None) -> SearchSpa
         shipped = ", ".join(shipped_spaces())
         raise SpaceError(f"--space: {name} does not exist; pass a YAML file or one of {shipped}")
     raw = _read(path, seen=())
-    for key, value in (fixed or {}).items():
-        raw.setdefault("parameters", {}).pop(key, None)
-        raw["fixed"] = {**(raw.get("fixed") or {}), key: value}
     try:
-        return SearchSpace.model_validate(raw)
+        return SearchSpace.model_validate(raw).holding(fixed or {})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -150,7 +160,7 @@ def shipped_spaces() -> list[str]:
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise SpaceError(f"--space: {path} is no valid YAML: {_one_line(error)}") from error
     if not isinstance(raw, dict):
         raise SpaceError(f"--space: {path} holds no mapping of name, published and parameters")
@@ -161,17 +171,18 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = near if near.is_file() else FOLDER / f"{base}.yaml"
     if not parent.is_file():
         raise SpaceError(f"--space: {path} extends {base}, which does not exist")
-    if parent in (*seen, path):
+    if parent.resolve() in (*seen, path.resolve()):
         raise SpaceError(f"--space: {path} extends itself through {base}")
-    return _merge(_read(parent, (*seen, path)), raw)
+    return _merge(_read(parent, (*seen, path.resolve())), raw)
 
 
 def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """`child` over `base`; mappings are merged by name, and a null removes the name."""
     merged = dict(base)
     for key, value in child.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            names = {**base[key], **value}
+        inherited = base.get(key, {})
+        if isinstance(value, dict) and isinstance(inherited, dict):
+            names = {**inherited, **value}
             merged[key] = {name: item for name, item in names.items() if item is not None}
         else:
             merged[key] = value

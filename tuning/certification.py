@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from torch import Tensor
-
 from trainables.models.checkpoint import weights_hash
 from trainables.smoothing.certify import Certificate, certificate
 from tuning.cluster import Resources
@@ -36,9 +34,8 @@ def certify_variants(
     advance: Callable[[int], None],
 ) -> dict[str, list[Certified]]:
     """Certificates of every variant on the setting's test images."""
-    images = setting.dataset.test.load(setting.test_indices)
     jobs = {
-        variant: _jobs(confirmed.candidate, setting, images, config, seed)
+        variant: _jobs(confirmed.candidate, setting, config, seed)
         for variant, confirmed in variants.items()
     }
     every_job = [job for pair in jobs.values() for job in pair]
@@ -67,7 +64,7 @@ def certify_variants(
 
 
 def _jobs(
-    candidate: Candidate, setting: Setting, images: Tensor, config: RunConfig, seed: int
+    candidate: Candidate, setting: Setting, config: RunConfig, seed: int
 ) -> tuple[VoteJob, VoteJob]:
     """Votes that pick the class, and the fresh ones that bound its probability."""
 
@@ -76,7 +73,7 @@ def _jobs(
             model=candidate.model,
             model_hash=weights_hash(candidate.model),
             phase=phase,
-            images=images,
+            images=setting.test_images,
             indices=setting.test_indices,
             sigma=candidate.sigma,
             votes=votes,

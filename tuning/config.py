@@ -206,6 +206,8 @@ def _check_space(space: SearchSpace) -> None:
         if name not in DecropConfig.model_fields:
             near = _nearest(name, DecropConfig.model_fields)
             raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
+    if "epochs" in space.parameters:
+        raise ConfigError(f"--space: {space.name}: epochs measure a trial's length; fix them")
     base = {**space.published, **space.fixed}
     corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
     for name, value in [*base.items(), *corners]:

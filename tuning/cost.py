@@ -29,7 +29,7 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
 
 
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
-    trained = DecropConfig.model_validate(setting.space.fixed)
+    trained = DecropConfig.model_validate(setting.space.constants)
     sweep = len(setting.space.sweep)
     trials = config.trials + sweep
     images, tuning = len(setting.shots.train_labels), len(setting.shots.tuning_labels)

@@ -199,11 +199,8 @@ class Ledger:
         )
         trial = self.study.ask()
         hyperparameters = self.space.suggest(trial)
-        if root == 0:
-            hyperparameters |= self.space.published | self.space.fixed
-        elif root < self.baselines:
-            hyperparameters |= self.space.published | self.space.fixed | LABEL_CONSISTENCY
-            hyperparameters["sigma"] = self.space.sweep[root - 1]
+        if 0 < root < self.baselines:
+            hyperparameters |= self._label_consistency(root)
         trial.set_user_attr("hyperparameters", hyperparameters)
         self._running[trial.number] = trial
         seed = trial.user_attrs["seed"]
@@ -214,9 +211,11 @@ class Ledger:
         if root == 0:
             return dict(self.space.published_point())
         if root < self.baselines:
-            changes = {**LABEL_CONSISTENCY, "sigma": self.space.sweep[root - 1]}
-            return dict(self.space.nearest_point(changes))
+            return dict(self.space.nearest_point(self._label_consistency(root)))
         return {}
+
+    def _label_consistency(self, root: int) -> dict[str, Any]:
+        return {**LABEL_CONSISTENCY, "sigma": self.space.sweep[root - 1]}
 
     def _attributes(self, root: int) -> dict[str, Any]:
         origin = (

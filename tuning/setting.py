@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from search_spaces import SearchSpace
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import Shots, certification_indices, draw_shots
@@ -17,19 +19,20 @@ from tuning.errors import ConfigError
 
 @dataclass(frozen=True)
 class Setting:
-    """What one study works on. `test_indices` are the images that certification will use."""
+    """What one study works on; `test_images` [n, C, H, W] are for certification alone."""
 
     name: str
     dataset: Dataset
     shots: Shots
     test_indices: list[int]
+    test_images: Tensor
     space: SearchSpace
     folder: Path
 
     @property
     def epochs(self) -> int:
         """Epochs of a full trial."""
-        return DecropConfig.model_validate(self.space.fixed).epochs
+        return DecropConfig.model_validate(self.space.constants).epochs
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -56,12 +59,20 @@ def _make(config: RunConfig, name: str, shots: str) -> Setting:
     dataset = load_dataset(name, config.data_dir)
     # Checked now, so that nothing is written or computed for a run that could not end.
     indices = certification_indices(dataset, config.certify_images)
+    test_images = dataset.test.load(indices)
+    drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))
+    if test_images.shape[1:] != drawn.train_images.shape[1:]:
+        raise InputError(
+            f"--data-dir: test images have the shape {tuple(test_images.shape[1:])}, but training "
+            f"images {tuple(drawn.train_images.shape[1:])}; make them alike"
+        )
     setting = setting_name(name, shots)
     return Setting(
         name=setting,
         dataset=dataset,
-        shots=draw_shots(dataset, shots, derive_seed(config.seed, "shots")),
+        shots=drawn,
         test_indices=indices,
+        test_images=test_images,
         space=space,
         folder=config.run_folder / setting,
     )

@@ -58,7 +58,7 @@ def test_every_shipped_space_proposes_only_valid_points_inside_its_ranges(name: 
     space = load_space(name)
     assert space.name == name
     for point in samples(space):
-        assert set(point) == {*space.fixed, *space.parameters}
+        assert set(point) == {*space.constants, *space.parameters}
         for parameter, allowed in space.parameters.items():
             assert point[parameter] in allowed
         for parameter, value in space.fixed.items():

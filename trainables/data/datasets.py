@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from trainables.errors import InputError
@@ -153,8 +153,13 @@ def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Pixels of one file, uint8 [height, width, channels]; one channel if the file is grey."""
     try:
         with Image.open(path) as image:
+            # Conversion would clip deeper pixels to 8 bits.
+            if image.mode.startswith(("I", "F")):
+                raise InputError(
+                    f"--data-dir: {path} has pixels of more than 8 bits; save it with 8 bits"
+                )
             pixels = np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"--data-dir: {path} cannot be read as an image; remove it") from error
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

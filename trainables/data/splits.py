@@ -45,11 +45,12 @@ def draw_shots(dataset: Dataset, shots: str, seed: int) -> Shots:
         held_out = max(1, round(TUNING_SHARE * count))
         tuning += drawn[:held_out]
         train += drawn[held_out:]
+    images = dataset.train.load(train + tuning)
     return Shots(
-        dataset.train.load(train),
+        images[: len(train)],
         labels[train],
         train,
-        dataset.train.load(tuning),
+        images[len(train) :],
         labels[tuning],
         tuning,
     )

@@ -6,7 +6,6 @@ import hashlib
 import os
 import pickle
 import tempfile
-import zipfile
 from pathlib import Path
 
 import torch
@@ -29,21 +28,17 @@ def load_classifier(path: Path) -> BaseClassifier:
     Raises:
         InputError: when the file is missing, damaged, of another layout or of an unknown arch.
     """
-    checkpoint = _read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or not {"arch", "state_dict"} <= checkpoint.keys():
-        raise InputError(f'--classifier: {path} is no checkpoint {{"arch", "state_dict"}}')
-    arch = checkpoint["arch"]
+    arch, weights = _arch_and_weights(path)
     if arch not in ARCHITECTURES:
         raise InputError(
             f"--classifier: {path} holds the architecture {arch!r}, which is unknown; "
             f"known are {', '.join(ARCHITECTURES)}"
         )
-    weights = {k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()}
     matrices = [v for v in weights.values() if isinstance(v, Tensor) and v.ndim == 2]
     network = ARCHITECTURES[arch].build(len(matrices[-1]) if matrices else 10)
     try:
         network.load_state_dict(weights)
-    except (RuntimeError, AttributeError) as error:
+    except RuntimeError as error:
         raise InputError(f"--classifier: the weights in {path} do not fit {arch}") from error
     return BaseClassifier(network, ARCHITECTURES[arch].mean, ARCHITECTURES[arch].std)
 
@@ -90,15 +85,26 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _arch_and_weights(path: Path) -> tuple[str, dict[str, Tensor]]:
+    checkpoint = _read_checkpoint(path)
+    if isinstance(checkpoint, dict):
+        arch, weights = checkpoint.get("arch"), checkpoint.get("state_dict")
+        if isinstance(arch, str) and isinstance(weights, dict):
+            pairs = weights.items()
+            if all(isinstance(k, str) and isinstance(v, Tensor) for k, v in pairs):
+                return arch, {k.removeprefix("module."): v for k, v in pairs}
+    raise InputError(f'--classifier: {path} is no checkpoint {{"arch", "state_dict"}}')
+
+
 def _read_checkpoint(path: Path) -> object:
     if not path.is_file():
         raise InputError(f"--classifier: {path} does not exist")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"--classifier: {path} is damaged or no PyTorch checkpoint") from error
     except pickle.UnpicklingError as error:
         raise InputError(
             f"--classifier: {path} is no PyTorch checkpoint, or holds more than weights, which "
             'could execute code; save {"arch", "state_dict"} alone'
         ) from error
+    except Exception as error:  # damaged files make torch.load raise almost anything
+        raise InputError(f"--classifier: {path} is damaged or no PyTorch checkpoint") from error

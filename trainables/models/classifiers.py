@@ -63,11 +63,19 @@ class BaseClassifier(nn.Module):
         Raises:
             ValueError: for another number of channels than the normalisation has.
         """
+        logits: Tensor = self.network(self.normalise(images))
+        return logits
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What the network itself sees of `images` [batch, C, H, W].
+
+        Raises:
+            ValueError: for another number of channels than the normalisation has.
+        """
         # A grey image would silently broadcast against three means.
         if self.mean.shape[1] not in (1, images.shape[1]):
             raise ValueError(f"{images.shape[1]} channels, not {self.mean.shape[1]}")
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
+        return (images - self.mean) / self.std
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [batch, classes] and penultimate features [batch, features]."""

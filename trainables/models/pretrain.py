@@ -32,18 +32,21 @@ def cached_classifier(
 
 
 def _train(dataset: Dataset, arch: str, progress: Callable[[int], None]) -> torch.nn.Module:
+    architecture = ARCHITECTURES[arch]
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = ARCHITECTURES[arch].build(len(dataset.classes))
+        network = architecture.build(len(dataset.classes))
     labels = dataset.train.labels
     images = dataset.train.load(range(len(labels)))
+    normalised = BaseClassifier(network, architecture.mean, architecture.std).normalise(images)
+    network.requires_grad_(True).train()
     adam = torch.optim.Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, EPOCHS)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(labels), generator=generator).split(BATCH):
             adam.zero_grad()
-            F.cross_entropy(network(images[batch]), labels[batch]).backward()
+            F.cross_entropy(network(normalised[batch]), labels[batch]).backward()
             adam.step()
         schedule.step()
         progress(1)

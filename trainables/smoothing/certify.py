@@ -46,8 +46,8 @@ def forward_batch(shape: torch.Size) -> int:
 def count_votes(model: nn.Module, image: Tensor, sigma: float, block: Block) -> Tensor:
     """Votes per class over one block of noisy copies of `image` [C, H, W]: int64 [classes].
 
-    A copy whose largest logit is tied or not finite votes for no class, so the counts sum to at
-    most block.size. The model must be in evaluation mode.
+    A copy whose largest logit is tied, or with a logit that is not finite, votes for no class, so
+    the counts sum to at most block.size. The model must be in evaluation mode.
     """
     noisy = image + draw_noise(block, image.shape, sigma, image.device)
     counts: Tensor | None = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from trainables.errors import InputError
 from trainables.models.checkpoint import load_denoiser, weights_hash
+from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, certificate, total_votes
 from trainables.smoothing.noise import plan_blocks
 
@@ -20,18 +22,18 @@ WEIGHTS, CONFIG = "denoiser.safetensors", "config.json"
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What `config.json` of an export holds."""
 
-    schema_version: int = 1
-    architecture: str = "dncnn"
-    channels: int
-    depth: int
-    width: int
-    sigma: float
-    n0: int
-    n: int
-    alpha: float
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    precision: str = "float32"
+    schema_version: Literal[1] = 1
+    architecture: Literal["dncnn"] = "dncnn"
+    channels: PositiveInt
+    depth: int = Field(ge=3)
+    width: PositiveInt
+    sigma: PositiveFloat
+    n0: PositiveInt
+    n: PositiveInt
+    alpha: float = Field(gt=0, lt=1)
+    num_classes: int = Field(ge=2)
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    precision: Literal["float32"] = "float32"
     classifier_hash: str
 
 
@@ -55,17 +57,25 @@ class SmoothedClassifier:
         the certificates to mean anything it must be the one the denoiser was trained for.
 
         Raises:
-            InputError: when the export is incomplete or damaged.
+            InputError: when the export is incomplete or damaged, or made for another classifier.
         """
         folder = Path(folder)
         try:
             config = ExportConfig.model_validate_json((folder / CONFIG).read_text())
             data = (folder / WEIGHTS).read_bytes()
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{folder} holds no exported smoothed classifier: {CONFIG} or {WEIGHTS} is "
                 "missing or damaged"
             ) from error
+        # Other modules name their weights differently, so that only ours can be compared.
+        if isinstance(classifier, BaseClassifier):
+            found = weights_hash(classifier)
+            if found != config.classifier_hash:
+                raise InputError(
+                    f"{folder} was made for the classifier {config.classifier_hash[:12]}, not for "
+                    f"{found[:12]}; pass the classifier that the run used"
+                )
         denoiser = load_denoiser(
             data, channels=config.channels, depth=config.depth, width=config.width
         )
@@ -79,11 +89,13 @@ class SmoothedClassifier:
         from scipy.stats import binomtest
 
         self._check(image)
-        counts = self._votes(image, n or self.config.n0, "predict")
+        n = self.config.n0 if n is None else n
+        alpha = self.config.alpha if alpha is None else alpha
+        if not (n > 0 and 0 < alpha < 1):
+            raise ValueError(f"n must be positive and alpha in (0, 1); got {n} and {alpha}")
+        counts = self._votes(image, n, "predict")
         first, second = sorted(counts, reverse=True)[:2]
-        undecided = first + second == 0 or (
-            binomtest(first, first + second, 0.5).pvalue > (alpha or self.config.alpha)
-        )
+        undecided = first + second == 0 or (binomtest(first, first + second, 0.5).pvalue > alpha)
         return ABSTAIN if undecided else counts.index(first)
 
     def certify(
@@ -102,14 +114,20 @@ class SmoothedClassifier:
             ValueError: for an image of another shape or outside [0, 1], or numbers out of range.
         """
         self._check(image)
-        n0, n = n0 or self.config.n0, n or self.config.n
+        n0 = self.config.n0 if n0 is None else n0
+        n = self.config.n if n is None else n
+        alpha = self.config.alpha if alpha is None else alpha
+        if not (n0 > 0 and n > 0 and 0 < alpha < 1):
+            raise ValueError(
+                f"n0 and n must be positive and alpha in (0, 1); got {n0}, {n} and {alpha}"
+            )
         return certificate(
             self._votes(image, n0, "select"),
             self._votes(image, n, "estimate"),
             n0=n0,
             n=n,
             sigma=self.config.sigma,
-            alpha=alpha or self.config.alpha,
+            alpha=alpha,
         )
 
     def _votes(self, image: Tensor, votes: int, phase: str) -> list[int]:

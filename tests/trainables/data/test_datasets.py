@@ -234,7 +234,7 @@ def test_a_folder_data_set_needs_a_folder() -> None:
     assert "--data-dir" in refusal(lambda: load_dataset("folder"))
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="the MNIST image folder is not on this machine")
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the MNIST image folder is absent")
 def test_a_real_greyscale_folder_loads() -> None:
     dataset = load_dataset("folder", MNIST)
     assert dataset.classes == tuple("0123456789")

@@ -243,7 +243,7 @@ def test_the_hash_changes_with_any_weight_or_buffer() -> None:
     assert weights_hash(network) in hashes
 
 
-@pytest.mark.skipif(not RESNET20.is_file(), reason="the CIFAR-10 checkpoint is not on this machine")
+@pytest.mark.skipif(not RESNET20.is_file(), reason="the CIFAR-10 checkpoint is absent")
 def test_a_published_resnet20_recognises_real_cifar_images() -> None:
     classifier = load_classifier(RESNET20)
     test = load_dataset("folder", DATA / "cifar10").test

@@ -1,0 +1,98 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data.datasets import load_dataset
+from trainables.data.splits import draw_shots
+from trainables.decrop.config import DecropConfig
+from trainables.models.checkpoint import load_denoiser
+from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.smoothing.objective import Objective
+from trainables.trainable import DecropTrainable, TrialTask
+
+SIZE = {"depth": 3, "width": 4, "crop_padding": 1, "flip": False, "epochs": 4, "batch_size": 8}
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> TrialTask:
+    torch.manual_seed(0)
+    shots = draw_shots(load_dataset("digits"), "3", seed=0)
+    return TrialTask(
+        classifier=BaseClassifier(DigitsCNN()),
+        train_images=shots.train_images,
+        train_labels=shots.train_labels,
+        tuning_images=shots.tuning_images,
+        tuning_labels=shots.tuning_labels,
+        objective=Objective(),
+        tuning_votes=60,
+        n=1000,
+        alpha=0.01,
+        seed=5,
+        rungs=(2, 4),
+        denoisers=tmp_path / "denoisers",
+        device="cpu",
+        threads=1,
+    )
+
+
+def trial(number: int, **hyperparameters: Any) -> dict[str, Any]:
+    config = DecropConfig(**{**SIZE, **hyperparameters})
+    return {"number": number, "seed": 7, "hyperparameters": config.model_dump()}
+
+
+def start(config: dict[str, Any], task: TrialTask) -> DecropTrainable:
+    """The trainable, given the task as `tune.with_parameters` gives it, but without a Ray."""
+
+    class Started(DecropTrainable):
+        def setup(self, config: dict[str, Any], _: TrialTask | None = None) -> None:
+            super().setup(config, task)
+
+    return Started(config)
+
+
+def comparable(result: dict[str, Any]) -> dict[str, Any]:
+    return {k: result[k] for k in ("objective", "epochs", "losses", "done", "error")}
+
+
+def finish(trainable: DecropTrainable) -> list[dict[str, Any]]:
+    results = [trainable.train()]
+    while not results[-1]["done"]:
+        results.append(trainable.train())
+    return [comparable(result) for result in results]
+
+
+def test_trial_reports_at_each_rung_and_leaves_its_weights(task: TrialTask) -> None:
+    results = finish(start(trial(3), task))
+    assert [r["epochs"] for r in results] == [2, 4]
+    assert [len(r["losses"]) for r in results] == [2, 2]
+    data = (task.denoisers / "3.safetensors").read_bytes()
+    load_denoiser(data, channels=1, depth=3, width=4)
+    assert [p.name for p in task.denoisers.iterdir()] == ["3.safetensors"]
+
+
+def test_reused_actor_gives_the_result_of_a_fresh_one(task: TrialTask) -> None:
+    reused = start(trial(1, sigma=0.5), task)
+    reused.train()
+    assert reused.reset(trial(2))
+    fresh = start(trial(2), task)
+    assert finish(reused) == finish(fresh)
+
+
+def test_restored_trial_goes_on_as_if_nothing_had_happened(task: TrialTask, tmp_path: Path) -> None:
+    undisturbed = finish(start(trial(1), task))
+    first = start(trial(1), task)
+    first.train()
+    (tmp_path / "checkpoint").mkdir()
+    first.save_checkpoint(str(tmp_path / "checkpoint"))
+    second = start(trial(1), task)
+    second.load_checkpoint(str(tmp_path / "checkpoint"))
+    assert comparable(second.train()) == undisturbed[-1]
+
+
+def test_loss_that_is_no_number_ends_the_trial_with_its_name(task: TrialTask) -> None:
+    torch.nn.init.constant_(task.classifier.network[-1].weight, float("nan"))
+    (result,) = finish(start(trial(1), task))
+    assert "label_consistency became nan in epoch 1" in result["error"]
+    assert not task.denoisers.exists()
