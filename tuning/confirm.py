@@ -17,6 +17,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective, Score
 from tuning.cluster import Resources
+from tuning.config import RunConfig
 from tuning.errors import AllTrialsFailed
 from tuning.ledger import TrialRecord
 from tuning.setting import Setting
@@ -56,57 +57,35 @@ def confirm(
     records: Sequence[TrialRecord],
     load: Callable[[TrialRecord], nn.Module],
     classifier: BaseClassifier,
+    config: RunConfig,
     *,
-    objective: Objective,
-    votes: int,
-    top: int,
-    n: int,
-    alpha: float,
     seed: int,
     store: VoteStore,
     resources: Resources,
     advance: Callable[[int], None],
 ) -> Winners:
-    """Score the `top` trials, the baselines and the bare classifier, and choose the variants.
+    """Score the best trials, the baselines and the bare classifier, and choose the variants.
 
     `load` gives the denoiser of a complete trial.
 
     Raises:
         AllTrialsFailed: when no trial of some variant is complete.
     """
-    candidates = [
-        _with_denoiser(record, load(record), classifier) for record in _shortlist(records, top)
-    ]
+    shortlist = _shortlist(records, config.confirm_top)
+    candidates = [_with_denoiser(record, load(record), classifier) for record in shortlist]
     candidates += [Candidate(None, sigma, classifier) for sigma in setting.space.sweep]
-    jobs = [
-        VoteJob(
-            model=c.model,
-            model_hash=weights_hash(c.model),
-            phase="confirm",
-            images=setting.shots.tuning_images,
-            indices=range(len(setting.shots.tuning_labels)),
-            sigma=c.sigma,
-            votes=votes,
-            seed=seed,
-        )
-        for c in candidates
-    ]
+    jobs = [_job(c, setting, config.confirm_votes, seed) for c in candidates]
     counts = collect_votes(jobs, store, resources, advance)
+    objective = Objective.parse(config.objective)
     labels = setting.shots.tuning_labels.tolist()
     confirmed = []
     for candidate, job in zip(candidates, jobs, strict=True):
         right = [counts[k].votes[y] for k, y in zip(job.vote_keys(), labels, strict=True)]
-        score = objective.score(right, votes, n=n, sigma=candidate.sigma, alpha=alpha)
+        score = objective.score(
+            right, job.votes, n=config.n, sigma=candidate.sigma, alpha=config.alpha
+        )
         confirmed.append(Confirmed(candidate, score))
-    trained = tuple(c for c in confirmed if c.candidate.trial is not None)
-    bare = tuple(c for c in confirmed if c.candidate.trial is None)
-    variants = {
-        "none": _best(bare),
-        "label_consistency": _best(_of_origin(trained, "label_consistency")),
-        "published": _best(_of_origin(trained, "published")),
-        "best": _best(trained),
-    }
-    return Winners(variants, trained, bare, votes)
+    return _choose(confirmed, config.confirm_votes)
 
 
 def confirmation_votes(setting: Setting, trials: int, *, votes: int, top: int) -> int:
@@ -155,6 +134,31 @@ def baseline_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
         }
         for confirmed in winners.bare
     ]
+
+
+def _job(candidate: Candidate, setting: Setting, votes: int, seed: int) -> VoteJob:
+    return VoteJob(
+        model=candidate.model,
+        model_hash=weights_hash(candidate.model),
+        phase="confirm",
+        images=setting.shots.tuning_images,
+        indices=range(len(setting.shots.tuning_labels)),
+        sigma=candidate.sigma,
+        votes=votes,
+        seed=seed,
+    )
+
+
+def _choose(confirmed: Sequence[Confirmed], votes: int) -> Winners:
+    trained = tuple(c for c in confirmed if c.candidate.trial is not None)
+    bare = tuple(c for c in confirmed if c.candidate.trial is None)
+    variants = {
+        "none": _best(bare),
+        "label_consistency": _best(_of_origin(trained, "label_consistency")),
+        "published": _best(_of_origin(trained, "published")),
+        "best": _best(trained),
+    }
+    return Winners(variants, trained, bare, votes)
 
 
 def _shortlist(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -33,11 +34,14 @@ def shots_hash(shots: Shots) -> str:
     return digest.hexdigest()
 
 
-def run_manifest(config: RunConfig, cluster: Cluster) -> dict[str, Any]:
-    """The part of the manifest that is known when a run starts."""
+def run_manifest(
+    config: RunConfig, cluster: Cluster, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part that is known when a run starts; `previous` is the manifest it resumes, or empty."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "schema_version": 1,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "starts": [*previous.get("starts", []), now],
         "seed": config.seed,
         "config_hash": config_hash(config),
         "python": platform.python_version(),
@@ -55,8 +59,14 @@ def run_manifest(config: RunConfig, cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def setting_manifest(setting: Setting, classifier: BaseClassifier) -> dict[str, Any]:
-    """The part that is known of a setting before its search starts."""
+def setting_manifest(
+    setting: Setting, classifier: BaseClassifier, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part that is known of a setting before its search starts, as `run_manifest`.
+
+    `seconds` adds up over all starts of the run.
+    """
+    before = previous.get("settings", {}).get(setting.name, {})
     return {
         "space": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
@@ -67,7 +77,7 @@ def setting_manifest(setting: Setting, classifier: BaseClassifier) -> dict[str, 
         "test_indices": setting.test_indices,
         "shots_hash": shots_hash(setting.shots),
         "classifier_hash": weights_hash(classifier),
-        "seconds": {},
+        "seconds": dict(before.get("seconds", {})),
     }
 
 

@@ -16,6 +16,8 @@ from search_spaces import SearchSpace
 from trainables.decrop.config import DecropConfig
 from trainables.models.checkpoint import denoiser_bytes, weights_hash
 from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.certify import FORWARD_PIXELS
+from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.smoothing.smoothed import CONFIG, WEIGHTS, export_config
 from tuning.certification import Certified
 from tuning.config import RunConfig
@@ -111,6 +113,8 @@ def certificate_metadata(config: RunConfig, winners: Winners, device: str) -> di
         "model_hash": hashes["model_hash_best"],
         **hashes,
         "precision": "float32",
+        "block_size": str(BLOCK_SIZE),
+        "forward_pixels": str(FORWARD_PIXELS),
         "device": device,
     }
 

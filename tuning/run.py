@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -37,6 +39,8 @@ from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
 from tuning.votes import VoteStore
 
+MANIFEST = "manifest.json"
+
 
 class Run:
     """One run in its folder; `execute` does what is still to do and returns the summary rows."""
@@ -45,6 +49,7 @@ class Run:
         self.config, self.settings, self.reporter = config, settings, reporter
         self.folder = config.run_folder
         self.objective = Objective.parse(config.objective)
+        self.previous = _read_manifest(self.folder / MANIFEST)
 
     def execute(self) -> list[dict[str, Any]]:
         """Search, confirm, certify and report.
@@ -69,7 +74,7 @@ class Run:
             if cluster.dashboard:
                 self.reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             self.reporter.say(f"TensorBoard:   tensorboard --logdir {self.folder / 'tensorboard'}")
-            self.manifest = run_manifest(self.config, cluster)
+            self.manifest = run_manifest(self.config, cluster, self.previous)
             for setting in self.settings:
                 summary += self._setting(setting, cluster)
                 write_table(self.folder / "summary.parquet", summary, SUMMARY)
@@ -80,7 +85,9 @@ class Run:
     def _setting(self, setting: Setting, cluster: Cluster) -> list[dict[str, Any]]:
         setting.folder.mkdir(parents=True, exist_ok=True)
         classifier = base_classifier(self.config, setting, self.reporter)
-        self.manifest["settings"][setting.name] = setting_manifest(setting, classifier)
+        self.manifest["settings"][setting.name] = setting_manifest(
+            setting, classifier, self.previous
+        )
         self._write_manifest()
         board = StudyBoard(self.folder / "tensorboard" / setting.name)
         with self._timed(setting, "search"):
@@ -170,11 +177,7 @@ class Run:
                 records,
                 lambda record: self._denoiser(setting, record),
                 classifier,
-                objective=self.objective,
-                votes=votes,
-                top=top,
-                n=self.config.n,
-                alpha=self.config.alpha,
+                self.config,
                 seed=self._seed(setting, "confirm"),
                 store=store,
                 resources=cluster.resources,
@@ -221,10 +224,20 @@ class Run:
     @contextmanager
     def _timed(self, setting: Setting, step: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
-        seconds = self.manifest["settings"][setting.name]["seconds"]
-        seconds[step] = round(time.perf_counter() - started, 2)
-        self._write_manifest()
+        try:
+            yield
+        finally:
+            seconds = self.manifest["settings"][setting.name]["seconds"]
+            seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 2)
+            self._write_manifest()
 
     def _write_manifest(self) -> None:
-        write_json(self.folder / "manifest.json", self.manifest)
+        write_json(self.folder / MANIFEST, self.manifest)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the run that is resumed, or an empty one."""
+    if not path.is_file():
+        return {}
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    return manifest

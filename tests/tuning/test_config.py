@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from tuning.config import choose_space, make_config, read_yaml, setting_name, to_yaml
 from tuning.errors import ConfigError
+from tuning.launch import app
 
 
 def test_configuration_survives_a_round_trip_through_yaml(tmp_path: Path) -> None:
@@ -68,3 +70,12 @@ def test_range_that_leaves_the_valid_values_is_refused(tmp_path: Path) -> None:
 def test_setting_names_are_folder_names() -> None:
     assert setting_name("digits", "10") == "digits-10shot"
     assert setting_name("folder", "5%") == "folder-5pct"
+
+
+def test_help_shows_the_defaults_that_hold() -> None:
+    shown = {p.name.rstrip("_"): p.default for p in get_command(app).params if p.name}
+    config = make_config({"name": "x"}).model_dump(mode="json")
+    for name in config.keys() & shown.keys() - {"name"}:
+        held = config[name]
+        text = ",".join(held) if isinstance(held, list) else held
+        assert (shown[name] or None) == (text or None), name

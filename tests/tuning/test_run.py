@@ -293,6 +293,23 @@ def test_larger_number_of_trials_extends_a_finished_run(
     assert [row["variant"] for row in run.summary] == VARIANTS
 
 
+def test_damaged_vote_store_is_exit_code_four_and_can_be_mended(
+    reference_run: Finished, workplace: Workplace
+) -> None:
+    folder = workplace.folder / "damaged"
+    shutil.copytree(reference_run.folder, folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("name: reference", "name: damaged"))
+    (folder / SETTING / "votes.db").write_text("no database" * 1000)
+    run = workplace.run("--name=damaged", "--resume", code=4)
+    assert "--resume" in run.err.splitlines()[-1]
+    assert "Traceback" not in run.err
+    (folder / SETTING / "votes.db").unlink()
+    workplace.run("--name=damaged", "--resume")
+    ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
+    assert without_incidentals(ours) == without_incidentals(reference)
+
+
 def test_resume_refuses_a_changed_setting(reference_run: Finished, workplace: Workplace) -> None:
     refused = workplace.run("--name=reference", "--resume", "--shots=5", code=2)
     assert "--shots" in refused.err
