@@ -78,10 +78,7 @@ def launch(
     ] = False,
 ) -> None:
     """Search for a denoiser that makes a frozen classifier certifiably robust, and certify it."""
-    if cluster is not None and _token_known():
-        # Ray reads this once, when it is imported.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(CONNECT_RETRIES))
+    _prepare_ray(joining=cluster is not None)
     from tuning.session import start
 
     start(
@@ -113,9 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _token_known() -> bool:
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
+def _prepare_ray(joining: bool) -> None:
+    """Set what Ray reads from the environment once, when it is imported."""
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(CONNECT_RETRIES))
+    token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if joining and (token or (Path.home() / ".ray" / "auth_token").is_file()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _given(context: typer.Context) -> dict[str, Any]:
