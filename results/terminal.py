@@ -1,38 +1,52 @@
-"""The four variants as a table for the terminal."""
+"""The four variants as a table for the terminal, no wider than 80 columns."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
+from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from results.schema import CERTIFIED_AT, VARIANTS, Row
 
 
-def summary_table(rows: Sequence[Row], objective: str = "acr") -> Table:
-    """Table of rows of `schema.SUMMARY`, one line per setting and variant, in their order.
+def summary_tables(rows: Sequence[Row], objective: str = "acr") -> Group:
+    """A table per setting of rows of `schema.SUMMARY`, one line per variant, in their order.
 
-    `objective` is what the search maximised; it names the column of tuning scores.
+    `objective` is what the search maximised: the score on the tuning images.
     """
-    several = len({row["setting"] for row in rows}) > 1
-    table = Table(caption="r=R: certified accuracy at radius R. Abstentions count as wrong.")
-    if several:
-        table.add_column("setting", no_wrap=True)
-    table.add_column("variant", no_wrap=True)
-    for name in ("sigma", f"{objective_label(objective)} tuning", "ACR test [95%]"):
-        table.add_column(name, justify="right")
-    for radius in CERTIFIED_AT.values():
-        table.add_column(f"r={radius:g}", justify="right")
-    table.add_column("abstained", justify="right")
-    for row in rows:
-        # Text, not str: brackets in names and intervals are not markup.
-        cells = [Text(cell) for cell in ([row["setting"]] if several else []) + _cells(row)]
-        table.add_row(*cells, style="bold" if row["variant"] == "best" else None)
-    return table
+    groups = groupby(rows, key=lambda row: row["setting"])
+    legend = Text(
+        f"tuning: {objective_label(objective)} on the tuning images. ACR: average certified "
+        "radius on the test images, with its 95% interval. r=0 ...: certified accuracy in % at "
+        "that radius; a wrong class or an abstention counts as wrong. abst: abstentions in %.",
+        style="dim",
+    )
+    return Group(*(_table(setting, list(group)) for setting, group in groups), legend)
 
 
 def objective_label(objective: str) -> str:
     """How readers see an objective's name: ACR in capitals, others as they are."""
     return "ACR" if objective == "acr" else objective
+
+
+def _table(setting: str, rows: Sequence[Row]) -> Table:
+    table = Table(
+        # Text, not str: brackets in names and intervals are not markup.
+        title=Text(setting),
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("variant", no_wrap=True)
+    radii = [f"r={radius:g}" if radius == 0 else f"{radius:g}" for radius in CERTIFIED_AT.values()]
+    for name in ("sigma", "tuning", "ACR", "95%", *radii, "abst"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [Text(cell) for cell in _cells(row)]
+        table.add_row(*cells, style="bold" if row["variant"] == "best" else None)
+    return table
 
 
 def _cells(row: Row) -> list[str]:
@@ -41,7 +55,8 @@ def _cells(row: Row) -> list[str]:
         VARIANTS.get(row["variant"], row["variant"]),
         f"{row['sigma']:.3g}",
         "" if tuning is None else f"{tuning:.3f}",
-        f"{row['acr']:.3f} [{row['acr_low']:.3f}, {row['acr_high']:.3f}]",
-        *(f"{row[name]:.1%}" for name in CERTIFIED_AT),
-        f"{row['abstained']:.1%}",
+        f"{row['acr']:.3f}",
+        f"{row['acr_low']:.3f}-{row['acr_high']:.3f}",
+        *(f"{100 * row[name]:.3g}" for name in CERTIFIED_AT),
+        f"{100 * row['abstained']:.3g}",
     ]

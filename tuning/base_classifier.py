@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from trainables.errors import InputError
 from trainables.models.checkpoint import load_classifier
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.pretrain import EPOCHS, cached_classifier
+from trainables.models.pretrain import EPOCHS, cached_classifier, cached_path
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 from tuning.progress import Reporter
@@ -24,11 +23,12 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
     """Make sure, before anything is written, that every setting has a classifier that fits it.
 
     Raises:
-        ConfigError: when one is missing, unreadable, or made for other images or classes.
+        ConfigError: when one is missing, or made for other images or classes.
+        InputError: when a checkpoint cannot be read.
     """
     for setting in settings:
         if config.classifier is not None:
-            _check(_load(Path(config.classifier)), setting)
+            _check(load_classifier(Path(config.classifier)), setting)
         elif setting.dataset.name not in DEFAULT_ARCHITECTURES:
             raise ConfigError(
                 f"--classifier: the data set {setting.dataset.name} brings none; pass a checkpoint "
@@ -39,14 +39,17 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
 def base_classifier(config: RunConfig, setting: Setting, reporter: Reporter) -> BaseClassifier:
     """The classifier that --classifier names, or the data set's own, trained at first use."""
     if config.classifier is not None:
-        return _load(Path(config.classifier))
+        return load_classifier(Path(config.classifier))
+    dataset, arch = setting.dataset, DEFAULT_ARCHITECTURES[setting.dataset.name]
+    path = cached_path(dataset, arch, cache_folder())
+    if path.is_file():
+        return load_classifier(path)
     # One thread, so that the weights do not depend on the machine's number of cores.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        arch = DEFAULT_ARCHITECTURES[setting.dataset.name]
         with reporter.track(f"{setting.name}: base classifier", EPOCHS) as advance:
-            return cached_classifier(setting.dataset, arch, cache_folder(), advance)
+            return cached_classifier(dataset, arch, cache_folder(), advance)
     finally:
         torch.set_num_threads(threads)
 
@@ -55,13 +58,6 @@ def cache_folder() -> Path:
     """Where trained base classifiers are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "decrop"
-
-
-def _load(path: Path) -> BaseClassifier:
-    try:
-        return load_classifier(path)
-    except InputError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _check(classifier: BaseClassifier, setting: Setting) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 # Columns of a table that goes to a file or a pipe.
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 100
 # Seconds between plain lines.
 LINE_EVERY = 5.0
 

@@ -40,6 +40,7 @@ from tuning.tensorboard import StudyBoard
 from tuning.votes import VoteStore
 
 MANIFEST = "manifest.json"
+LEDGER = "study.db"
 
 
 class Run:
@@ -108,7 +109,7 @@ class Run:
         self, setting: Setting, classifier: BaseClassifier, cluster: Cluster, board: StudyBoard
     ) -> list[TrialRecord]:
         ledger = Ledger(
-            sqlite_url(self.folder / "study.db"),
+            sqlite_url(self.folder / LEDGER),
             study_name(setting.name, setting.space),
             setting.space,
             trials=self.config.trials,

@@ -13,17 +13,19 @@ from typing import Any
 import filelock
 
 from results.store import write_text
-from results.terminal import summary_table
+from results.terminal import summary_tables
+from trainables.errors import InputError
 from tuning.base_classifier import check_classifiers
 from tuning.cluster import check_reachable
 from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
 from tuning.cost import describe_plan
 from tuning.errors import ConfigError
 from tuning.progress import Reporter, chatter_to
-from tuning.run import Run
-from tuning.setting import make_settings
+from tuning.run import LEDGER, Run
+from tuning.setting import Setting, make_settings
 
 CONFIG = "config.yaml"
+LOCK = ".lock"
 
 
 def start(
@@ -39,19 +41,26 @@ def start(
     Raises:
         RunError: with the message and the exit code for the user.
     """
-    config = _resolve(flags, config_file, resume)
-    settings = make_settings(config)
-    check_classifiers(config, settings)
-    check_reachable(config)
-    if dry_run:
-        describe_plan(config, settings, Reporter())
-        return
-    with _locked_folder(config, resume):
+    try:
+        config = _resolve(flags, config_file, resume)
+        settings = make_settings(config)
+        check_classifiers(config, settings)
+        check_reachable(config)
+        if dry_run:
+            describe_plan(config, settings, Reporter())
+        else:
+            _run(config, settings, as_json)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
+    with _locked_folder(config):
         write_text(config.run_folder / CONFIG, to_yaml(config))
         with chatter_to(config.run_folder / "ray.log") as reporter:
             reporter.say(f"run folder: {config.run_folder}")
             summary = Run(config, settings, reporter).execute()
-            reporter.out.print(summary_table(summary, config.objective))
+            reporter.out.print(summary_tables(summary, config.objective))
             report = config.run_folder / "report.html"
             reporter.out.print(f"report: {report}", markup=False, highlight=False)
         if as_json:
@@ -65,7 +74,7 @@ def _resolve(flags: Mapping[str, Any], config_file: Path | None, resume: bool) -
     if not resume:
         given.setdefault("name", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         config = make_config(given)
-        if config.run_folder.exists():
+        if _holds_something(config.run_folder):
             raise ConfigError(
                 f"--name: {config.run_folder} exists already; pass --resume to continue it, or "
                 "another --name"
@@ -99,13 +108,20 @@ def _folder_to_resume(out: Path, name: str | None) -> Path:
     return runs[-1].parent
 
 
+def _holds_something(folder: Path) -> bool:
+    # A start that was interrupted at once leaves its lock, which is in nobody's way.
+    if not folder.is_dir():
+        return folder.exists()
+    return any(path.name != LOCK for path in folder.iterdir())
+
+
 @contextmanager
-def _locked_folder(config: RunConfig, resume: bool) -> Iterator[None]:
+def _locked_folder(config: RunConfig) -> Iterator[None]:
     """Create the run folder and keep other launchers out of it."""
     folder = config.run_folder
     try:
-        folder.mkdir(parents=True, exist_ok=resume)
-        lock = filelock.FileLock(folder / ".lock")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / LOCK)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise ConfigError(f"--name: another launcher is working on {folder}") from error
@@ -115,7 +131,7 @@ def _locked_folder(config: RunConfig, resume: bool) -> Iterator[None]:
         try:
             yield
         except ConfigError:
-            # Nothing half-written: what could not start leaves no folder behind.
-            if not resume:
+            # Nothing half-written: a run that never recorded a trial leaves no folder behind.
+            if not (folder / LEDGER).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise

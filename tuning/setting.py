@@ -14,7 +14,6 @@ from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
 from trainables.smoothing.noise import derive_seed
 from tuning.config import RunConfig, choose_space, setting_name
-from tuning.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,11 @@ def make_settings(config: RunConfig) -> list[Setting]:
     """All settings of a run, with their images loaded and checked.
 
     Raises:
-        ConfigError: for data that is missing, too small or of the wrong shape, or a bad space.
+        InputError: for data that is missing, too small or of the wrong shape.
+        ConfigError: for a bad space.
     """
     pairs = [(dataset, shots) for dataset in config.dataset for shots in config.shots]
-    try:
-        return [_make(config, dataset, shots) for dataset, shots in pairs]
-    except InputError as error:
-        raise ConfigError(str(error)) from error
+    return [_make(config, dataset, shots) for dataset, shots in pairs]
 
 
 def _make(config: RunConfig, name: str, shots: str) -> Setting:

@@ -1,13 +1,13 @@
 from rich.console import Console
 
 from results.curves import summary_row
-from results.terminal import summary_table
+from results.terminal import summary_tables
 from tests.results.invented import certificate_rows
 
 
-def printed(rows, **options):
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(summary_table(rows, **options))
+def printed(rows, width=80, **options):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(summary_tables(rows, **options))
     return console.export_text()
 
 
@@ -18,17 +18,27 @@ def row(setting="digits-10shot", variant="best", tuning=0.29):
 def test_the_table_shows_what_a_variant_certifies():
     text, best = printed([row()]), row()
     assert "DE-CROP, tuned" in text
-    assert f"{best['acr']:.3f} [{best['acr_low']:.3f}, {best['acr_high']:.3f}]" in text
-    assert "ACR tuning" in text
+    assert f"{best['acr']:.3f}" in text
+    assert f"{best['acr_low']:.3f}-{best['acr_high']:.3f}" in text
     assert "0.290" in text
-    assert f"{best['certified_accuracy_0_5']:.1%}" in text
+    assert f"{100 * best['certified_accuracy_0_5']:.3g}" in text
 
 
-def test_settings_are_named_when_there_are_several():
-    assert "digits-10shot" not in printed([row(), row(variant="none")])
-    text = printed([row(), row("digits-5shot")])
-    assert "digits-10shot" in text
-    assert "digits-5shot" in text
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns():
+    variants = ("none", "label_consistency", "published", "best")
+    rows = [row(variant=v) | {"sigma": 0.123456, "abstained": 0.115} for v in variants]
+    text = printed(rows)
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    wide = [line.split() for line in printed(rows, width=200).splitlines()[:6]]
+    assert [line.split() for line in text.splitlines()[:6]] == wide
+
+
+def test_every_setting_has_a_table_with_its_name():
+    text = printed([row(), row(variant="none"), row("digits-5shot")])
+    assert text.count("digits-10shot") == 1
+    assert text.count("digits-5shot") == 1
+    assert text.count("sigma") == 2
 
 
 def test_brackets_in_names_are_not_markup():
@@ -39,5 +49,6 @@ def test_a_missing_tuning_score_is_left_empty():
     assert "None" not in printed([row(tuning=None)])
 
 
-def test_the_tuning_column_is_named_after_the_objective():
-    assert "certified-accuracy@0.5 tuning" in printed([row()], objective="certified-accuracy@0.5")
+def test_the_legend_names_the_objective():
+    text = printed([row()], objective="certified-accuracy@0.5")
+    assert "tuning: certified-accuracy@0.5" in text

@@ -82,6 +82,7 @@ def test_name_cannot_leave_the_run_folder(
 
 def test_existing_run_needs_resume(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "runs" / "refused").mkdir(parents=True)
+    (tmp_path / "runs" / "refused" / "config.yaml").write_text("seed: 1")
     assert "--resume" in refused(capsys, tmp_path)
 
 

@@ -25,10 +25,15 @@ def cached_classifier(
 
     `progress` is called with 1 after each of the `EPOCHS` epochs.
     """
-    path = cache / f"{dataset.name}-{arch}-{RECIPE}.pt"
+    path = cached_path(dataset, arch, cache)
     if not path.is_file():
         save_classifier(path, arch, _train(dataset, arch, progress))
     return load_classifier(path)
+
+
+def cached_path(dataset: Dataset, arch: str, cache: Path) -> Path:
+    """Where `cached_classifier` keeps the classifier."""
+    return cache / f"{dataset.name}-{arch}-{RECIPE}.pt"
 
 
 def _train(dataset: Dataset, arch: str, progress: Callable[[int], None]) -> torch.nn.Module:
