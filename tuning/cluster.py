@@ -94,7 +94,7 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 
 def _start(config: RunConfig) -> Cluster:
     resources = local_resources(config)
-    _private_token()
+    private_token()
     context = ray.init(
         address="local",
         num_cpus=max(resources.concurrency * resources.cpus_per_trial, 1),
@@ -139,7 +139,7 @@ def _address(config: RunConfig) -> str:
     return address if ":" in address else f"{address}:{DEFAULT_PORT}"
 
 
-def _private_token() -> None:
+def private_token() -> None:
     """Make sure that Ray's token exists and that its owner alone can read it.
 
     Ray would generate it readable by everybody.

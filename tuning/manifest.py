@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from trainables.data.splits import Shots
 from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
 from tuning.cluster import Cluster
 from tuning.config import RunConfig, to_yaml
+from tuning.errors import ConfigError
 from tuning.setting import Setting
 
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
@@ -27,10 +27,16 @@ def config_hash(config: RunConfig) -> str:
     return hashlib.sha256(to_yaml(config).encode()).hexdigest()
 
 
-def shots_hash(shots: Shots) -> str:
-    """SHA-256 of the pixels of the shots, training images first."""
-    digest = hashlib.sha256(shots.train_images.numpy().tobytes())
-    digest.update(shots.tuning_images.numpy().tobytes())
+def images_hash(setting: Setting) -> str:
+    """SHA-256 of the pixels and labels of training, tuning and test images, in that order."""
+    shots, digest = setting.shots, hashlib.sha256()
+    test_labels = setting.dataset.test.labels[setting.test_indices]
+    for tensor in (
+        *(shots.train_images, shots.train_labels),
+        *(shots.tuning_images, shots.tuning_labels),
+        *(setting.test_images, test_labels),
+    ):
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -65,9 +71,23 @@ def setting_manifest(
     """The part that is known of a setting before its search starts, as `run_manifest`.
 
     `seconds` adds up over all starts of the run.
+
+    Raises:
+        ConfigError: when images or classifier are not those with which the run started.
     """
     before = previous.get("settings", {}).get(setting.name, {})
+    hashes = {"images_hash": images_hash(setting), "classifier_hash": weights_hash(classifier)}
+    for name, found in hashes.items():
+        if before.get(name, found) != found:
+            flag = (
+                "--data-dir: the images" if name == "images_hash" else "--classifier: the weights"
+            )
+            raise ConfigError(
+                f"{flag} of {setting.name} have changed since the run started; put the old ones "
+                "back, or start a new run"
+            )
     return {
+        **hashes,
         "space": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
         "classes": len(setting.dataset.classes),
@@ -75,8 +95,6 @@ def setting_manifest(
         "training_indices": setting.shots.train_indices,
         "tuning_indices": setting.shots.tuning_indices,
         "test_indices": setting.test_indices,
-        "shots_hash": shots_hash(setting.shots),
-        "classifier_hash": weights_hash(classifier),
         "seconds": dict(before.get("seconds", {})),
     }
 

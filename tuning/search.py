@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -96,8 +97,24 @@ class LedgerScheduler(FIFOScheduler):
         self._board.end(number, hyperparameters, result["objective"])
         self._on_end()
 
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """The trial's worker failed more often than it may."""
+
+class FailureCallback(tune.Callback):
+    """Tells the ledger of trials whose worker failed more often than it may.
+
+    A scheduler would also hear of the failures from which Ray recovers.
+    """
+
+    def __init__(self, ledger: Ledger, on_end: Callable[[], None]) -> None:
+        self._ledger, self._on_end = ledger, on_end
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As in `LedgerSearcher`."""
+        return {}
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Close the trial as failed, with its reason."""
         last = trial.last_result or {}
         self._ledger.tell(
             trial.config["number"],
@@ -147,6 +164,7 @@ def run_search(
             storage_path=str(scratch.resolve()),
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            callbacks=[FailureCallback(ledger, on_end)],
             verbose=0,
         ),
     )
@@ -160,5 +178,12 @@ def run_search(
 
 
 def _reason(trial: Trial) -> str:
-    error = trial.get_pickled_error()
-    return f"{type(error).__name__}: {error}".strip().splitlines()[-1] if error else "unknown"
+    """The line that says most of the trial's last failure, from Tune's own record of it."""
+    try:
+        record = Path(str(trial.error_file)).read_text()
+    except OSError:
+        return "the worker failed, and Ray kept no record of it"
+    last = re.split(r"^Failure # .*\n", record, flags=re.MULTILINE)[-1]
+    lines = [line for line in re.sub(r"\x1b\[\d*m", "", last).splitlines() if line.strip()]
+    # The traceback of an exception ends with its message; the death of a worker begins with it.
+    return lines[-1] if lines[0].startswith("ray::") else lines[0]

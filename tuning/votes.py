@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -110,19 +111,22 @@ def collect_votes(
     `advance` is called with the number of votes that each finished image adds.
     """
     known = store.all()
-    wanted = [key for job in jobs for key in job.vote_keys()]
-    for key in wanted:
-        if key in known:
-            advance(key.votes)
-    pending: dict[Reference, VoteKey] = {}
-    # Two variants can be the same model: its votes are counted once.
+    # Two variants can be the same model: its votes are counted once, and serve both.
+    wanted = Counter(key for job in jobs for key in job.vote_keys())
     unique = {(job.model_hash, job.phase, job.sigma): job for job in jobs}
+
+    def arrived(key: VoteKey) -> None:
+        advance(key.votes * wanted[key])
+
+    for key in wanted.keys() & known.keys():
+        arrived(key)
+    pending: dict[Reference, VoteKey] = {}
     for reference, key in _submissions(list(unique.values()), known, resources):
         pending[reference] = key
         while len(pending) >= QUEUED_PER_WORKER * resources.concurrency:
-            _receive(pending, known, store, advance)
+            _receive(pending, known, store, arrived)
     while pending:
-        _receive(pending, known, store, advance)
+        _receive(pending, known, store, arrived)
     return {key: known[key] for key in wanted}
 
 
@@ -149,13 +153,13 @@ def _receive(
     pending: dict[Reference, VoteKey],
     known: dict[VoteKey, Counts],
     store: VoteStore,
-    advance: Callable[[int], None],
+    arrived: Callable[[VoteKey], None],
 ) -> None:
     (ready,), _ = ray.wait(list(pending), num_returns=1)
     key = pending.pop(ready)
     known[key] = Counts(*ray.get(ready))
     store.put(key, known[key])
-    advance(key.votes)
+    arrived(key)
 
 
 @ray.remote(max_retries=3)

@@ -19,7 +19,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """Where the runs of this session lie."""
     root = tmp_path_factory.mktemp("runs")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {"XDG_CACHE_HOME": str(root / "cache"), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {
+        "HOME": str(root / "home"),
+        "XDG_CACHE_HOME": str(root / "cache"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     return Workplace(root, environment)
 
 

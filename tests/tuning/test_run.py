@@ -1,10 +1,10 @@
+import contextlib
 import csv
 import json
 import os
 import shutil
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -154,25 +155,12 @@ def test_local_run_does_not_attach_to_a_foreign_cluster(
     assert foreign_cluster not in log
 
 
-def test_ray_token_is_readable_by_its_owner_alone(reference_run: Finished) -> None:
-    mode = (Path.home() / ".ray").stat().st_mode
-    token = Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_TOKEN" not in os.environ and token.exists():
-        assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert stat.S_ISDIR(mode)
-
-
 def test_tensorboard_shows_losses_and_hyperparameters(reference_run: Finished) -> None:
     folder = reference_run.folder / "tensorboard" / SETTING
     events = EventAccumulator(str(folder / "trial-00000")).Reload()
     assert {"loss/label_consistency", "loss/mmd", "objective"} <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("loss/mmd")] == list(range(1, 9))
-    assert (
-        "_hparams_/session_start_info" in events.summary_metadata_keys()
-        if hasattr(events, "summary_metadata_keys")
-        else "_hparams_/session_start_info"
-        in events.SummaryMetadata.__self__._plugin_to_tag_to_content["hparams"]
-    )
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
     images = EventAccumulator(str(folder / "best")).Reload().Tags()["images"]
     assert any("denoised" in tag for tag in images)
 
@@ -279,18 +267,49 @@ def test_wrong_token_is_one_line(workplace: Workplace, foreign_cluster: str) -> 
     assert not run.folder.exists()
 
 
-def test_larger_number_of_trials_extends_a_finished_run(
+def kill_one_trial_worker(process: subprocess.Popen[str]) -> None:
+    """Kill -9 the first worker that runs a trial, as the kernel does when memory runs out."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for worker in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "Trainable" in " ".join(worker.cmdline()):
+                    worker.kill()
+                    return
+        time.sleep(0.02)
+    raise AssertionError("no worker ran a trial")
+
+
+def test_more_trials_extend_a_finished_run_though_a_worker_dies(
     reference_run: Finished, workplace: Workplace
 ) -> None:
     shutil.copytree(reference_run.folder, workplace.folder / "extended")
     before = tables(reference_run.folder, ["trials"])[0]
     config = workplace.folder / "extended" / "config.yaml"
     config.write_text(config.read_text().replace("name: reference", "name: extended"))
-    run = workplace.run("--name=extended", "--resume", "--trials=7", "--json")
+    process = workplace.start("--name=extended", "--resume", "--trials=7", "--json")
+    kill_one_trial_worker(process)
+    out, err = process.communicate(timeout=110)
+    assert process.returncode == 0, err
+    run = Finished(workplace.folder / "extended", out, err)
     after = tables(run.folder, ["trials"])[0]
     assert after[: len(before)] == before
-    assert len(after) == len(before) + 2
+    assert [row["root"] for row in after[len(before) :]] == [10, 11]
+    assert all(row["state"] != "failed" for row in after)
     assert [row["variant"] for row in run.summary] == VARIANTS
+
+
+def test_resume_refuses_another_classifier(reference_run: Finished, workplace: Workplace) -> None:
+    folder = workplace.folder / "swapped"
+    shutil.copytree(reference_run.folder, folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("name: reference", "name: swapped"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["settings"][SETTING]["classifier_hash"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    run = workplace.run("--name=swapped", "--resume", code=2)
+    assert "--classifier" in run.err.splitlines()[-1]
+    assert tables(folder, ["certificates"]) == tables(reference_run.folder, ["certificates"])
 
 
 def test_damaged_vote_store_is_exit_code_four_and_can_be_mended(
