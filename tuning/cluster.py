@@ -1,22 +1,20 @@
-"""Where the work runs: a private local Ray, or an existing cluster."""
+"""Where the work runs: a private local Ray, or an existing cluster.
+
+Ray is imported only when it is started, after `check_reachable` has set what it then reads.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import ray
-
+from tuning.address import check_cluster, cluster_address, token_file
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
-DEFAULT_PORT = 6379
-CONNECT_TIMEOUT = 5.0
 OBJECT_STORE_BYTES = 1_000_000_000
 
 
@@ -56,22 +54,12 @@ def check_reachable(config: RunConfig) -> None:
     """Make sure, before anything is written, that there is something to run on.
 
     Raises:
-        ConfigError: when nothing listens at the cluster's address, or this machine is too small.
+        ConfigError: when no cluster answers or it refuses us, or this machine is too small.
     """
     if config.cluster is None:
         local_resources(config)
-        return
-    address = _address(config)
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
-    except ValueError as error:
-        raise ConfigError(f"--cluster: {address!r} is no HOST:PORT") from error
-    except OSError as error:
-        raise ConfigError(
-            f"--cluster: no Ray cluster answers at {address}; start one with `ray start --head`, "
-            "or pass another address"
-        ) from error
+    else:
+        check_cluster(cluster_address(config))
 
 
 @contextmanager
@@ -83,6 +71,8 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
     Raises:
         ConfigError: when there is no cluster, it refuses the token, or it is too small.
     """
+    import ray
+
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -93,6 +83,8 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 
 
 def _start(config: RunConfig) -> Cluster:
+    import ray
+
     resources = local_resources(config)
     private_token()
     context = ray.init(
@@ -107,14 +99,16 @@ def _start(config: RunConfig) -> Cluster:
 
 
 def _join(config: RunConfig) -> Cluster:
-    address = _address(config)
+    import ray
+
+    address = cluster_address(config)
     try:
         context = ray.init(address=address, log_to_driver=False)
     except Exception as error:  # Ray raises a dozen unrelated types here
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"--cluster: the Ray cluster at {address} refused the connection: {reason} "
-            "(check RAY_AUTH_TOKEN, or that both sides run the same versions)"
+            f"--cluster: the Ray cluster at {address} cannot be joined: {reason} "
+            "(both sides need the same versions of Ray and Python)"
         ) from error
     cpus = int(ray.cluster_resources().get("CPU", 0))
     return Cluster(address, context.dashboard_url, _fit(config, cpus, f"{address} has"))
@@ -129,16 +123,6 @@ def _fit(config: RunConfig, cpus: int, who: str) -> Resources:
     return Resources(config.cpus_per_trial, config.gpus_per_trial, concurrency)
 
 
-def _address(config: RunConfig) -> str:
-    address = os.environ.get("RAY_ADDRESS") if config.cluster == "auto" else config.cluster
-    if not address:
-        raise ConfigError(
-            "--cluster: no address given and RAY_ADDRESS is not set; pass --cluster HOST:PORT, "
-            "or start a cluster with `ray start --head`"
-        )
-    return address if ":" in address else f"{address}:{DEFAULT_PORT}"
-
-
 def private_token() -> None:
     """Make sure that Ray's token exists and that its owner alone can read it.
 
@@ -146,7 +130,7 @@ def private_token() -> None:
     """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
-    path = Path.home() / ".ray" / "auth_token"
+    path = token_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.is_file():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

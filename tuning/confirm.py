@@ -88,13 +88,6 @@ def confirm(
     return _choose(confirmed, config.confirm_votes)
 
 
-def confirmation_votes(setting: Setting, trials: int, *, votes: int, top: int) -> int:
-    """Upper bound on the votes that `confirm` casts, for the cost estimate and progress."""
-    sweep = len(setting.space.sweep)
-    candidates = min(top, trials) + 1 + 2 * sweep
-    return candidates * len(setting.shots.tuning_labels) * votes
-
-
 def confirmation_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
     """One row per confirmed trial, as in results.schema.CONFIRMATION."""
     chosen = {id(c): variant for variant, c in winners.variants.items() if variant != "none"}

@@ -9,7 +9,6 @@ from rich.table import Table
 from trainables.decrop.config import DecropConfig
 from tuning.cluster import local_resources
 from tuning.config import RunConfig, to_yaml
-from tuning.confirm import confirmation_votes
 from tuning.progress import Reporter
 from tuning.setting import Setting
 
@@ -26,6 +25,13 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
     reporter.out.print(table)
     reporter.out.print(f"resources: {_resources(config)}", markup=False, highlight=False)
     reporter.out.print("dry run: nothing was started or written", highlight=False)
+
+
+def confirmation_votes(setting: Setting, trials: int, *, votes: int, top: int) -> int:
+    """Votes that confirmation casts after `trials` complete trials of the search."""
+    sweep = len(setting.space.sweep)
+    candidates = min(top, trials) + 1 + 2 * sweep
+    return candidates * len(setting.shots.tuning_labels) * votes
 
 
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:

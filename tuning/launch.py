@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,8 +11,6 @@ from typing import Annotated, Any
 import typer
 
 INTERRUPTED = 130
-# Ray tries to reach a cluster once a second, 20 times by default.
-CONNECT_RETRIES = 8
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -78,7 +75,6 @@ def launch(
     ] = False,
 ) -> None:
     """Search for a denoiser that makes a frozen classifier certifiably robust, and certify it."""
-    _prepare_ray(joining=cluster is not None)
     from tuning.session import start
 
     start(
@@ -108,16 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         return _fail("interrupted; --resume goes on from here", INTERRUPTED)
     return 0
-
-
-def _prepare_ray(joining: bool) -> None:
-    """Set what Ray reads from the environment once, when it is imported."""
-    if "ray" in sys.modules:
-        return
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(CONNECT_RETRIES))
-    token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if joining and (token or (Path.home() / ".ray" / "auth_token").is_file()):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _given(context: typer.Context) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from search_spaces import SearchSpace
 from trainables.decrop.config import LABEL_CONSISTENCY
 from trainables.smoothing.noise import derive_seed
 
+# In the run folder.
+FILE = "study.db"
 ABANDONED = "abandoned: the run was interrupted"
 REDUCTION_FACTOR = 3
 STATES = {

@@ -29,8 +29,10 @@ from tuning.base_classifier import base_classifier
 from tuning.certification import certify_variants
 from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
-from tuning.confirm import Winners, confirm, confirmation_votes
+from tuning.confirm import Winners, confirm
+from tuning.cost import confirmation_votes
 from tuning.errors import AllTrialsFailed, CertificationIncomplete
+from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, TrialRecord, sqlite_url, study_name
 from tuning.manifest import run_manifest, setting_manifest
 from tuning.progress import Reporter
@@ -40,7 +42,6 @@ from tuning.tensorboard import StudyBoard
 from tuning.votes import VoteStore
 
 MANIFEST = "manifest.json"
-LEDGER = "study.db"
 
 
 class Run:

@@ -20,8 +20,8 @@ from tuning.cluster import check_reachable
 from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
 from tuning.cost import describe_plan
 from tuning.errors import ConfigError
+from tuning.ledger import FILE as LEDGER
 from tuning.progress import Reporter, chatter_to
-from tuning.run import LEDGER, Run
 from tuning.setting import Setting, make_settings
 
 CONFIG = "config.yaml"
@@ -55,6 +55,9 @@ def start(
 
 
 def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
+    # Imports Ray, which must not happen before `check_reachable`.
+    from tuning.run import Run
+
     with _locked_folder(config):
         write_text(config.run_folder / CONFIG, to_yaml(config))
         with chatter_to(config.run_folder / "ray.log") as reporter:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,3 +166,9 @@ def test_every_trial_failing_is_exit_code_three(workplace: Workplace) -> None:
     run = workplace.run(*arguments, "--certify-images=2", "--set=epochs=8", code=3)
     assert "label_consistency became nan" in run.err.splitlines()[-1]
     assert json.loads((run.folder / "manifest.json").read_text())["seed"] == 0
+
+
+def test_ray_is_not_imported_before_the_cluster_was_asked() -> None:
+    script = "import sys, tuning.session; sys.exit('ray' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0
