@@ -44,7 +44,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     objective: str = "acr"
     trials: int = Field(16, ge=1, le=1_000_000)
     budget: float | None = Field(None, gt=0, description="seconds")
-    cohort: int = Field(4, ge=1, le=10_000)
+    cohort: int | None = Field(None, ge=1, le=10_000)
     tuning_votes: int = Field(400, ge=50, le=1_000_000)
     confirm_votes: int = Field(2000, ge=50, le=1_000_000)
     confirm_top: int = Field(4, ge=1, le=1000)

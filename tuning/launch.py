@@ -42,8 +42,9 @@ def launch(
         str | None, typer.Option(metavar="DURATION", help="start no trial after this: 90s, 30m, 2h")
     ] = None,
     cohort: Annotated[
-        int, typer.Option(help="trials proposed together; raise it to keep more workers busy")
-    ] = 4,
+        int | None,
+        typer.Option(help="trials proposed together", show_default="4, or the number of workers"),
+    ] = None,
     tuning_votes: Annotated[int, typer.Option(help="votes per tuning image in a trial")] = 400,
     confirm_votes: Annotated[int, typer.Option(help="votes per tuning image to confirm")] = 2000,
     confirm_top: Annotated[int, typer.Option(help="trials that are confirmed")] = 4,
@@ -57,9 +58,13 @@ def launch(
     ] = None,
     cpus_per_trial: Annotated[int, typer.Option(help="cores of one worker")] = 1,
     gpus_per_trial: Annotated[float, typer.Option(help="GPUs of one worker")] = 0.0,
-    concurrency: Annotated[int | None, typer.Option(help="workers at once")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="workers at once", show_default="every core")
+    ] = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="where run folders lie")] = "runs",
-    name: Annotated[str | None, typer.Option(help="name of the run folder")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the run folder", show_default="the date")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="continue the run --name, or the latest one")
     ] = False,

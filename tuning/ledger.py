@@ -70,12 +70,16 @@ class Ledger:
     def __init__(
         self, storage: str, name: str, space: SearchSpace, *, trials: int, cohort: int, seed: int
     ) -> None:
-        self.space, self.cohort, self.seed = space, cohort, seed
+        self.space, self.seed = space, seed
         self.baselines = 1 + len(space.sweep)
         self.roots = self.baselines + trials - 1
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
+        # The first start decides, so that a resumption on another machine proposes the same.
+        if "cohort" not in self.study.user_attrs:
+            self.study.set_user_attr("cohort", cohort)
+        self.cohort: int = self.study.user_attrs["cohort"]
         self._asked: list[Proposal] = []
         self._running: dict[int, optuna.Trial] = {}
 

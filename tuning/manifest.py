@@ -61,7 +61,7 @@ def run_manifest(
         "workers": cluster.resources.concurrency,
         "cpus_per_trial": cluster.resources.cpus_per_trial,
         "gpus_per_trial": cluster.resources.gpus_per_trial,
-        "settings": {},
+        "settings": dict(previous.get("settings", {})),
     }
 
 

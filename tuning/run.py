@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import ray
+import ray.tune
 import torch
 from optuna.exceptions import StorageInternalError
 
@@ -31,7 +32,7 @@ from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
 from tuning.confirm import Winners, confirm
 from tuning.cost import confirmation_votes
-from tuning.errors import AllTrialsFailed, CertificationIncomplete
+from tuning.errors import AllTrialsFailed, CertificationIncomplete, ConfigError
 from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, TrialRecord, sqlite_url, study_name
 from tuning.manifest import run_manifest, setting_manifest
@@ -42,6 +43,16 @@ from tuning.tensorboard import StudyBoard
 from tuning.votes import VoteStore
 
 MANIFEST = "manifest.json"
+# Trials proposed together, so that a few workers more or less change nothing.
+SMALLEST_COHORT = 4
+# A full disk, a lost cluster, a damaged ledger: nothing that the configuration could mend.
+ENVIRONMENT_ERRORS = (
+    OSError,
+    sqlite3.Error,
+    StorageInternalError,
+    ray.exceptions.RayError,
+    ray.tune.TuneError,
+)
 
 
 class Run:
@@ -62,7 +73,7 @@ class Run:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             return self._execute()
-        except (OSError, sqlite3.Error, ray.exceptions.RayError, StorageInternalError) as error:
+        except ENVIRONMENT_ERRORS as error:
             reason = str(error).strip().splitlines()[-1]
             raise CertificationIncomplete(
                 f"the run stopped: {reason}; mend that, then go on with "
@@ -114,7 +125,7 @@ class Run:
             study_name(setting.name, setting.space),
             setting.space,
             trials=self.config.trials,
-            cohort=self.config.cohort,
+            cohort=self.config.cohort or max(SMALLEST_COHORT, cluster.resources.concurrency),
             seed=self._seed(setting, "search"),
         )
         if abandoned := ledger.reconcile():
@@ -241,5 +252,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the run that is resumed, or an empty one."""
     if not path.is_file():
         return {}
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"--resume: {path} is damaged; delete it, or start a new run") from error
     return manifest

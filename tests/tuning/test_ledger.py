@@ -169,6 +169,11 @@ def test_more_trials_extend_a_finished_study(tmp_path: Path) -> None:
     assert len(longer.records()) == len(before) + 2
 
 
+def test_cohort_is_decided_by_the_first_start(tmp_path: Path) -> None:
+    assert open_ledger(tmp_path, cohort=3).cohort == 3
+    assert open_ledger(tmp_path, cohort=9).cohort == 3
+
+
 def test_seed_changes_the_proposals(tmp_path: Path) -> None:
     ledgers = [
         Ledger(sqlite_url(tmp_path / f"{s}.db"), "x", SPACE, trials=3, cohort=2, seed=s)
