@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.runs import TINY, Finished, Workplace, wait_for_port
-
-# Outside the range that Ray gives to its workers.
-RAY_PORT = 26379
+from tests.tuning.runs import TINY, Finished, Workplace, free_port, wait_for_port
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +34,8 @@ def foreign_cluster(workplace: Workplace) -> Iterator[str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
     }
-    arguments = ["start", "--head", "--block", f"--port={RAY_PORT}", "--num-cpus=2"]
+    port = free_port()
+    arguments = ["start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
     arguments += ["--include-dashboard=false", "--object-store-memory=200000000"]
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), *arguments],
@@ -47,8 +45,8 @@ def foreign_cluster(workplace: Workplace) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_for_port(RAY_PORT)
-    yield f"127.0.0.1:{RAY_PORT}"
+    wait_for_port(port)
+    yield f"127.0.0.1:{port}"
     # `ray start --block` ends its own processes, and no other Ray's, when it is told to stop.
     process.terminate()
     process.wait(timeout=30)

@@ -70,6 +70,14 @@ class Workplace:
         return Finished(self.folder / (names[0] if names else ""), out, err)
 
 
+def free_port() -> int:
+    """A port that nothing listens on; above those that Ray gives to its workers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
 def wait_for_port(port: int) -> None:
     """Wait until something listens on the loopback port."""
     deadline = time.monotonic() + 40
