@@ -20,16 +20,9 @@ from trainables.smoothing.objective import Objective
 from tuning.errors import ConfigError
 
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# What a resumed run may change: how long and where it runs, never what it computes.
-RESUMABLE = {
-    "trials",
-    "budget",
-    "cluster",
-    "cpus_per_trial",
-    "gpus_per_trial",
-    "concurrency",
-    "out",
-}
+# What a resumed run may change: how long and where it runs, never what it computes. (Another
+# number of cores a trial adds numbers up in another order.)
+RESUMABLE = {"trials", "budget", "cluster", "concurrency", "out"}
 
 
 class RunConfig(BaseModel, frozen=True, extra="forbid"):

@@ -13,6 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 REPO = Path(__file__).parents[2]
+SETTING = "digits-10shot"
+VARIANTS = ["none", "label_consistency", "published", "best"]
+# What timing and placement may change from run to run.
+INCIDENTAL = {"seconds", "node", "number"}
 # A whole run in a quarter of a minute: few epochs, few votes, but two cohorts and both rungs.
 TINY = [
     "--trials=5",
@@ -93,4 +97,15 @@ def wait_for_port(port: int) -> None:
 
 def tables(folder: Path, names: Sequence[str]) -> list[list[dict[str, Any]]]:
     """Rows of tables of the run's only setting."""
-    return [pq.read_table(folder / "digits-10shot" / f"{n}.parquet").to_pylist() for n in names]
+    return [pq.read_table(folder / SETTING / f"{n}.parquet").to_pylist() for n in names]
+
+
+def without_incidentals(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k not in INCIDENTAL} for row in rows]
+
+
+def finished_trials(folder: Path) -> list[dict[str, object]]:
+    """Trials that were not interrupted, by root."""
+    (trials,) = tables(folder, ["trials"])
+    rows = [row for row in trials if row["state"] != "failed"]
+    return without_incidentals(sorted(rows, key=lambda row: row["root"]))
