@@ -92,6 +92,7 @@ class Run:
                 summary += self._setting(setting, cluster)
                 write_table(self.folder / "summary.parquet", summary, SUMMARY)
         self._write_manifest()
+        self.reporter.say("writing the report ...")
         build_report(self.folder)
         return summary
 
