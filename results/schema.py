@@ -91,7 +91,7 @@ CONFIRMATION: pa.Schema = _schema(
     _field("number", pa.int32(), _NONE, "trial that is confirmed"),
     _field("root", pa.int32(), _NONE, "first trial with these values"),
     _field("origin", pa.string(), _NONE, "published, label_consistency or search"),
-    _field("variant", pa.string(), _NONE, "best, published, label_consistency or empty"),
+    _field("variant", pa.string(), _NONE, "what the trial is certified as, joined by commas"),
     _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
     _field("search_objective", pa.float64(), "objective", "score during the search", True),
     _field("confirmed_objective", pa.float64(), "objective", "score on fresh seeds"),

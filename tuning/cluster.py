@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
 from tuning.address import check_cluster, cluster_address, token_file
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
@@ -47,7 +49,8 @@ def local_resources(config: RunConfig) -> Resources:
     Raises:
         ConfigError: when the machine has too few cores for one trial.
     """
-    return _fit(config, len(os.sched_getaffinity(0)), "this machine has")
+    cores, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
+    return fit_resources(config, cores, gpus, "this machine has")
 
 
 def check_reachable(config: RunConfig) -> None:
@@ -110,17 +113,33 @@ def _join(config: RunConfig) -> Cluster:
             f"--cluster: the Ray cluster at {address} cannot be joined: {reason} "
             "(both sides need the same versions of Ray and Python)"
         ) from error
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    return Cluster(address, context.dashboard_url, _fit(config, cpus, f"{address} has"))
+    found = ray.cluster_resources()
+    resources = fit_resources(
+        config, int(found.get("CPU", 0)), int(found.get("GPU", 0)), f"{address} has"
+    )
+    return Cluster(address, context.dashboard_url, resources)
 
 
-def _fit(config: RunConfig, cpus: int, who: str) -> Resources:
-    concurrency = min(config.concurrency or cpus, cpus // config.cpus_per_trial)
-    if concurrency < 1:
+def fit_resources(config: RunConfig, cpus: int, gpus: int, who: str) -> Resources:
+    """As many workers as fit; each has a GPU where there are any, unless the user says otherwise.
+
+    Raises:
+        ConfigError: when not even one fits; Ray would wait for ever.
+    """
+    wanted = config.gpus_per_trial
+    gpus_per_trial = float(gpus > 0) if wanted is None else wanted
+    if config.cpus_per_trial > cpus:
         raise ConfigError(
             f"--cpus-per-trial: {config.cpus_per_trial} asked for, but {who} {cpus} cores"
         )
-    return Resources(config.cpus_per_trial, config.gpus_per_trial, concurrency)
+    if gpus_per_trial > gpus:
+        raise ConfigError(f"--gpus-per-trial: {gpus_per_trial:g} asked for, but {who} {gpus} GPUs")
+    workers = cpus // config.cpus_per_trial
+    if gpus_per_trial:
+        workers = min(workers, int(gpus / gpus_per_trial))
+    return Resources(
+        config.cpus_per_trial, gpus_per_trial, min(workers, config.concurrency or workers)
+    )
 
 
 def private_token() -> None:

@@ -47,7 +47,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     alpha: float = Field(0.001, gt=0, lt=1)
     cluster: str | None = None
     cpus_per_trial: int = Field(1, ge=1)
-    gpus_per_trial: float = Field(0.0, ge=0)
+    gpus_per_trial: float | None = Field(None, ge=0, allow_inf_nan=False)
     concurrency: int | None = Field(None, ge=1)
     out: Path = Path("runs")
     name: str

@@ -90,18 +90,18 @@ def confirm(
 
 def confirmation_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
     """One row per confirmed trial, as in results.schema.CONFIRMATION."""
-    chosen = {id(c): variant for variant, c in winners.variants.items() if variant != "none"}
     rows = []
     for confirmed in winners.trials:
         trial = confirmed.candidate.trial
         assert trial is not None
         assert trial.objective is not None
+        variants = [name for name, chosen in winners.variants.items() if chosen is confirmed]
         rows.append(
             {
                 "number": trial.number,
                 "root": trial.root,
                 "origin": trial.origin,
-                "variant": chosen.get(id(confirmed), ""),
+                "variant": ", ".join(variants),
                 "sigma": confirmed.candidate.sigma,
                 "search_objective": trial.objective,
                 "confirmed_objective": confirmed.score.mean,
@@ -109,7 +109,7 @@ def confirmation_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
                 "optimism_gap": trial.objective - confirmed.score.mean,
                 "votes": winners.votes,
                 "images": images,
-                "selected": id(confirmed) in chosen,
+                "selected": bool(variants),
             }
         )
     return rows

@@ -6,6 +6,7 @@ import math
 
 from rich.table import Table
 
+from results.schema import VARIANTS
 from trainables.decrop.config import DecropConfig
 from tuning.cluster import local_resources
 from tuning.config import RunConfig, to_yaml
@@ -44,7 +45,7 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     confirm = confirmation_votes(
         setting, config.trials - 1, votes=config.confirm_votes, top=config.confirm_top
     )
-    certify = 4 * config.certify_images * (config.n0 + config.n)
+    certify = len(VARIANTS) * config.certify_images * (config.n0 + config.n)
     return {
         "search space": f"{setting.space.name}: {', '.join(setting.space.parameters)}",
         "images": f"{images} to train, {tuning} to tune, {config.certify_images} to certify",

@@ -57,7 +57,9 @@ def launch(
         typer.Option(metavar="[ADDRESS]", help="join a Ray cluster (default: RAY_ADDRESS)"),
     ] = None,
     cpus_per_trial: Annotated[int, typer.Option(help="cores of one worker")] = 1,
-    gpus_per_trial: Annotated[float, typer.Option(help="GPUs of one worker")] = 0.0,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(help="GPUs of one worker", show_default="1 where there are any")
+    ] = None,
     concurrency: Annotated[
         int | None, typer.Option(help="workers at once", show_default="every core")
     ] = None,

@@ -19,6 +19,12 @@ from tuning.config import RunConfig, to_yaml
 from tuning.errors import ConfigError
 from tuning.setting import Setting
 
+# What a resumed run must find as it was, and the flag that names it.
+UNCHANGED = {
+    "images_hash": "--data-dir: the images",
+    "classifier_hash": "--classifier: the weights",
+    "space_fingerprint": "--space: the search space",
+}
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
 
 
@@ -73,23 +79,23 @@ def setting_manifest(
     `seconds` adds up over all starts of the run.
 
     Raises:
-        ConfigError: when images or classifier are not those with which the run started.
+        ConfigError: when images, classifier or space are not those with which the run started.
     """
     before = previous.get("settings", {}).get(setting.name, {})
-    hashes = {"images_hash": images_hash(setting), "classifier_hash": weights_hash(classifier)}
+    hashes = {
+        "images_hash": images_hash(setting),
+        "classifier_hash": weights_hash(classifier),
+        "space_fingerprint": setting.space.fingerprint(),
+    }
     for name, found in hashes.items():
         if before.get(name, found) != found:
-            flag = (
-                "--data-dir: the images" if name == "images_hash" else "--classifier: the weights"
-            )
             raise ConfigError(
-                f"{flag} of {setting.name} have changed since the run started; put the old ones "
-                "back, or start a new run"
+                f"{UNCHANGED[name]} of {setting.name} changed since the run started; put back "
+                "what was there, or start a new run"
             )
     return {
         **hashes,
         "space": setting.space.name,
-        "space_fingerprint": setting.space.fingerprint(),
         "classes": len(setting.dataset.classes),
         "image_shape": list(setting.shots.train_images.shape[1:]),
         "training_indices": setting.shots.train_indices,

@@ -61,7 +61,6 @@ class Run:
     def __init__(self, config: RunConfig, settings: list[Setting], reporter: Reporter) -> None:
         self.config, self.settings, self.reporter = config, settings, reporter
         self.folder = config.run_folder
-        self.objective = Objective.parse(config.objective)
         self.previous = _read_manifest(self.folder / MANIFEST)
 
     def execute(self) -> list[dict[str, Any]]:
@@ -163,7 +162,7 @@ class Run:
             train_labels=setting.shots.train_labels,
             tuning_images=setting.shots.tuning_images,
             tuning_labels=setting.shots.tuning_labels,
-            objective=self.objective,
+            objective=Objective.parse(self.config.objective),
             tuning_votes=self.config.tuning_votes,
             n=self.config.n,
             alpha=self.config.alpha,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tuning.cluster import local_resources, private_token
+from tuning.cluster import Resources, fit_resources, local_resources, private_token
 from tuning.config import make_config
 from tuning.errors import ConfigError
 
@@ -58,3 +58,26 @@ def test_workers_fill_the_machine_unless_told_otherwise() -> None:
     assert local_resources(make_config({"name": "x", "concurrency": 1})).concurrency == 1
     with pytest.raises(ConfigError, match="cores"):
         local_resources(make_config({"name": "x", "cpus_per_trial": cores + 1}))
+
+
+@pytest.mark.parametrize(
+    ("flags", "cpus", "gpus", "expected"),
+    [
+        ({}, 8, 0, Resources(1, 0.0, 8)),
+        ({}, 8, 2, Resources(1, 1.0, 2)),
+        ({"gpus_per_trial": 0.25}, 8, 1, Resources(1, 0.25, 4)),
+        ({"gpus_per_trial": 0.0}, 8, 2, Resources(1, 0.0, 8)),
+        ({"cpus_per_trial": 4, "concurrency": 9}, 8, 0, Resources(4, 0.0, 2)),
+        ({"concurrency": 1}, 8, 2, Resources(1, 1.0, 1)),
+    ],
+)
+def test_as_many_workers_as_fit(
+    flags: dict[str, float], cpus: int, gpus: int, expected: Resources
+) -> None:
+    config = make_config({"name": "x", **flags})
+    assert fit_resources(config, cpus, gpus, "it has") == expected
+
+
+def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
+    with pytest.raises(ConfigError, match="--gpus-per-trial: 2 asked for, but it has 1 GPUs"):
+        fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), 8, 1, "it has")

@@ -53,6 +53,8 @@ def refused(
         (["--set=depth"], "--set", "NAME=VALUE"),
         (["--set=sigma=-1"], "--space", "sigma"),
         (["--cpus-per-trial=4096"], "--cpus-per-trial", "cores"),
+        (["--gpus-per-trial=4096"], "--gpus-per-trial", "GPUs"),
+        (["--gpus-per-trial=inf"], "--gpus-per-trial", "finite"),
         (["--classifier=/nowhere.pt"], "--classifier", "does not exist"),
         (["--config=/nowhere.yaml"], "--config", "cannot be read"),
         (["--cluster=127.0.0.1:1"], "--cluster", "ray start --head"),

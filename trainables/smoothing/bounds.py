@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from scipy.stats import beta, binom, norm
 
 
@@ -42,8 +41,3 @@ def certified_radius(votes_top: int, n: int, sigma: float, alpha: float) -> floa
         raise ValueError(f"sigma must be positive; got {sigma}")
     bound = lower_bound(votes_top, n, alpha)
     return float(sigma * norm.ppf(bound)) if bound > 0.5 else 0.0
-
-
-def largest_radius(n: int, sigma: float, alpha: float) -> float:
-    """The radius that `n` unanimous votes prove: no certificate can be larger."""
-    return float(sigma * norm.ppf(np.power(alpha, 1 / n)))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, binomtest, norm
 
-from trainables.smoothing.bounds import certified_radius, largest_radius, lower_bound
+from trainables.smoothing.bounds import certified_radius, lower_bound
 
 ALPHAS = st.floats(1e-12, 0.5)
 
@@ -15,6 +15,11 @@ ALPHAS = st.floats(1e-12, 0.5)
 def votes_of_n(draw: st.DrawFn, most: int = 100_000) -> tuple[int, int]:
     n = draw(st.integers(1, most))
     return draw(st.integers(0, n) | st.sampled_from([0, 1, n - 1, n]).filter(lambda a: a <= n)), n
+
+
+def largest_radius(n: int, sigma: float, alpha: float) -> float:
+    """What unanimous votes prove: then the bound is alpha^(1/n)."""
+    return float(sigma * norm.ppf(alpha ** (1 / n)))
 
 
 def exact_tail(votes: int, n: int, p: float) -> Fraction:
