@@ -66,6 +66,12 @@ def test_another_seed_draws_other_shots() -> None:
     assert set(first.train_indices) != set(other.train_indices)
 
 
+def test_a_seed_draws_the_shots_that_it_always_drew() -> None:
+    shots = draw_shots(numbered(8), "5", seed=3)
+    assert shots.train_indices == [12, 9, 15, 3, 19, 10, 22, 7, 11, 17, 23, 14]
+    assert shots.tuning_indices == [6, 16, 8]
+
+
 def test_drawing_shots_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
     draw_shots(numbered(20), "10", seed=0)

@@ -1,0 +1,49 @@
+"""Labelled images, and the data set that two sides of them make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Images(Protocol):
+    """Labelled images that are decoded only when they are asked for."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of each image: int64 [images]."""
+        ...
+
+    def load(self, indices: Sequence[int]) -> Tensor:
+        """The images at `indices` as float32 [n, channels, height, width] in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorImages:
+    """Images already in memory, [images, channels, height, width], with int64 labels [images].
+
+    They are float32 in [0, 1], or uint8 in 0 to 255, which takes a quarter of the memory.
+    """
+
+    tensor: Tensor
+    labels: Tensor
+
+    def load(self, indices: Sequence[int]) -> Tensor:
+        """The images at `indices`: float32 [n, channels, height, width] in [0, 1]."""
+        images = self.tensor[list(indices)]
+        return images.float().div(255) if images.dtype == torch.uint8 else images
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training images, from which the shots are drawn, and test images, for certification only."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
