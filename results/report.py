@@ -106,17 +106,19 @@ def _render(run: Run) -> str:
         objective=objective,
         variants=VARIANTS,
         radii=CERTIFIED_AT,
-        sections=[_section(setting, objective) for setting in run.settings],
+        sections=[_section(run, setting, objective) for setting in run.settings],
         config=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
         manifest=list(_flatten(run.manifest)),
         certificate=_certificate(run),
     )
 
 
-def _section(setting: Setting, objective: str) -> dict[str, Any]:
+def _section(run: Run, setting: Setting, objective: str) -> dict[str, Any]:
     certificates, trials = setting.certificates, setting.trials
+    entry = run.manifest.get("settings", {}).get(setting.name, {})
     return {
         "setting": setting,
+        "queries": entry.get("queries"),
         "comparisons": compare(certificates),
         "tuned": next((row for row in setting.summary if row["variant"] == "best"), None),
         "states": [

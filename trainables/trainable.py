@@ -15,10 +15,11 @@ from ray import tune
 from torch import Tensor, nn
 
 from trainables.decrop.config import DecropConfig
+from trainables.decrop.samples import SampleStore
 from trainables.decrop.training import DecropTraining
 from trainables.errors import NonFiniteLoss
-from trainables.models.checkpoint import denoiser_bytes
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoiser_file import denoiser_bytes
 from trainables.smoothing.certify import total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.objective import Objective, Score
@@ -31,8 +32,9 @@ class TrialTask:
     """What all trials of a setting share; it travels to each worker once.
 
     Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
-    trial reports, in ascending order; the last one ends it. `denoisers` is the folder to which a
-    finished trial writes its weights.
+    trial reports, in ascending order; the last one ends it. `samples` is where trials share their
+    generated samples, `initial` the weights they start from, and `denoisers` the folder to which
+    a finished trial writes its own.
     """
 
     classifier: BaseClassifier
@@ -46,6 +48,8 @@ class TrialTask:
     alpha: float
     seed: int
     rungs: tuple[int, ...]
+    samples: SampleStore
+    initial: bytes | None
     denoisers: Path
     device: str
     threads: int
@@ -74,6 +78,9 @@ class DecropTrainable(tune.Trainable):
             self.task.train_images.to(device),
             self.task.train_labels.to(device),
             config["seed"],
+            sample_seed=self.task.seed,
+            store=self.task.samples,
+            initial=self.task.initial,
         )
         self.seconds = 0.0
 

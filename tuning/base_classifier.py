@@ -2,76 +2,146 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
+from trainables.cache import cache_folder
+from trainables.models.cached import EPOCHS, cached_classifier, cached_path
 from trainables.models.checkpoint import load_classifier
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.pretrain import EPOCHS, cached_classifier, cached_path
-from tuning.config import RunConfig
+from trainables.models.endpoint import HttpClassifier
+from trainables.models.queries import BlackBox, Queries
+from trainables.models.sources import load_base_classifier
+from trainables.models.surrogate import EPOCHS as SURROGATE_EPOCHS
+from trainables.models.surrogate import ROUNDS, distill
+from trainables.smoothing.noise import derive_seed
+from tuning.config import RunConfig, is_endpoint
 from tuning.errors import ConfigError
 from tuning.progress import Reporter
 from tuning.setting import Setting
 
 # The architecture that is trained for a data set when the user brings no classifier.
 DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
+# In the setting's folder: what the classifier answered for training.
+QUERIES = "queries.db"
+
+
+class Access(NamedTuple):
+    """What is certified, and what the denoiser is trained through: the same, if gradients may pass.
+
+    A black box is trained through a surrogate; `queries` says what that took, and is empty
+    otherwise.
+    """
+
+    certified: nn.Module
+    trained_through: BaseClassifier
+    queries: dict[str, float]
 
 
 def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
     """Make sure, before anything is written, that every setting has a classifier that fits it.
 
     Raises:
-        ConfigError: when one is missing, or made for other images or classes.
-        InputError: when a checkpoint cannot be read.
+        ConfigError: when one is missing, or tells other classes apart.
+        InputError: when it cannot be loaded, or does not take such images.
     """
     for setting in settings:
         if config.classifier is not None:
-            _check(load_classifier(Path(config.classifier)), setting)
+            _check_classes(_load(config, config.classifier, setting), setting)
         elif setting.dataset.name not in DEFAULT_ARCHITECTURES:
             raise ConfigError(
-                f"--classifier: the data set {setting.dataset.name} brings none; pass a checkpoint "
-                '{"arch", "state_dict"} of a classifier trained on it'
+                f"--classifier: the data set {setting.dataset.name} brings none; pass one trained "
+                "on it, or train one: python -m trainables.models.pretrain --dataset "
+                f"{setting.dataset.name} --out FILE"
+            )
+        images = len(setting.shots.train_labels)
+        if config.access == "black-box" and config.query_budget < images:
+            raise ConfigError(
+                f"--query-budget: {config.query_budget} is too few for {images} training images, "
+                f"each of which is asked once; pass {images} or more"
             )
 
 
-def base_classifier(config: RunConfig, setting: Setting, reporter: Reporter) -> BaseClassifier:
+def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Access:
+    """The setting's classifier, trained or distilled first where that is needed.
+
+    Raises:
+        InputError: when the classifier fails, or the query budget is too small.
+    """
+    classifier: nn.Module = _base_classifier(config, setting, reporter)
+    if config.access == "white-box":
+        assert isinstance(classifier, BaseClassifier)
+        return Access(classifier, classifier, {})
+    if isinstance(classifier, BaseClassifier):
+        classifier = BlackBox(classifier)
+    queries = Queries(classifier, setting.folder / QUERIES, config.query_budget)
+    sweep = setting.space.sweep
+    with (
+        reporter.track(f"{setting.name}: surrogate", ROUNDS * SURROGATE_EPOCHS) as advance,
+        _one_thread(),
+    ):
+        surrogate = distill(
+            queries,
+            setting.shots.train_images,
+            sigmas=(min(sweep), max(sweep)),
+            seed=derive_seed(config.seed, setting.name, "surrogate"),
+            progress=advance,
+        )
+    reporter.say(
+        f"{setting.name}: after {queries.asked} queries the surrogate agrees with the classifier "
+        f"on {surrogate.agreement:.0%} of those held out"
+    )
+    asked = {"training": queries.asked, "surrogate_agreement": round(surrogate.agreement, 4)}
+    return Access(classifier, surrogate.classifier, asked)
+
+
+def _base_classifier(
+    config: RunConfig, setting: Setting, reporter: Reporter
+) -> BaseClassifier | HttpClassifier:
     """The classifier that --classifier names, or the data set's own, trained at first use."""
     if config.classifier is not None:
-        return load_classifier(Path(config.classifier))
+        return _load(config, config.classifier, setting)
     dataset, arch = setting.dataset, DEFAULT_ARCHITECTURES[setting.dataset.name]
     path = cached_path(dataset, arch, cache_folder())
     if path.is_file():
         return load_classifier(path)
-    # One thread, so that the weights do not depend on the machine's number of cores.
+    with reporter.track(f"{setting.name}: base classifier", EPOCHS) as advance, _one_thread():
+        return cached_classifier(dataset, arch, cache_folder(), advance)
+
+
+def _load(config: RunConfig, spec: str, setting: Setting) -> BaseClassifier | HttpClassifier:
+    if is_endpoint(spec):
+        return HttpClassifier.connect(spec)
+    return load_base_classifier(
+        spec,
+        image=setting.shots.train_images[:2],
+        weights=config.weights,
+        mean=config.mean,
+        std=config.std,
+        feature_layer=config.feature_layer,
+    )
+
+
+def _check_classes(classifier: BaseClassifier | HttpClassifier, setting: Setting) -> None:
+    answers: Tensor = classifier(setting.shots.train_images[:2])
+    found, classes = answers.shape[1], len(setting.dataset.classes)
+    if found != classes:
+        raise ConfigError(
+            f"--classifier: it tells {found} classes apart, but {setting.dataset.name} has "
+            f"{classes}"
+        )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread, so that weights do not depend on the machine's number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with reporter.track(f"{setting.name}: base classifier", EPOCHS) as advance:
-            return cached_classifier(dataset, arch, cache_folder(), advance)
+        yield
     finally:
         torch.set_num_threads(threads)
-
-
-def cache_folder() -> Path:
-    """Where trained base classifiers are kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "decrop"
-
-
-def _check(classifier: BaseClassifier, setting: Setting) -> None:
-    classes, image = len(setting.dataset.classes), setting.shots.train_images[:1]
-    if classifier.num_classes != classes:
-        raise ConfigError(
-            f"--classifier: it tells {classifier.num_classes} classes apart, but "
-            f"{setting.dataset.name} has {classes}"
-        )
-    try:
-        with torch.inference_mode():
-            classifier(image)
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"--classifier: it does not accept images of shape {tuple(image.shape[1:])} "
-            "(channels, height, width), which is what the data set holds"
-        ) from error

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -22,7 +22,7 @@ from tuning.errors import ConfigError
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # What a resumed run may change: how long and where it runs, never what it computes. (Another
 # number of cores a trial adds numbers up in another order.)
-RESUMABLE = {"trials", "budget", "cluster", "concurrency", "out"}
+RESUMABLE = {"trials", "budget", "cluster", "concurrency", "out", "download"}
 
 
 class RunConfig(BaseModel, frozen=True, extra="forbid"):
@@ -30,8 +30,16 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
 
     dataset: tuple[str, ...] = Field(("digits",), min_length=1)
     data_dir: Path | None = None
+    download: bool = False
     shots: tuple[str, ...] = Field(("10",), min_length=1)
     classifier: str | None = None
+    weights: Path | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    feature_layer: str | None = None
+    access: Literal["white-box", "black-box"] = "white-box"
+    query_budget: int = Field(20_000, ge=1, le=1_000_000_000)
+    init_denoiser: Path | None = None
     space: str | None = None
     set: dict[str, Value] = {}
     objective: str = "acr"
@@ -59,6 +67,11 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         if isinstance(value, str | int):
             return tuple(part.strip() for part in str(value).split(","))
         return tuple(str(part) for part in value) if isinstance(value, list) else value
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _split_numbers(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
 
     @field_validator("dataset")
     @classmethod
@@ -137,9 +150,22 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         message = first["msg"].removeprefix("Value error, ")
         got = "" if first["type"] == "value_error" else f"; got {first['input']!r}"
         raise ConfigError(f"{flag(str(first['loc'][0]))}: {message}{got}") from error
+    if config.classifier is None:
+        for name in ("weights", "mean", "std", "feature_layer"):
+            if getattr(config, name) is not None:
+                raise ConfigError(f"{flag(name)}: describes a --classifier; pass that too")
+    elif is_endpoint(config.classifier) and config.access == "white-box":
+        raise ConfigError(
+            f"--access: {config.classifier} answers queries only; pass --access black-box"
+        )
     if config.n < config.n0:
         raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")
     return config
+
+
+def is_endpoint(classifier: str) -> bool:
+    """Whether --classifier names an HTTP endpoint."""
+    return classifier.startswith(("http://", "https://"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from trainables.decrop.config import DecropConfig
 from trainables.models.checkpoint import weights_hash
-from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import Denoiser
 from trainables.smoothing.objective import Objective, Score
 from tuning.cluster import Resources
 from tuning.config import RunConfig
@@ -31,7 +31,7 @@ class Candidate:
     trial: TrialRecord | None
     sigma: float
     model: nn.Module
-    denoiser: nn.Module | None = None
+    denoiser: Denoiser | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Winners:
 def confirm(
     setting: Setting,
     records: Sequence[TrialRecord],
-    load: Callable[[TrialRecord], nn.Module],
-    classifier: BaseClassifier,
+    load: Callable[[TrialRecord], Denoiser],
+    classifier: nn.Module,
     config: RunConfig,
     *,
     seed: int,
@@ -167,9 +167,7 @@ def _shortlist(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
     return baselines + searched[:top]
 
 
-def _with_denoiser(
-    record: TrialRecord, denoiser: nn.Module, classifier: BaseClassifier
-) -> Candidate:
+def _with_denoiser(record: TrialRecord, denoiser: Denoiser, classifier: nn.Module) -> Candidate:
     sigma = DecropConfig.model_validate(record.hyperparameters).sigma
     return Candidate(record, sigma, nn.Sequential(denoiser, classifier).eval(), denoiser)
 

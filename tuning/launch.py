@@ -18,14 +18,56 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def launch(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="digits, folder")] = "digits",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="digits, mnist, fashion_mnist, cifar10, cifar100, svhn, folder",
+        ),
+    ] = "digits",
     data_dir: Annotated[str | None, typer.Option(metavar="DIR", help="where the data lies")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="fetch the data set if it is not there")
+    ] = False,
     shots: Annotated[
         str, typer.Option(metavar="N|P%[,...]", help="labelled images per class")
     ] = "10",
     classifier: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help='frozen classifier: a checkpoint {"arch", "state_dict"}'),
+        typer.Option(
+            metavar="SPEC",
+            help='frozen classifier: a checkpoint {"arch", "state_dict"}, package.module:factory, '
+            "torchvision:NAME, a torch.export FILE.pt2, or an http:// endpoint",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="state dict of a factory or torchvision")
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="X[,X,X]", help="the classifier's normalisation, by channel"),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="X[,X,X]", help="as --mean")] = None,
+    feature_layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="layer whose output are the features",
+            show_default="the input of the last linear layer",
+        ),
+    ] = None,
+    access: Annotated[
+        str,
+        typer.Option(
+            metavar="white-box|black-box", help="whether the classifier's gradients may be used"
+        ),
+    ] = "white-box",
+    query_budget: Annotated[
+        int, typer.Option(help="black box: images the classifier may be asked about for training")
+    ] = 20_000,
+    init_denoiser: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="start every trial from this trained denoiser"),
     ] = None,
     space: Annotated[
         str | None, typer.Option(metavar="NAME|FILE.yaml", help="search space")

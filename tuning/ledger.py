@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import SearchSpace
-from trainables.decrop.config import LABEL_CONSISTENCY
+from trainables.decrop.config import BASELINES
 from trainables.smoothing.noise import derive_seed
 
 # In the run folder.
@@ -63,7 +63,7 @@ class TrialRecord:
 class Ledger:
     """The study of one setting, in any storage Optuna knows.
 
-    Root 0 is the published point; the next `len(space.sweep)` are label consistency at the
+    Root 0 is the published point; then comes each kind of plain denoised smoothing at each of the
     sweep's sigmas; `trials - 1` proposals of the sampler follow.
     """
 
@@ -71,7 +71,12 @@ class Ledger:
         self, storage: str, name: str, space: SearchSpace, *, trials: int, cohort: int, seed: int
     ) -> None:
         self.space, self.seed = space, seed
-        self.baselines = 1 + len(space.sweep)
+        self._plain = [
+            (name, {**weights, "sigma": sigma})
+            for name, weights in BASELINES.items()
+            for sigma in space.sweep
+        ]
+        self.baselines = 1 + len(self._plain)
         self.roots = self.baselines + trials - 1
         self.study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
@@ -108,7 +113,7 @@ class Ledger:
 
     @property
     def baselines_finished(self) -> bool:
-        """Whether the published point and the label-consistency sweep have their results."""
+        """Whether the published point and the sweeps of plain denoising have their results."""
         settled = self._settled()
         return all(root in settled for root in range(self.baselines))
 
@@ -206,7 +211,7 @@ class Ledger:
         trial = self.study.ask()
         hyperparameters = self.space.suggest(trial)
         if 0 < root < self.baselines:
-            hyperparameters |= self._label_consistency(root)
+            hyperparameters |= self._plain[root - 1][1]
         trial.set_user_attr("hyperparameters", hyperparameters)
         self._running[trial.number] = trial
         seed = trial.user_attrs["seed"]
@@ -217,16 +222,13 @@ class Ledger:
         if root == 0:
             return dict(self.space.published_point())
         if root < self.baselines:
-            return dict(self.space.nearest_point(self._label_consistency(root)))
+            return dict(self.space.nearest_point(self._plain[root - 1][1]))
         return {}
 
-    def _label_consistency(self, root: int) -> dict[str, Any]:
-        return {**LABEL_CONSISTENCY, "sigma": self.space.sweep[root - 1]}
-
     def _attributes(self, root: int) -> dict[str, Any]:
-        origin = (
-            "published" if root == 0 else "label_consistency" if root < self.baselines else "search"
-        )
+        origin = "search"
+        if root < self.baselines:
+            origin = self._plain[root - 1][0] if root else "published"
         return {"root": root, "origin": origin, "seed": derive_seed(self.seed, "trial", root)}
 
 

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainables.models.checkpoint import weights_hash
-from trainables.models.classifiers import BaseClassifier
 from tuning.cluster import Cluster
 from tuning.config import RunConfig, to_yaml
 from tuning.errors import ConfigError
@@ -72,7 +72,7 @@ def run_manifest(
 
 
 def setting_manifest(
-    setting: Setting, classifier: BaseClassifier, previous: Mapping[str, Any]
+    setting: Setting, classifier: nn.Module, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The part that is known of a setting before its search starts, as `run_manifest`.
 

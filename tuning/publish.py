@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
+from torch import nn
 
 from results.curves import summary_row
 from results.figures import curves_figure
@@ -14,11 +15,12 @@ from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, trials_schema
 from results.store import write_bytes, write_cohen_tsv, write_table, write_text
 from search_spaces import SearchSpace
 from trainables.decrop.config import DecropConfig
-from trainables.models.checkpoint import denoiser_bytes, weights_hash
-from trainables.models.classifiers import BaseClassifier
+from trainables.models.checkpoint import weights_hash
+from trainables.models.denoiser_file import WEIGHTS, denoiser_bytes
+from trainables.models.queries import BlackBox
 from trainables.smoothing.certify import FORWARD_PIXELS
 from trainables.smoothing.noise import BLOCK_SIZE
-from trainables.smoothing.smoothed import CONFIG, WEIGHTS, export_config
+from trainables.smoothing.smoothed import CONFIG, export_config
 from tuning.certification import Certified
 from tuning.config import RunConfig
 from tuning.confirm import Confirmed, Winners, baseline_rows, confirmation_rows
@@ -78,20 +80,19 @@ def write_certificates(
 
 
 def write_export(
-    setting: Setting, best: Confirmed, classifier: BaseClassifier, config: RunConfig
+    setting: Setting, best: Confirmed, classifier: nn.Module, config: RunConfig
 ) -> None:
     """Write smoothed_classifier/: the winner's weights and all that deploying it needs."""
     candidate = best.candidate
     assert candidate.trial is not None
     assert candidate.denoiser is not None
-    trained = DecropConfig.model_validate(candidate.trial.hyperparameters)
+    # Users load the export with the classifier itself, not with what hid its gradients.
+    open_box = classifier.network if isinstance(classifier, BlackBox) else classifier
     text = export_config(
-        classifier,
+        open_box,
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
-        depth=trained.depth,
-        width=trained.width,
-        sigma=trained.sigma,
+        sigma=candidate.sigma,
         n0=config.n0,
         n=config.n,
         alpha=config.alpha,
@@ -150,6 +151,7 @@ def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
     }
 
 
-def _arrow_type(hyperparameter: str) -> pa.DataType:
-    annotation = DecropConfig.model_fields[hyperparameter].annotation
-    return _ARROW_TYPES[annotation]  # type: ignore[index]
+def _arrow_type(name: str) -> pa.DataType:
+    annotation = DecropConfig.model_fields[name].annotation
+    named = get_args(annotation)  # of a Literal
+    return _ARROW_TYPES[type(named[0]) if named else annotation]  # type: ignore[index]

@@ -15,18 +15,20 @@ import ray
 import ray.tune
 import torch
 from optuna.exceptions import StorageInternalError
+from torch import nn
 
 from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_json, write_table
-from trainables.decrop.config import DecropConfig
-from trainables.models.checkpoint import load_denoiser
+from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoiser_file import load_denoiser
+from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective
 from trainables.trainable import TrialTask
 from tuning import publish
-from tuning.base_classifier import base_classifier
+from tuning.base_classifier import gain_access
 from tuning.certification import certify_variants
 from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
@@ -37,6 +39,7 @@ from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, TrialRecord, sqlite_url, study_name
 from tuning.manifest import run_manifest, setting_manifest
 from tuning.progress import Reporter
+from tuning.samples import SharedSamples
 from tuning.search import run_search
 from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
@@ -45,8 +48,10 @@ from tuning.votes import VoteStore
 MANIFEST = "manifest.json"
 # Trials proposed together, so that a few workers more or less change nothing.
 SMALLEST_COHORT = 4
-# A full disk, a lost cluster, a damaged ledger: nothing that the configuration could mend.
+# A full disk, a lost cluster, a damaged ledger, an endpoint that went away: nothing that the
+# configuration could mend.
 ENVIRONMENT_ERRORS = (
+    InputError,
     OSError,
     sqlite3.Error,
     StorageInternalError,
@@ -73,7 +78,8 @@ class Run:
         try:
             return self._execute()
         except ENVIRONMENT_ERRORS as error:
-            reason = str(error).strip().splitlines()[-1]
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            reason = str(cause).strip().splitlines()[-1]
             raise CertificationIncomplete(
                 f"the run stopped: {reason}; mend that, then go on with "
                 f"--resume --out {self.config.out} --name {self.config.name}"
@@ -97,22 +103,23 @@ class Run:
 
     def _setting(self, setting: Setting, cluster: Cluster) -> list[dict[str, Any]]:
         setting.folder.mkdir(parents=True, exist_ok=True)
-        classifier = base_classifier(self.config, setting, self.reporter)
-        self.manifest["settings"][setting.name] = setting_manifest(
-            setting, classifier, self.previous
-        )
+        access = gain_access(self.config, setting, self.reporter)
+        entry = setting_manifest(setting, access.certified, self.previous)
+        self.manifest["settings"][setting.name] = entry
         self._write_manifest()
         board = StudyBoard(self.folder / "tensorboard" / setting.name)
         with self._timed(setting, "search"):
-            records = self._search(setting, classifier, cluster, board)
+            records = self._search(setting, access.trained_through, cluster, board)
         store = VoteStore(setting.folder / "votes.db")
         with self._timed(setting, "confirmation"):
-            winners = self._confirm(setting, classifier, records, cluster, store)
+            winners = self._confirm(setting, access.certified, records, cluster, store)
         publish.write_confirmation(setting, winners)
-        publish.write_export(setting, winners.variants["best"], classifier, self.config)
+        publish.write_export(setting, winners.variants["best"], access.certified, self.config)
         self._show_best(setting, winners, board)
         with self._timed(setting, "certification"):
             certified = self._certify(setting, winners, cluster, store)
+        if access.queries:
+            entry["queries"] = access.queries | _queries(store)
         metadata = publish.certificate_metadata(self.config, winners, cluster.resources.device)
         rows = publish.write_certificates(setting, certified, metadata)
         return publish.summary_rows(setting, winners, rows)
@@ -168,6 +175,8 @@ class Run:
             alpha=self.config.alpha,
             seed=self._seed(setting, "tuning"),
             rungs=setting.rungs,
+            samples=SharedSamples(),
+            initial=setting.initial,
             denoisers=(setting.folder / "denoisers").resolve(),
             device=cluster.resources.device,
             threads=cluster.resources.cpus_per_trial,
@@ -176,7 +185,7 @@ class Run:
     def _confirm(
         self,
         setting: Setting,
-        classifier: BaseClassifier,
+        classifier: nn.Module,
         records: list[TrialRecord],
         cluster: Cluster,
         store: VoteStore,
@@ -213,13 +222,9 @@ class Run:
                 advance=advance,
             )
 
-    def _denoiser(self, setting: Setting, record: TrialRecord) -> torch.nn.Module:
-        trained = DecropConfig.model_validate(record.hyperparameters)
+    def _denoiser(self, setting: Setting, record: TrialRecord) -> Denoiser:
         return load_denoiser(
-            (setting.folder / "denoisers" / f"{record.number}.safetensors").read_bytes(),
-            channels=setting.shots.train_images.shape[1],
-            depth=trained.depth,
-            width=trained.width,
+            (setting.folder / "denoisers" / f"{record.number}.safetensors").read_bytes()
         )
 
     def _show_best(self, setting: Setting, winners: Winners, board: StudyBoard) -> None:
@@ -246,6 +251,13 @@ class Run:
 
     def _write_manifest(self) -> None:
         write_json(self.folder / MANIFEST, self.manifest)
+
+
+def _queries(store: VoteStore) -> dict[str, int]:
+    """What a black box was asked beside its training: one query a vote."""
+    votes = store.votes_by_phase()
+    certification = votes.get("select", 0) + votes.get("estimate", 0)
+    return {"confirmation": votes.get("confirm", 0), "certification": certification}
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

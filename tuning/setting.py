@@ -8,17 +8,22 @@ from pathlib import Path
 from torch import Tensor
 
 from search_spaces import SearchSpace
+from search_spaces.space import Value
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import Shots, certification_indices, draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
+from trainables.models.denoiser_file import load_denoiser, read_denoiser
 from trainables.smoothing.noise import derive_seed
 from tuning.config import RunConfig, choose_space, setting_name
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one study works on; `test_images` [n, C, H, W] are for certification alone."""
+    """What one study works on; `test_images` [n, C, H, W] are for certification alone.
+
+    `initial` is the trained denoiser from which every trial starts, if the user named one.
+    """
 
     name: str
     dataset: Dataset
@@ -26,6 +31,7 @@ class Setting:
     test_indices: list[int]
     test_images: Tensor
     space: SearchSpace
+    initial: bytes | None
     folder: Path
 
     @property
@@ -47,13 +53,15 @@ def make_settings(config: RunConfig) -> list[Setting]:
         InputError: for data that is missing, too small or of the wrong shape.
         ConfigError: for a bad space.
     """
-    pairs = [(dataset, shots) for dataset in config.dataset for shots in config.shots]
-    return [_make(config, dataset, shots) for dataset, shots in pairs]
+    spaces = {(d, s): choose_space(config, d, s) for d in config.dataset for s in config.shots}
+    datasets = {
+        name: load_dataset(name, config.data_dir, download=config.download)
+        for name in config.dataset
+    }
+    return [_make(config, datasets[name], shots, space) for (name, shots), space in spaces.items()]
 
 
-def _make(config: RunConfig, name: str, shots: str) -> Setting:
-    space = choose_space(config, name, shots)
-    dataset = load_dataset(name, config.data_dir)
+def _make(config: RunConfig, dataset: Dataset, shots: str, space: SearchSpace) -> Setting:
     # Checked now, so that nothing is written or computed for a run that could not end.
     indices = certification_indices(dataset, config.certify_images)
     test_images = dataset.test.load(indices)
@@ -63,7 +71,11 @@ def _make(config: RunConfig, name: str, shots: str) -> Setting:
             f"--data-dir: test images have the shape {tuple(test_images.shape[1:])}, but training "
             f"images {tuple(drawn.train_images.shape[1:])}; make them alike"
         )
-    setting = setting_name(name, shots)
+    initial = None
+    if config.init_denoiser is not None:
+        initial = read_denoiser(config.init_denoiser)
+        space = space.holding(_fitting(initial, drawn.train_images))
+    setting = setting_name(dataset.name, shots)
     return Setting(
         name=setting,
         dataset=dataset,
@@ -71,5 +83,18 @@ def _make(config: RunConfig, name: str, shots: str) -> Setting:
         test_indices=indices,
         test_images=test_images,
         space=space,
+        initial=initial,
         folder=config.run_folder / setting,
     )
+
+
+def _fitting(initial: bytes, images: Tensor) -> dict[str, Value]:
+    """The hyperparameters of a trained denoiser, which a search can then no longer vary."""
+    spec = load_denoiser(initial).spec
+    channels, found = images.shape[1], spec.pop("channels")
+    if found != channels:
+        raise InputError(
+            f"--init-denoiser: it takes images of {found} channels, but the data set's have "
+            f"{channels}"
+        )
+    return {"denoiser": spec.pop("architecture"), **spec}

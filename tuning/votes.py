@@ -96,6 +96,12 @@ class VoteStore:
             rows = db.execute("SELECT * FROM votes").fetchall()
         return {VoteKey(*row[:6]): Counts(json.loads(row[6]), row[7]) for row in rows}
 
+    def votes_by_phase(self) -> dict[str, int]:
+        """Votes recorded for each purpose: what a black box was asked beside its training."""
+        with closing(self._connect()) as db:
+            rows = db.execute("SELECT phase, SUM(votes) FROM votes GROUP BY phase").fetchall()
+        return dict(rows)
+
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=30)
 

@@ -7,8 +7,9 @@ import torch
 from trainables.data.datasets import load_dataset
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
-from trainables.models.checkpoint import load_denoiser
+from trainables.decrop.samples import MemoryStore
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.models.denoiser_file import load_denoiser
 from trainables.smoothing.objective import Objective
 from trainables.trainable import DecropTrainable, TrialTask
 
@@ -31,6 +32,8 @@ def task(tmp_path: Path) -> TrialTask:
         alpha=0.01,
         seed=5,
         rungs=(2, 4),
+        samples=MemoryStore(),
+        initial=None,
         denoisers=tmp_path / "denoisers",
         device="cpu",
         threads=1,
@@ -68,7 +71,8 @@ def test_trial_reports_at_each_rung_and_leaves_its_weights(task: TrialTask) -> N
     assert [r["epochs"] for r in results] == [2, 4]
     assert [len(r["losses"]) for r in results] == [2, 2]
     data = (task.denoisers / "3.safetensors").read_bytes()
-    load_denoiser(data, channels=1, depth=3, width=4)
+    spec = {"architecture": "dncnn", "channels": 1, "depth": 3, "width": 4}
+    assert load_denoiser(data).spec == spec
     assert [p.name for p in task.denoisers.iterdir()] == ["3.safetensors"]
 
 

@@ -10,7 +10,7 @@ from search_spaces import load_space
 from tuning.ledger import Ledger, Proposal, TrialRecord, sqlite_url
 
 SPACE = load_space("digits")
-BASELINES = 1 + len(SPACE.sweep)
+BASELINES = 1 + 2 * len(SPACE.sweep)
 Score = Callable[[dict[str, object]], float]
 
 
@@ -98,10 +98,12 @@ def test_first_trials_are_published_and_the_sweep(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     drive(ledger, workers=2)
     records = ledger.records()
-    assert [r.origin for r in records[:BASELINES]] == ["published"] + ["label_consistency"] * 5
+    assert [r.origin for r in records[:BASELINES]] == (
+        ["published"] + ["label_consistency"] * 5 + ["mse"] * 5
+    )
     published = {k: records[0].hyperparameters[k] for k in SPACE.published}
     assert published == SPACE.published
-    for record, sigma in zip(records[1:BASELINES], SPACE.sweep, strict=True):
+    for record, sigma in zip(records[1:BASELINES], 2 * SPACE.sweep, strict=True):
         assert record.hyperparameters["sigma"] == sigma
         assert record.hyperparameters["w_cosine"] == record.hyperparameters["w_mmd"] == 0
         assert record.hyperparameters["reversal_strength"] == 0

@@ -71,12 +71,15 @@ def test_cohen_logs_hold_the_certificates(reference_run: Finished) -> None:
 
 def test_published_is_the_first_trial_and_the_sweep_follows(reference_run: Finished) -> None:
     (trials,) = tables(reference_run.folder, ["trials"])
-    assert [t["origin"] for t in trials] == ["published"] + 5 * ["label_consistency"] + 4 * [
-        "search"
+    assert [t["origin"] for t in trials] == [
+        "published",
+        *5 * ["label_consistency"],
+        *5 * ["mse"],
+        *4 * ["search"],
     ]
     assert trials[0]["sigma"] == 0.25
     assert trials[0]["w_mmd"] == 4.0
-    assert all(t["state"] == "complete" for t in trials[:6])
+    assert all(t["state"] == "complete" for t in trials[:11])
 
 
 def test_study_tells_pruned_trials_from_complete_ones(reference_run: Finished) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field, model_validator
+
+from trainables.decrop.schedules import Schedule
 
 
 class DecropConfig(BaseModel, frozen=True, extra="forbid"):
@@ -32,6 +36,7 @@ class DecropConfig(BaseModel, frozen=True, extra="forbid"):
     mix: float = Field(0.8, ge=0, le=1, description="weight of the clean logits in the mix")
     interpolation_steps: int = Field(1, ge=1, le=1000)
     interpolation_learning_rate: float = Field(1e-3, gt=0, le=1)
+    eight_bit_samples: bool = Field(True, description="round generated samples to 8 bits a pixel")
 
     crop_padding: int = Field(4, ge=0, le=64, description="random crop after this much padding")
     flip: bool = Field(True, description="random horizontal flips")
@@ -39,13 +44,27 @@ class DecropConfig(BaseModel, frozen=True, extra="forbid"):
         False, description="one crop and flip for an image and its generated samples"
     )
 
-    depth: int = Field(17, ge=3, le=64, description="convolutions of the DnCNN")
-    width: int = Field(64, ge=1, le=1024, description="channels of the DnCNN")
+    denoiser: Literal["dncnn", "memnet", "unet"] = "dncnn"
+    width: int = Field(64, ge=1, le=1024, description="channels of the denoiser's first layer")
+    depth: int = Field(17, ge=3, le=64, description="convolutions of a DnCNN")
+    memory_blocks: int = Field(3, ge=1, le=16, description="memory blocks of a MemNet")
+    residual_blocks: int = Field(6, ge=1, le=16, description="of each memory block of a MemNet")
+    levels: int = Field(3, ge=1, le=6, description="scales of a U-Net")
+
     epochs: int = Field(600, ge=1, le=100_000)
     batch_size: int = Field(200, ge=2, le=100_000)
     learning_rate: float = Field(1e-3, gt=0, le=1)
     weight_decay: float = Field(1e-4, ge=0, le=1)
-    lr_decay: float = Field(0.1, gt=0, le=1, description="factor after each third of the epochs")
+    schedule: Schedule = Field("step", description="of the learning rate")
+    lr_decay: float = Field(
+        0.1, gt=0, le=1, description="step schedule: factor after each third of the epochs"
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: the last weights"
+    )
+    mixed_precision: bool = Field(
+        False, description="bfloat16 where it is safe, in generation and training"
+    )
 
     @model_validator(mode="after")
     def _some_loss(self) -> DecropConfig:
@@ -59,11 +78,21 @@ class DecropConfig(BaseModel, frozen=True, extra="forbid"):
         return bool(self.w_cosine or self.w_mmd)
 
 
-# What turns DE-CROP into plain denoised smoothing ("stability" in Salman et al. 2020).
-LABEL_CONSISTENCY: dict[str, float] = {
-    "w_label": 1.0,
-    "w_mse": 0.0,
-    "w_cosine": 0.0,
-    "w_mmd": 0.0,
-    "reversal_strength": 0.0,
+# What turns DE-CROP into plain denoised smoothing on the same images, by the baseline's name:
+# "stability" and "MSE" in Salman et al. 2020, Section 3.
+BASELINES: dict[str, dict[str, float]] = {
+    "label_consistency": {
+        "w_label": 1.0,
+        "w_mse": 0.0,
+        "w_cosine": 0.0,
+        "w_mmd": 0.0,
+        "reversal_strength": 0.0,
+    },
+    "mse": {
+        "w_label": 0.0,
+        "w_mse": 1.0,
+        "w_cosine": 0.0,
+        "w_mmd": 0.0,
+        "reversal_strength": 0.0,
+    },
 }

@@ -5,24 +5,12 @@ Source: Nayak et al., WACV 2023, Section 3.1.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.decrop.config import DecropConfig
-
 # An image's interpolation ends once its loss changes by less than this.
 INTERPOLATION_TOLERANCE = 1e-3
-GENERATION_BATCH = 500
-
-
-class GeneratedSamples(NamedTuple):
-    """Boundary and interpolated samples of the same images, both [images, C, H, W] in [0, 1]."""
-
-    boundary: Tensor
-    interpolated: Tensor
 
 
 def boundary_samples(
@@ -41,14 +29,14 @@ def boundary_samples(
     Source: Madry et al. 2018, Section 2.1.
     """
     start = torch.rand(images.shape, generator=generator, device=generator.device)
-    start = start.to(images.device)
-    current = (images + (2 * start - 1) * radius).clamp(0, 1)
+    low, high = (images - radius).clamp_min(0), (images + radius).clamp_max(1)
+    current = (images + (2 * start.to(images.device) - 1) * radius).clamp(low, high)
     for _ in range(steps):
         current.requires_grad_(True)
-        loss = F.cross_entropy(classifier(current), labels, reduction="sum")
+        loss = F.cross_entropy(classifier(current).float(), labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, current)
-        stepped = current.detach() + step_size * gradient.sign()
-        current = torch.clamp(stepped, images - radius, images + radius).clamp(0, 1)
+        with torch.no_grad():
+            current = (current + step_size * gradient.sign()).clamp(low, high)
     return current.detach()
 
 
@@ -67,14 +55,17 @@ def interpolated_samples(
     loss changes by less than 1e-3. Shapes as `boundary_samples`; the result is in [0, 1].
     """
     with torch.no_grad():
-        target = mix * classifier(images) + (1 - mix) * classifier(boundary)
+        target = mix * classifier(images).float() + (1 - mix) * classifier(boundary).float()
     current = images.clone().requires_grad_(True)
     adam = torch.optim.Adam([current], lr=learning_rate, betas=(0.5, 0.999))
     previous = torch.full((len(images),), torch.inf, device=images.device)
     moving = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(steps):
-        losses = (classifier(current) - target).square().mean(dim=1)
+        losses = (classifier(current).float() - target).square().mean(dim=1)
         moving = moving & ((previous - losses.detach()).abs() >= INTERPOLATION_TOLERANCE)
+        # On an accelerator the look would cost more than the steps it saves.
+        if images.device.type == "cpu" and not moving.any():
+            break
         previous = losses.detach()
         (current.grad,) = torch.autograd.grad(losses.sum(), current)
         before = current.detach().clone()
@@ -82,36 +73,3 @@ def interpolated_samples(
         with torch.no_grad():
             current.copy_(torch.where(moving[:, None, None, None], current, before))
     return current.detach().clamp(0, 1)
-
-
-def generate(
-    classifier: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    config: DecropConfig,
-    generator: torch.Generator,
-) -> GeneratedSamples:
-    """Boundary and interpolated samples of all `images` [images, C, H, W]."""
-    boundary, interpolated = [], []
-    for x, y in zip(images.split(GENERATION_BATCH), labels.split(GENERATION_BATCH), strict=True):
-        x_boundary = boundary_samples(
-            classifier,
-            x,
-            y,
-            radius=config.attack_radius,
-            step_size=config.step_size,
-            steps=config.attack_steps,
-            generator=generator,
-        )
-        boundary.append(x_boundary)
-        interpolated.append(
-            interpolated_samples(
-                classifier,
-                x,
-                x_boundary,
-                mix=config.mix,
-                steps=config.interpolation_steps,
-                learning_rate=config.interpolation_learning_rate,
-            )
-        )
-    return GeneratedSamples(torch.cat(boundary), torch.cat(interpolated))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, NamedTuple
 
@@ -12,11 +13,14 @@ from torch import Tensor
 from trainables.decrop import losses
 from trainables.decrop.augmentation import augment
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.generation import generate
-from trainables.errors import NonFiniteLoss
+from trainables.decrop.samples import MemoryStore, SampleStore, generate
+from trainables.decrop.schedules import learning_rate_factor
+from trainables.errors import InputError, NonFiniteLoss
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoisers import DnCNN
+from trainables.models.denoiser_file import load_denoiser
+from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.models.discriminator import Discriminator, reversal_schedule, reverse_gradient
+from trainables.models.folding import folded
 
 
 class _Outputs(NamedTuple):
@@ -30,7 +34,13 @@ class DecropTraining:
     """A denoiser being trained on few images against a frozen classifier.
 
     Shapes: images [n, C, H, W] in [0, 1], labels int64 [n]; both on the classifier's device.
-    Everything random comes from `seed`. Source: Nayak et al., WACV 2023, Section 3.
+    Training draws everything random from `seed`, generated samples come from `sample_seed` alone,
+    so that trials can share them through `store`. `initial` are the weights to start from, as
+    `denoiser_bytes` writes them. `views` are the images and their generated samples.
+    Source: Nayak et al., WACV 2023, Section 3.
+
+    Raises:
+        InputError: for images outside [0, 1], or `initial` weights of another architecture.
     """
 
     def __init__(
@@ -40,23 +50,44 @@ class DecropTraining:
         images: Tensor,
         labels: Tensor,
         seed: int,
+        *,
+        sample_seed: int = 0,
+        store: SampleStore | None = None,
+        initial: bytes | None = None,
     ) -> None:
-        self.config, self.classifier, self.epoch = config, classifier, 0
+        _check_pixels(images)
+        self.config, self.epoch = config, 0
         device = images.device
         self._generator = torch.Generator(device).manual_seed(seed)
+        _, features = classifier.probe(images[:2])
+        self._classifier = folded(classifier, images[:2])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.denoiser = DnCNN(images.shape[1], config.depth, config.width).to(device)
-            self._discriminator = Discriminator(classifier.num_features).to(device)
+            network = _start(config, images.shape[1], initial)
+            self._discriminator = Discriminator(features).to(device)
+        self._network: Denoiser = network.to(device).to(memory_format=torch.channels_last)
+        self._average: Denoiser = (
+            copy.deepcopy(self._network) if config.ema_decay else self._network
+        )
+        self._updates = 0
         self._adam = torch.optim.Adam(
-            self.denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self._network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self._discriminator_adam = torch.optim.Adam(
             self._discriminator.parameters(), lr=config.discriminator_learning_rate
         )
-        self._views = [images]
+        self.views = [images]
         if config.uses_generated_samples:
-            self._views += generate(classifier, images, labels, config, self._generator)
+            store = MemoryStore() if store is None else store
+            self.views += generate(classifier, images, labels, config, sample_seed, store)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The denoiser as trained so far: the moving average of the weights, if one is kept."""
+        return self._average
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the images; the mean of each loss term, by name.
@@ -64,11 +95,10 @@ class DecropTraining:
         Raises:
             NonFiniteLoss: naming the term that became NaN or infinite.
         """
-        self.denoiser.train()
-        self._set_learning_rate()
+        self._network.train()
         sums: dict[str, Tensor] = {}
         order = torch.randperm(
-            len(self._views[0]), generator=self._generator, device=self._generator.device
+            len(self.views[0]), generator=self._generator, device=self._generator.device
         )
         batches = _batches(order, self.config.batch_size)
         for number, batch in enumerate(batches):
@@ -86,47 +116,46 @@ class DecropTraining:
         """Everything needed to go on later exactly as if nothing had happened."""
         return {
             "epoch": self.epoch,
-            "denoiser": self.denoiser.state_dict(),
+            "network": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "updates": self._updates,
             "discriminator": self._discriminator.state_dict(),
             "adam": self._adam.state_dict(),
             "discriminator_adam": self._discriminator_adam.state_dict(),
             "generator": self._generator.get_state(),
-            "views": self._views,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` gave for the same configuration."""
         self.epoch = state["epoch"]
-        self.denoiser.load_state_dict(state["denoiser"])
+        self._network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._updates = state["updates"]
         self._discriminator.load_state_dict(state["discriminator"])
         self._adam.load_state_dict(state["adam"])
         self._discriminator_adam.load_state_dict(state["discriminator_adam"])
         self._generator.set_state(state["generator"].cpu())
-        self._views = [view.to(self._views[0].device) for view in state["views"]]
 
-    def _set_learning_rate(self) -> None:
-        # Published: StepLR every 200 of 600 epochs.
-        thirds = 3 * self.epoch // self.config.epochs
+    def _set_learning_rate(self, progress: float) -> None:
+        config = self.config
+        factor = learning_rate_factor(config.schedule, progress, config.lr_decay)
         for group in self._adam.param_groups:
-            group["lr"] = self.config.learning_rate * self.config.lr_decay**thirds
+            group["lr"] = config.learning_rate * factor
 
     def _step(self, batch: Tensor, progress: float) -> dict[str, Tensor]:
-        views = augment([view[batch] for view in self._views], self.config, self._generator)
+        """One step on the images `batch`; each term's value, on the device.
+
+        Nothing here waits for an accelerator.
+        """
+        self._set_learning_rate(progress)
+        views = augment([view[batch] for view in self.views], self.config, self._generator)
         clean = views[0]
-        with torch.no_grad():
-            target = _Outputs(*self.classifier.logits_and_features(clean))
         noise = self.config.sigma * torch.randn(
             clean.shape, generator=self._generator, device=clean.device
         )
-        # One pass over the joined views: one large convolution is faster than three small ones.
-        denoised = self.denoiser(torch.cat([view + noise for view in views]))
-        logits, features = self.classifier.logits_and_features(denoised)
-        outputs = [
-            _Outputs(*pair)
-            for pair in zip(logits.chunk(len(views)), features.chunk(len(views)), strict=True)
-        ]
-        terms = self._terms(clean, denoised[: len(clean)], target, outputs)
-        total = sum((weight * term for weight, term in terms.values()), torch.zeros(()))
+        denoised, target, outputs = self._forward(clean, [view + noise for view in views])
+        terms = self._terms(clean, denoised, target, outputs)
+        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
         reported = {name: term.detach() for name, (_, term) in terms.items()}
         stage = self._discriminator_progress(progress)
         if stage is not None:
@@ -139,7 +168,40 @@ class DecropTraining:
         self._adam.step()
         if stage is not None:
             self._discriminator_adam.step()
+        if self.config.ema_decay:
+            self._update_average()
         return reported
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # It follows quickly at first, so as to forget the start.
+        self._updates += 1
+        held = min(self.config.ema_decay, (1 + self._updates) / (10 + self._updates))
+        average, network = self._average, self._network
+        for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+            kept.lerp_(new, 1 - held)
+        # Batch norm's statistics are moving averages already.
+        average.load_state_dict(dict(network.named_buffers()), strict=False)
+
+    def _forward(
+        self, clean: Tensor, noisy: list[Tensor]
+    ) -> tuple[Tensor, _Outputs, list[_Outputs]]:
+        """Denoised images, what the classifier says of the clean ones, and of each noisy view."""
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
+            with torch.no_grad():
+                target = self._classifier.logits_and_features(clean)
+            # One pass over the joined views: a large convolution is faster than three small ones.
+            joined = torch.cat(noisy).to(memory_format=torch.channels_last)
+            denoised = self._network(joined)
+            logits, features = self._classifier.logits_and_features(denoised)
+        pairs = zip(
+            logits.float().chunk(len(noisy)), features.float().chunk(len(noisy)), strict=True
+        )
+        return (
+            denoised[: len(clean)].float(),
+            _Outputs(*(output.float() for output in target)),
+            [_Outputs(*pair) for pair in pairs],
+        )
 
     def _terms(
         self, clean: Tensor, denoised: Tensor, target: _Outputs, outputs: list[_Outputs]
@@ -177,3 +239,24 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
     """Batches as equal as can be, each of two images or more: batch norm needs a pair."""
     count = max(1, min(math.ceil(len(order) / size), len(order) // 2))
     return list(order.tensor_split(count))
+
+
+def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denoiser:
+    fresh = build_denoiser(config.denoiser, channels, config.model_dump())
+    if initial is None:
+        return fresh
+    trained = load_denoiser(initial)
+    if trained.spec != fresh.spec:
+        raise InputError(
+            f"--init-denoiser: it is {trained.spec}, but {fresh.spec} is to be trained"
+        )
+    return trained
+
+
+def _check_pixels(images: Tensor) -> None:
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"images: pixels range from {low:g} to {high:g}, outside [0, 1]; divide 8-bit pixels "
+            "by 255"
+        )

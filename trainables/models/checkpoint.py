@@ -6,74 +6,134 @@ import hashlib
 import os
 import pickle
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from trainables.errors import InputError
-from trainables.models.classifiers import ARCHITECTURES, BaseClassifier
-from trainables.models.denoisers import DnCNN
+from trainables.models.classifiers import (
+    ARCHITECTURES,
+    CIFAR_BLOCKS,
+    IMAGENET,
+    Architecture,
+    BaseClassifier,
+    Build,
+    cifar_build,
+    find_architecture,
+    nearest,
+    torchvision_names,
+)
+
+# The normalisation of Cohen et al. 2019 for CIFAR-10.
+COHEN = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
 def load_classifier(path: Path) -> BaseClassifier:
-    """The classifier in a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
-
-    Weights are read with `weights_only=True`, so the file cannot execute code; a `module.` prefix
-    left by DataParallel is dropped.
+    """The classifier in a checkpoint; see `read_classifier`.
 
     Raises:
         InputError: when the file is missing, damaged, of another layout or of an unknown arch.
     """
-    arch, weights = _arch_and_weights(path)
-    if arch not in ARCHITECTURES:
-        raise InputError(
-            f"--classifier: {path} holds the architecture {arch!r}, which is unknown; "
-            f"known are {', '.join(ARCHITECTURES)}"
-        )
-    matrices = [v for v in weights.values() if isinstance(v, Tensor) and v.ndim == 2]
-    network = ARCHITECTURES[arch].build(len(matrices[-1]) if matrices else 10)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"--classifier: the weights in {path} do not fit {arch}") from error
-    return BaseClassifier(network, ARCHITECTURES[arch].mean, ARCHITECTURES[arch].std)
+    return BaseClassifier(*read_classifier(path))
 
 
-def save_classifier(path: Path, arch: str, network: nn.Module) -> None:
-    """Write `network` as a checkpoint that `load_classifier` reads, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        torch.save({"arch": arch, "state_dict": network.state_dict()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
+    """Network, mean and std of a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
 
-
-def denoiser_bytes(denoiser: nn.Module) -> bytes:
-    """The denoiser's weights in safetensors format."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.state_dict().items()}
-    return save_safetensors(weights)
-
-
-def load_denoiser(data: bytes, *, channels: int, depth: int, width: int) -> DnCNN:
-    """The DnCNN of that size with the weights in `data` (safetensors), in evaluation mode.
+    The arch is one of ours or of torchvision's; `mean` and `std` may stand beside it. Weights are
+    read with `weights_only=True`, so the file cannot execute code. Checkpoints of Cohen et al.
+    2019 and Salman et al. 2020 load as they are: their ResNets were trained behind a layer that
+    normalises, which is known here because it is not among the weights.
 
     Raises:
-        InputError: when `data` is damaged or belongs to a denoiser of another size.
+        InputError: when the file is missing, damaged, of another layout or of an unknown arch.
     """
-    denoiser = DnCNN(channels, depth, width)
-    try:
-        denoiser.load_state_dict(load_safetensors(data))
-    except (SafetensorError, RuntimeError) as error:
+    checkpoint = _read_checkpoint(path, "--classifier")
+    arch, weights = None, None
+    if isinstance(checkpoint, dict):
+        arch, weights = checkpoint.get("arch"), _plain_weights(checkpoint.get("state_dict"))
+    if not isinstance(checkpoint, dict) or not isinstance(arch, str) or weights is None:
+        raise InputError(f'--classifier: {path} is no checkpoint {{"arch", "state_dict"}}')
+    found = find_architecture(arch)
+    if found is None:
         raise InputError(
-            f"the denoiser's weights are damaged, or not those of a DnCNN of {depth} x {width} "
-            f"for {channels} channels"
-        ) from error
-    return denoiser.eval()
+            f"--classifier: {path} holds the architecture {arch!r}, which is unknown"
+            f"{nearest(arch, [*ARCHITECTURES, *torchvision_names()])}"
+        )
+    if arch in CIFAR_BLOCKS:
+        found, weights = _cifar_variant(arch, weights)
+    try:
+        network = network_for(found.build, weights)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"--classifier: the weights in {path} do not fit {arch}") from error
+    mean, std = (_numbers(path, checkpoint, name, found) for name in ("mean", "std"))
+    return network, mean, std
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in `path`: bare, under "state_dict", or in safetensors format.
+
+    Raises:
+        InputError: when the file is missing, damaged, or holds anything else.
+    """
+    content = _read_checkpoint(path, "--weights")
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    weights = _plain_weights(content)
+    if not weights:
+        raise InputError(f"--weights: {path} holds no state dict; save network.state_dict()")
+    return weights
+
+
+def network_for(build: Build, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network with the channels and classes of `weights`, and with these weights.
+
+    Raises:
+        RuntimeError, ValueError: when they do not fit.
+    """
+    sizes = {0: 2, 1: 1}
+    for name, tensor in _skeleton(build, sizes).items():
+        found = weights.get(name, tensor)
+        # Only the first convolution depends on the channels, and only the head on the classes.
+        for axis, (size, expected) in enumerate(zip(found.shape, tensor.shape, strict=False)):
+            if size != expected and axis in sizes:
+                sizes[axis] = size
+    network = build(sizes[1], sizes[0])
+    network.load_state_dict(weights)
+    return network
+
+
+def save_classifier(
+    path: Path,
+    arch: str,
+    network: nn.Module,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> None:
+    """Write `network` as a checkpoint that `load_classifier` reads, atomically.
+
+    `mean` and `std` are those of its normalisation; by default those of the architecture.
+    """
+    checkpoint = {
+        "arch": arch,
+        "state_dict": network.state_dict(),
+        "mean": list(ARCHITECTURES[arch].mean if mean is None else mean),
+        "std": list(ARCHITECTURES[arch].std if std is None else std),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        try:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -85,26 +145,64 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _arch_and_weights(path: Path) -> tuple[str, dict[str, Tensor]]:
-    checkpoint = _read_checkpoint(path)
-    if isinstance(checkpoint, dict):
-        arch, weights = checkpoint.get("arch"), checkpoint.get("state_dict")
-        if isinstance(arch, str) and isinstance(weights, dict):
-            pairs = weights.items()
-            if all(isinstance(k, str) and isinstance(v, Tensor) for k, v in pairs):
-                return arch, {k.removeprefix("module."): v for k, v in pairs}
-    raise InputError(f'--classifier: {path} is no checkpoint {{"arch", "state_dict"}}')
-
-
-def _read_checkpoint(path: Path) -> object:
-    if not path.is_file():
-        raise InputError(f"--classifier: {path} does not exist")
+def _skeleton(build: Build, sizes: Mapping[int, int]) -> dict[str, Tensor]:
     try:
+        with torch.device("meta"):
+            return build(sizes[1], sizes[0]).state_dict()
+    except NotImplementedError:  # some networks compute their own widths with tensors
+        return build(sizes[1], sizes[0]).state_dict()
+
+
+def _cifar_variant(arch: str, weights: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
+    """The CIFAR ResNet that the published `weights` belong to, and its weights by our names."""
+    # Cohen et al. name the head fc, and normalise otherwise than those who name it linear.
+    mean, std = COHEN if "fc.weight" in weights else IMAGENET
+    renamed = {
+        name.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): tensor
+        for name, tensor in weights.items()
+    }
+    projection = any(".shortcut." in name for name in renamed)
+    return Architecture(cifar_build(arch, projection), mean, std), renamed
+
+
+def _numbers(
+    path: Path, checkpoint: Mapping[str, object], name: str, found: Architecture
+) -> Sequence[float]:
+    value = checkpoint.get(name)
+    if value is None:
+        return found.mean if name == "mean" else found.std
+    try:
+        numbers: list[float] = torch.as_tensor(value, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"--classifier: {name!r} in {path} is no list of numbers") from error
+    return numbers
+
+
+def _plain_weights(content: object) -> dict[str, Tensor] | None:
+    """The state dict `content` without the prefixes that wrappers leave; None if it is none."""
+    if not isinstance(content, dict):
+        return None
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        return None
+    # DataParallel leaves `module.`; Sequential(normalise, network), whose first part has no
+    # weights, leaves `1.`; the one may wrap the other.
+    for prefix in ("module.", "1.", "module."):
+        if all(name.startswith(prefix) for name in content):
+            consume_prefix_in_state_dict_if_present(content, prefix)
+    return content
+
+
+def _read_checkpoint(path: Path, flag: str) -> object:
+    if not path.is_file():
+        raise InputError(f"{flag}: {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return load_safetensors(path.read_bytes())
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"--classifier: {path} is no PyTorch checkpoint, or holds more than weights, which "
-            'could execute code; save {"arch", "state_dict"} alone'
+            f"{flag}: {path} is no PyTorch checkpoint, or holds more than weights, which could "
+            "execute code; save weights alone"
         ) from error
     except Exception as error:  # damaged files make torch.load raise almost anything
-        raise InputError(f"--classifier: {path} is damaged or no PyTorch checkpoint") from error
+        raise InputError(f"{flag}: {path} is damaged or no PyTorch checkpoint") from error

@@ -11,22 +11,20 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from trainables.errors import InputError
-from trainables.models.checkpoint import load_denoiser, weights_hash
+from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoiser_file import WEIGHTS, load_denoiser
+from trainables.models.endpoint import HttpClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, certificate, total_votes
 from trainables.smoothing.noise import plan_blocks
 
-WEIGHTS, CONFIG = "denoiser.safetensors", "config.json"
+CONFIG = "config.json"
 
 
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What `config.json` of an export holds."""
 
-    schema_version: Literal[1] = 1
-    architecture: Literal["dncnn"] = "dncnn"
-    channels: PositiveInt
-    depth: int = Field(ge=3)
-    width: PositiveInt
+    schema_version: Literal[2] = 2
     sigma: PositiveFloat
     n0: PositiveInt
     n: PositiveInt
@@ -69,16 +67,19 @@ class SmoothedClassifier:
                 "missing or damaged"
             ) from error
         # Other modules name their weights differently, so that only ours can be compared.
-        if isinstance(classifier, BaseClassifier):
+        if isinstance(classifier, BaseClassifier | HttpClassifier):
             found = weights_hash(classifier)
             if found != config.classifier_hash:
                 raise InputError(
                     f"{folder} was made for the classifier {config.classifier_hash[:12]}, not for "
                     f"{found[:12]}; pass the classifier that the run used"
                 )
-        denoiser = load_denoiser(
-            data, channels=config.channels, depth=config.depth, width=config.width
-        )
+        denoiser = load_denoiser(data)
+        if denoiser.channels != config.image_shape[0]:
+            raise InputError(
+                f"{folder}: the denoiser takes {denoiser.channels} channels, but {CONFIG} names "
+                f"images of shape {config.image_shape}"
+            )
         return cls(nn.Sequential(denoiser, classifier), config, seed=seed)
 
     def predict(self, image: Tensor, *, n: int | None = None, alpha: float | None = None) -> int:
@@ -148,14 +149,12 @@ class SmoothedClassifier:
 def export_config(classifier: nn.Module, image: Tensor, num_classes: int, **numbers: float) -> str:
     """The text of `config.json` for a denoiser in front of `classifier`.
 
-    `image` [C, H, W] is an example; `numbers` are depth, width, sigma, n0, n and alpha.
+    `image` [C, H, W] is an example; `numbers` are sigma, n0, n and alpha.
     """
-    channels, height, width = image.shape
     config = ExportConfig.model_validate(
         {
-            "channels": channels,
             "num_classes": num_classes,
-            "image_shape": (channels, height, width),
+            "image_shape": tuple(image.shape),
             "classifier_hash": weights_hash(classifier),
             **numbers,
         }

@@ -6,16 +6,16 @@ import pytest
 from torch import Tensor
 
 from trainables.data.datasets import Dataset, TensorImages, load_dataset
+from trainables.models.cached import cached_classifier
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.pretrain import cached_classifier
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_dataset("digits")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def classifier(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> BaseClassifier:
     train = TensorImages(digits.train.load(range(200)), digits.train.labels[:200])
     few = Dataset("digits", digits.classes, train, digits.test)

@@ -3,7 +3,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from trainables.decrop.config import LABEL_CONSISTENCY, DecropConfig
+from trainables.decrop.config import BASELINES, DecropConfig
 
 
 def test_the_defaults_are_the_published_recipe() -> None:
@@ -11,10 +11,12 @@ def test_the_defaults_are_the_published_recipe() -> None:
         "sigma": 0.25, "w_label": 1, "w_mse": 0, "w_cosine": 4, "w_mmd": 4,
         "reversal_strength": 2, "discriminator_start": 0.75, "discriminator_learning_rate": 1e-5,
         "attack_radius": 8 / 255, "step_size": 2 / 255, "attack_steps": 20, "mix": 0.8,
-        "interpolation_steps": 1, "interpolation_learning_rate": 0.001,
+        "interpolation_steps": 1, "interpolation_learning_rate": 0.001, "eight_bit_samples": True,
         "crop_padding": 4, "flip": True, "paired_augmentation": False,
-        "depth": 17, "width": 64, "epochs": 600, "batch_size": 200,
-        "learning_rate": 1e-3, "weight_decay": 1e-4, "lr_decay": 0.1,
+        "denoiser": "dncnn", "depth": 17, "width": 64,
+        "memory_blocks": 3, "residual_blocks": 6, "levels": 3,
+        "epochs": 600, "batch_size": 200, "learning_rate": 1e-3, "weight_decay": 1e-4,
+        "schedule": "step", "lr_decay": 0.1, "ema_decay": 0, "mixed_precision": False,
     }  # fmt: skip
 
 
@@ -37,6 +39,9 @@ def test_an_unknown_hyperparameter_is_refused() -> None:
         ("discriminator_start", 1.1), ("batch_size", 1), ("depth", 2), ("width", 0),
         ("epochs", 0), ("learning_rate", 0), ("lr_decay", 0), ("crop_padding", -1),
         ("interpolation_steps", 1.5), ("attack_radius", "wide"),
+        ("denoiser", "resnet"), ("denoiser", "DnCNN"), ("memory_blocks", 0), ("residual_blocks", 0),
+        ("levels", 0), ("levels", 7), ("schedule", "linear"), ("ema_decay", 1), ("ema_decay", -0.1),
+        ("ema_decay", math.nan), ("mixed_precision", "half"), ("eight_bit_samples", 8),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
@@ -57,7 +62,11 @@ def test_a_single_loss_is_enough(name: str) -> None:
     assert config.uses_generated_samples == (name in {"w_cosine", "w_mmd"})
 
 
-def test_label_consistency_alone_needs_no_generated_samples() -> None:
-    config = DecropConfig.model_validate(LABEL_CONSISTENCY)
+@pytest.mark.parametrize(("baseline", "loss"), [("label_consistency", "w_label"), ("mse", "w_mse")])
+def test_a_baseline_keeps_one_loss_and_needs_no_generated_samples(baseline: str, loss: str) -> None:
+    config = DecropConfig.model_validate(BASELINES[baseline])
+    numbers = config.model_dump()
+    weights = {n: v for n, v in numbers.items() if n.startswith("w_") or n == "reversal_strength"}
+    assert {name: value for name, value in weights.items() if value} == {loss: 1}
     assert not config.uses_generated_samples
-    assert (config.w_label, config.w_mse, config.reversal_strength) == (1, 0, 0)
+    assert list(BASELINES) == ["label_consistency", "mse"]

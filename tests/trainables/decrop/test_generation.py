@@ -3,44 +3,19 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
-from trainables.decrop.config import DecropConfig
-from trainables.decrop.generation import boundary_samples, generate, interpolated_samples
+from tests.trainables.decrop.toys import (
+    curved_classifier,
+    linear_classifier,
+    one_pixel_classifier,
+    random_images,
+    seeded,
+)
+from trainables.decrop.generation import boundary_samples, interpolated_samples
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def linear_classifier(
-    pixels: int, classes: int = 3, scale: float = 1.0, seed: int = 0
-) -> BaseClassifier:
-    linear = nn.Linear(pixels, classes)
-    with torch.no_grad():
-        linear.weight.copy_(scale * torch.randn(classes, pixels, generator=seeded(seed)))
-        linear.bias.zero_()
-    return BaseClassifier(nn.Sequential(nn.Flatten(), linear))
-
-
-def curved_classifier() -> BaseClassifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        hidden, head = nn.Linear(16, 12), nn.Linear(12, 3)
-    return BaseClassifier(nn.Sequential(nn.Flatten(), hidden, nn.Tanh(), head))
-
-
-def one_pixel_classifier(slope: float = 5.0) -> BaseClassifier:
-    linear = nn.Linear(1, 2, bias=False)
-    linear.weight.data = torch.tensor([[slope], [-slope]])
-    return BaseClassifier(nn.Sequential(nn.Flatten(), linear))
-
-
-def random_images(count: int, seed: int = 1) -> Tensor:
-    return torch.rand(count, 1, 4, 4, generator=seeded(seed))
 
 
 @settings(max_examples=40, deadline=None)
@@ -231,35 +206,3 @@ def test_interpolated_samples_stay_in_the_pixel_range(
     )  # fmt: skip
     assert samples.min() >= 0
     assert samples.max() <= 1
-
-
-def test_samples_of_many_images_keep_their_order() -> None:
-    images = torch.rand(1203, 1, 1, 1, generator=seeded(0))
-    labels = torch.arange(1203) % 2
-    config = DecropConfig(
-        attack_radius=0.02, attack_steps=5, step_size=0.01, interpolation_learning_rate=0.01
-    )
-    samples = generate(one_pixel_classifier(), images, labels, config, seeded(0))
-    towards = torch.where(labels == 0, -0.02, 0.02)[:, None, None, None]
-    assert torch.allclose(samples.boundary, (images + towards).clamp(0, 1), atol=1e-6)
-    assert (samples.interpolated - images).abs().max() <= 0.01 + 1e-6
-
-
-def test_generation_uses_every_hyperparameter_of_the_configuration() -> None:
-    images, labels = random_images(4), torch.tensor([0, 1, 2, 0])
-    classifier = linear_classifier(16, scale=10)
-    base = {
-        "attack_radius": 0.3, "step_size": 0.05, "attack_steps": 3, "mix": 0.5,
-        "interpolation_steps": 2, "interpolation_learning_rate": 0.01,
-    }  # fmt: skip
-    reference = generate(classifier, images, labels, DecropConfig.model_validate(base), seeded(0))
-    for name, value in {
-        "attack_radius": 0.1, "step_size": 0.2, "attack_steps": 9, "mix": 1.0,
-        "interpolation_steps": 1, "interpolation_learning_rate": 0.1,
-    }.items():  # fmt: skip
-        config = DecropConfig.model_validate(base | {name: value})
-        changed = generate(classifier, images, labels, config, seeded(0))
-        moved = [not torch.equal(a, b) for a, b in zip(reference, changed, strict=True)]
-        assert any(moved), name
-        if name.startswith(("mix", "interpolation")):
-            assert moved == [False, True], name

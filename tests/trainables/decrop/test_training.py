@@ -1,5 +1,7 @@
+import copy
 import io
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,11 +11,14 @@ from torch import Tensor, nn
 
 from tests.trainables.decrop.small import config, denoiser_inputs
 from trainables.data.datasets import Dataset
-from trainables.decrop.config import LABEL_CONSISTENCY
+from trainables.decrop.config import BASELINES
+from trainables.decrop.samples import MemoryStore, generate
 from trainables.decrop.training import DecropTraining, _batches
 from trainables.errors import NonFiniteLoss
-from trainables.models.checkpoint import denoiser_bytes, weights_hash
+from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoiser_file import denoiser_bytes
+from trainables.models.denoisers import DnCNN
 
 torch.set_num_threads(1)
 
@@ -72,7 +77,7 @@ def test_denoising_by_mean_squared_error_beats_doing_nothing(
     classifier: BaseClassifier, digits: Dataset
 ) -> None:
     images, labels = digits.train.load(range(100)), digits.train.labels[:100]
-    chosen = config(**LABEL_CONSISTENCY | {"w_label": 0, "w_mse": 1}, epochs=30, width=8)
+    chosen = config(**BASELINES["mse"], epochs=30, width=8)
     training = DecropTraining(chosen, classifier, images, labels, 0)
     history = [training.train_epoch()["mse"] for _ in range(30)]
     assert history[0] < 2 * chosen.sigma**2
@@ -94,18 +99,35 @@ def test_each_weight_switches_its_own_term_on(
     assert list(training.train_epoch()) == [term]
 
 
-@pytest.mark.parametrize("weight", ["w_label", "w_mse", "w_cosine", "w_mmd"])
+def without_numbers(layer: nn.Module) -> None:
+    """Make the outputs of `layer` NaN for every image."""
+    nn.init.constant_(layer.get_parameter("weight"), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("weight", "term", "broken"),
+    [
+        ("w_label", "label_consistency", "classifier"),
+        ("w_cosine", "logit_similarity", "classifier"), ("w_mmd", "mmd", "features"),
+        ("w_label", "label_consistency", "denoiser"), ("w_cosine", "logit_similarity", "denoiser"),
+        ("w_mmd", "mmd", "denoiser"), ("w_mse", "mse", "denoiser"),
+    ],
+)  # fmt: skip
 def test_a_term_that_is_no_number_is_named(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor, weight: str
-) -> None:
+    classifier: BaseClassifier, images: Tensor, labels: Tensor,
+    weight: str, term: str, broken: str,
+) -> None:  # fmt: skip
     off = {"w_label": 0, "w_mse": 0, "w_cosine": 0, "w_mmd": 0, "reversal_strength": 0}
-    terms = {
-        "w_label": "label_consistency", "w_mse": "mse", "w_cosine": "logit_similarity",
-        "w_mmd": "mmd",
-    }  # fmt: skip
-    images[3, 0, 4, 4] = math.nan
-    training = DecropTraining(config(**off | {weight: 1}), classifier, images, labels, 0)
-    with pytest.raises(NonFiniteLoss, match=rf"^loss term {terms[weight]} became nan in epoch 1$"):
+    classifier, denoiser = copy.deepcopy(classifier), DnCNN(1, depth=3, width=4)
+    if broken == "denoiser":
+        without_numbers(denoiser.net[-1])
+    else:
+        without_numbers(classifier.network[14 if broken == "classifier" else 9])
+    initial = denoiser_bytes(denoiser)
+    training = DecropTraining(
+        config(**off | {weight: 1}), classifier, images, labels, 0, initial=initial
+    )
+    with pytest.raises(NonFiniteLoss, match=rf"^loss term {term} became nan in epoch 1$"):
         training.train_epoch()
 
 
@@ -113,7 +135,11 @@ def test_an_epoch_reports_the_mean_of_each_term_over_its_batches(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
     chosen = config(
-        **LABEL_CONSISTENCY, batch_size=6, learning_rate=1e-12, weight_decay=0, crop_padding=0
+        **BASELINES["label_consistency"],
+        batch_size=6,
+        learning_rate=1e-12,
+        weight_decay=0,
+        crop_padding=0,
     )
     training = DecropTraining(chosen, classifier, images, labels, 0)
     inputs = denoiser_inputs(training)
@@ -129,26 +155,56 @@ def test_an_epoch_reports_the_mean_of_each_term_over_its_batches(
     assert found == pytest.approx(sum(expected) / 4, rel=1e-4)
 
 
-def test_label_consistency_alone_reports_that_term_alone_and_generates_nothing(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor
+@pytest.mark.parametrize("baseline", ["label_consistency", "mse"])
+def test_a_baseline_reports_its_term_alone_and_generates_nothing(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, baseline: str
 ) -> None:
-    training = DecropTraining(config(**LABEL_CONSISTENCY), classifier, images, labels, 0)
-    assert list(training.train_epoch()) == ["label_consistency"]
-    (view,) = training.state_dict()["views"]
+    store = MemoryStore()
+    chosen = config(**BASELINES[baseline], discriminator_start=0)
+    training = DecropTraining(chosen, classifier, images, labels, 0, store=store)
+    assert list(training.train_epoch()) == [baseline]
+    (view,) = training.views
     assert torch.equal(view, images)
+    assert not store
 
 
-def test_the_classifier_is_unchanged_by_training(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor
+class NormFirst(nn.Module):
+    """Starts with a batch norm, which cannot be folded, and flattens with `view`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.first = nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3, padding=1)
+        self.middle, self.last = nn.BatchNorm2d(4), nn.Linear(256, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.relu(self.middle(self.first(self.norm(images))))
+        logits: Tensor = self.last(hidden.view(len(images), 256))
+        return logits
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "mixed"])
+@pytest.mark.parametrize("foreign", [False, True], ids=["digits", "norm first"])
+def test_training_changes_the_denoiser_and_nothing_of_the_classifier(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, foreign: bool, mixed: bool
 ) -> None:
-    before = weights_hash(classifier)
-    training = DecropTraining(config(discriminator_start=0), classifier, images, labels, 0)
-    untrained = denoiser_bytes(training.denoiser)
+    if foreign:
+        classifier = BaseClassifier(NormFirst())
+    chosen = config(discriminator_start=0, mixed_precision=mixed)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    used = training._classifier
+    before = weights_hash(classifier), weights_hash(used), denoiser_bytes(training.denoiser)
     for _ in range(4):
         training.train_epoch()
-    assert weights_hash(classifier) == before
-    assert all(p.grad is None for p in classifier.parameters())
-    assert denoiser_bytes(training.denoiser) != untrained
+    after = weights_hash(classifier), weights_hash(used), denoiser_bytes(training.denoiser)
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False]
+    for module in (classifier, used):
+        norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert not any(norm.training for norm in norms)
+        assert not any(p.requires_grad for p in module.parameters())
+        assert all(p.grad is None for p in module.parameters())
+    # The last one looked at is the copy that training uses.
+    assert bool(norms) == foreign
+    assert nn.Sequential(training.denoiser, classifier).eval()(images).shape == (24, 10)
 
 
 def test_the_three_inputs_of_an_image_share_noise_of_the_right_strength(
@@ -156,7 +212,7 @@ def test_the_three_inputs_of_an_image_share_noise_of_the_right_strength(
 ) -> None:
     chosen = config(batch_size=24, crop_padding=0, sigma=0.5, attack_radius=0.2, step_size=0.1)
     training = DecropTraining(chosen, classifier, images, labels, 0)
-    x, boundary, interpolated = training.state_dict()["views"]
+    x, boundary, interpolated = training.views
     inputs = denoiser_inputs(training)
     training.train_epoch()
     noisy, noisy_boundary, noisy_interpolated = inputs[0].chunk(3)
@@ -173,7 +229,7 @@ def test_the_three_inputs_of_an_image_share_noise_of_the_right_strength(
 def test_the_learning_rate_drops_after_each_third(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
-    chosen = config(**LABEL_CONSISTENCY, epochs=6, learning_rate=0.1, lr_decay=0.5)
+    chosen = config(**BASELINES["label_consistency"], epochs=6, learning_rate=0.1, lr_decay=0.5)
     training = DecropTraining(chosen, classifier, images, labels, 0)
     rates = []
     for _ in range(6):
@@ -185,7 +241,7 @@ def test_the_learning_rate_drops_after_each_third(
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
-    chosen = config(**LABEL_CONSISTENCY, sigma=1e-6, crop_padding=0)
+    chosen = config(**BASELINES["label_consistency"], sigma=1e-6, crop_padding=0)
     training = DecropTraining(chosen, classifier, images, labels, 0)
     orders = []
     for _ in range(2):
@@ -228,3 +284,58 @@ def test_a_denoiser_in_evaluation_mode_is_trained_in_training_mode(
     training.train_epoch()
     norms = [m for m in training.denoiser.modules() if isinstance(m, nn.BatchNorm2d)]
     assert all(int(norm.num_batches_tracked or 0) == 3 for norm in norms)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "spec"),
+    [
+        ({"denoiser": "dncnn"}, {"depth": 3, "width": 4}),
+        (
+            {"denoiser": "memnet", "memory_blocks": 2, "residual_blocks": 1},
+            {"memory_blocks": 2, "residual_blocks": 1, "width": 4},
+        ),
+        ({"denoiser": "unet", "levels": 2}, {"levels": 2, "width": 4}),
+    ],
+    ids=["dncnn", "memnet", "unet"],
+)
+def test_every_denoiser_trains(
+    classifier: BaseClassifier, digits: Dataset, sizes: dict[str, Any], spec: dict[str, int]
+) -> None:
+    images, labels = digits.train.load(range(100)), digits.train.labels[:100]
+    chosen = config(**BASELINES["mse"] | sizes, epochs=30, batch_size=25)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    assert training.denoiser.spec == {"architecture": sizes["denoiser"], "channels": 1, **spec}
+    history = [training.train_epoch()["mse"] for _ in range(30)]
+    assert history[-1] < 0.6 * chosen.sigma**2
+
+
+def test_trials_share_samples_through_a_store_but_not_their_training(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    store = MemoryStore()
+    first, second, other = (
+        DecropTraining(config(), classifier, images, labels, seed, sample_seed=own, store=store)
+        for seed, own in ((1, 5), (2, 5), (1, 6))
+    )
+    assert len(store) == 4
+    expected = generate(classifier, images, labels, config(), 5, MemoryStore())
+    for training in (first, second):
+        for view, wanted in zip(training.views, (images, *expected), strict=True):
+            assert torch.equal(view, wanted)
+    assert not torch.equal(other.views[1], first.views[1])
+    inputs = [denoiser_inputs(training) for training in (first, second, other)]
+    assert denoiser_bytes(first.denoiser) == denoiser_bytes(other.denoiser)
+    losses = [training.train_epoch() for training in (first, second, other)]
+    assert losses[0] != losses[1]
+    # The first third are the images themselves, with the noise that the seed alone decides.
+    (mine, theirs, same) = (batches[0][:8] for batches in inputs)
+    assert not torch.equal(mine, theirs)
+    assert torch.equal(mine, same)
+
+
+def test_samples_are_kept_out_of_the_state(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    training = DecropTraining(config(), classifier, images, labels, 0)
+    assert "views" not in training.state_dict()
+    assert len(training.views) == 3

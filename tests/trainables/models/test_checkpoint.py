@@ -1,49 +1,25 @@
 import io
-import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from tests.trainables.models.trap import Trap
 from trainables.data.datasets import load_dataset
 from trainables.errors import InputError
 from trainables.models.checkpoint import (
-    denoiser_bytes,
     load_classifier,
-    load_denoiser,
     save_classifier,
     weights_hash,
 )
 from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
-from trainables.models.denoisers import DnCNN
 
 torch.set_num_threads(1)
 REPO_ROOT = Path(__file__).resolve().parents[3]
 DATA = REPO_ROOT.parent / "shared" / "data"
 RESNET20 = DATA / "classifiers" / "cifar10_resnet20.pth.tar"
-
-
-class Trap:
-    """Unpickling it creates a file."""
-
-    def __init__(self, sentinel: Path) -> None:
-        self.sentinel = sentinel
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return os.mkdir, (str(self.sentinel),)
-
-
-def random_denoiser(channels: int = 1, depth: int = 4, width: int = 5) -> DnCNN:
-    denoiser = DnCNN(channels, depth, width)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for tensor in (*denoiser.parameters(), *denoiser.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator))
-    return denoiser
 
 
 def refusal(path: Path) -> str:
@@ -59,9 +35,9 @@ def test_a_saved_classifier_loads_with_the_same_weights(tmp_path: Path) -> None:
     network = DigitsCNN(4).eval()
     save_classifier(tmp_path / "new" / "c.pt", "digits_cnn", network)
     classifier = load_classifier(tmp_path / "new" / "c.pt")
-    assert classifier.num_classes == 4
-    assert weights_hash(classifier.network) == weights_hash(network)
     images = torch.rand(3, 1, 8, 8)
+    assert classifier.probe(images) == (4, 64)
+    assert weights_hash(classifier.network) == weights_hash(network)
     assert torch.equal(classifier(images), network(images))
 
 
@@ -69,6 +45,36 @@ def test_saving_leaves_nothing_but_the_checkpoint(tmp_path: Path) -> None:
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN())
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN())
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_an_interrupted_save_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN(3))
+    before = (tmp_path / "c.pt").read_bytes()
+    network = DigitsCNN(4)
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        save_classifier(tmp_path / "c.pt", "digits_cnn", network)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+    assert (tmp_path / "c.pt").read_bytes() == before
+
+
+def test_the_normalisation_is_saved_with_the_weights(tmp_path: Path) -> None:
+    network = CifarResNet(3, 5, channels=1)
+    save_classifier(tmp_path / "c.pt", "cifar_resnet20", network, [0.25], [0.5])
+    classifier = load_classifier(tmp_path / "c.pt")
+    assert (classifier.mean.tolist(), classifier.std.tolist()) == ([[[[0.25]]]], [[[[0.5]]]])
+    images = torch.rand(3, 1, 12, 12)
+    assert torch.equal(classifier(images), network.eval()((images - 0.25) / 0.5))
+
+
+@pytest.mark.parametrize("value", ["0.5", ["a"], {"mean": 1}, [float("nan")], []], ids=repr)
+def test_a_normalisation_that_is_no_numbers_is_refused(tmp_path: Path, value: object) -> None:
+    checkpoint = {"arch": "digits_cnn", "state_dict": DigitsCNN().state_dict(), "mean": value}
+    torch.save(checkpoint, tmp_path / "c.pt")
+    with pytest.raises(InputError, match="mean"):
+        load_classifier(tmp_path / "c.pt")
 
 
 def test_the_prefix_of_data_parallel_is_dropped(tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_cifar_checkpoints_get_the_normalisation_they_were_trained_with(tmp_path
 def test_further_entries_of_a_checkpoint_do_no_harm(tmp_path: Path) -> None:
     weights = DigitsCNN().state_dict()
     torch.save({"arch": "digits_cnn", "state_dict": weights, "epoch": 3}, tmp_path / "c.pt")
-    assert load_classifier(tmp_path / "c.pt").num_classes == 10
+    assert load_classifier(tmp_path / "c.pt").probe(torch.rand(2, 1, 8, 8)) == (10, 64)
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -171,10 +177,12 @@ def test_a_checkpoint_of_another_layout_is_refused(tmp_path: Path, content: obje
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    torch.save({"arch": "vgg", "state_dict": {}}, tmp_path / "c.pt")
+    torch.save({"arch": "digit_cnn", "state_dict": {}}, tmp_path / "c.pt")
     message = refusal(tmp_path / "c.pt")
-    assert "'vgg'" in message
-    assert "digits_cnn" in message
+    assert "'digit_cnn'" in message
+    assert "did you mean digits_cnn" in message
+    torch.save({"arch": "zzz", "state_dict": {}}, tmp_path / "c.pt")
+    assert "known are digits_cnn, cifar_resnet20" in refusal(tmp_path / "c.pt")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -199,35 +207,6 @@ def test_a_checkpoint_that_would_execute_code_is_refused_and_executes_nothing(
 def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
     torch.save(DigitsCNN(), tmp_path / "c.pt")
     refusal(tmp_path / "c.pt")
-
-
-def test_a_denoiser_survives_its_bytes_bit_for_bit() -> None:
-    denoiser = random_denoiser()
-    loaded = load_denoiser(denoiser_bytes(denoiser), channels=1, depth=4, width=5)
-    assert not loaded.training
-    assert denoiser_bytes(loaded) == denoiser_bytes(denoiser)
-    for name, tensor in denoiser.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor), name
-
-
-@pytest.mark.parametrize(
-    "size",
-    [
-        {"channels": 3, "depth": 4, "width": 5},
-        {"channels": 1, "depth": 5, "width": 5},
-        {"channels": 1, "depth": 3, "width": 5},
-        {"channels": 1, "depth": 4, "width": 6},
-    ],
-)
-def test_a_denoiser_of_another_size_is_refused(size: dict[str, int]) -> None:
-    with pytest.raises(InputError, match=r"^[^\n]*damaged[^\n]*$"):
-        load_denoiser(denoiser_bytes(random_denoiser()), **size)
-
-
-@pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_damaged_denoiser_bytes_are_refused(kept: int) -> None:
-    with pytest.raises(InputError, match=r"^[^\n]*damaged[^\n]*$"):
-        load_denoiser(denoiser_bytes(random_denoiser())[:kept], channels=1, depth=4, width=5)
 
 
 def test_the_hash_changes_with_any_weight_or_buffer() -> None:

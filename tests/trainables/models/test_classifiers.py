@@ -1,11 +1,22 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.errors import InputError
 from trainables.models.checkpoint import weights_hash
-from trainables.models.classifiers import ARCHITECTURES, BaseClassifier, DigitsCNN
+from trainables.models.classifiers import (
+    ARCHITECTURES,
+    BaseClassifier,
+    CifarResNet,
+    DigitsCNN,
+    find_architecture,
+    torchvision_names,
+)
 
 torch.set_num_threads(1)
 
@@ -14,15 +25,48 @@ def random_images(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def build(arch: str, classes: int = 7) -> BaseClassifier:
+    channels = 1 if arch == "digits_cnn" else 3
+    return BaseClassifier(
+        ARCHITECTURES[arch].build(channels, classes),
+        ARCHITECTURES[arch].mean,
+        ARCHITECTURES[arch].std,
+    )
+
+
 @pytest.fixture(params=["digits_cnn", "cifar_resnet20"])
 def classifier(request: pytest.FixtureRequest) -> BaseClassifier:
-    architecture = ARCHITECTURES[request.param]
-    return BaseClassifier(architecture.build(7), architecture.mean, architecture.std)
+    return build(request.param)
 
 
 @pytest.fixture
 def images(classifier: BaseClassifier) -> Tensor:
     return random_images((4, 1, 8, 8) if classifier.mean.numel() == 1 else (4, 3, 16, 16))
+
+
+class Disordered(nn.Module):
+    """Registers its head first, has an unused head last, and calls a layer that it shares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+        self.hidden = nn.Linear(4, 5)
+        self.auxiliary = nn.Linear(5, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.hidden(images.flatten(1))))
+        return logits
+
+
+class Returning(nn.Module):
+    """Gives the logits in the form that `wrap` makes of them."""
+
+    def __init__(self, wrap: object) -> None:
+        super().__init__()
+        self.linear, self.wrap = nn.Linear(4, 3), wrap
+
+    def forward(self, images: Tensor) -> object:
+        return self.wrap(self.linear(images.flatten(1)))  # type: ignore[operator]
 
 
 def test_weights_get_no_gradient_but_the_input_does(
@@ -57,8 +101,9 @@ def test_logits_can_be_recomputed_from_the_features(
 ) -> None:
     logits, features = classifier.logits_and_features(images)
     head = [m for m in classifier.modules() if isinstance(m, nn.Linear)][-1]
-    assert features.shape == (4, classifier.num_features) == (4, 64)
-    assert logits.shape == (4, classifier.num_classes) == (4, 7)
+    assert classifier.probe(images) == (7, 64)
+    assert features.shape == (4, 64)
+    assert logits.shape == (4, 7)
     assert torch.allclose(F.linear(features, head.weight, head.bias), logits, atol=1e-6)
     assert torch.equal(logits, classifier(images))
 
@@ -83,8 +128,9 @@ def test_features_are_taken_before_the_last_of_several_linear_layers() -> None:
 def test_asking_for_features_leaves_no_hook_behind(
     classifier: BaseClassifier, images: Tensor
 ) -> None:
-    classifier.logits_and_features(images)
-    assert not any(module._forward_pre_hooks for module in classifier.modules())
+    for _ in range(2):
+        classifier.logits_and_features(images)
+        assert not any(module._forward_hooks for module in classifier.modules())
 
 
 def test_images_are_normalised_by_channel() -> None:
@@ -98,10 +144,10 @@ def test_images_are_normalised_by_channel() -> None:
 
 
 def test_images_of_another_number_of_channels_are_refused() -> None:
-    architecture = ARCHITECTURES["cifar_resnet20"]
-    classifier = BaseClassifier(architecture.build(10), architecture.mean, architecture.std)
-    with pytest.raises(ValueError, match="1 channels, not 3"):
-        classifier(random_images((2, 1, 8, 8)))
+    for mean, std in (((0.5,) * 3, (1.0,)), ((0.5,), (1.0,) * 3)):
+        classifier = BaseClassifier(CifarResNet(3), mean, std)
+        with pytest.raises(ValueError, match="3 channels, not 1"):
+            classifier(random_images((2, 1, 8, 8)))
 
 
 def test_the_state_can_be_restored() -> None:
@@ -111,9 +157,147 @@ def test_the_state_can_be_restored() -> None:
     assert weights_hash(first) == weights_hash(second)
 
 
-def test_a_network_without_linear_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match="no linear layer"):
-        BaseClassifier(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()))
+def test_features_are_those_of_the_last_linear_layer_that_runs() -> None:
+    network = Disordered()
+    classifier, images = BaseClassifier(network), random_images((3, 1, 2, 2))
+    for _ in range(2):
+        _, features = classifier.logits_and_features(images)
+        assert torch.equal(features, torch.tanh(network.hidden(images.flatten(1))))
+    assert classifier.probe(images) == (3, 5)
+
+
+def test_features_of_several_axes_are_flattened() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Linear(3, 5), nn.Flatten())
+    classifier, images = BaseClassifier(network), random_images((2, 1, 4, 4))
+    _, features = classifier.logits_and_features(images)
+    assert torch.equal(features, network[0](images).reshape(2, 18))
+    assert classifier.probe(images) == (30, 18)
+
+
+def test_a_feature_layer_gives_its_flattened_output() -> None:
+    network = DigitsCNN(4)
+    classifier = BaseClassifier(network, feature_layer="6")
+    images = random_images((3, 1, 8, 8))
+    logits, features = classifier.logits_and_features(images)
+    assert torch.equal(features, nn.Sequential(*list(network)[:7])(images).reshape(3, -1))
+    assert torch.equal(logits, network(images))
+    assert classifier.probe(images) == (4, 64 * 4 * 4)
+
+
+def test_an_unknown_feature_layer_is_refused_with_the_nearest_ones() -> None:
+    with pytest.raises(InputError, match=r"^--feature-layer: .*'hiden'; did you mean hidden"):
+        BaseClassifier(Disordered(), feature_layer="hiden")
+
+
+def test_a_feature_layer_that_does_not_run_is_refused() -> None:
+    classifier = BaseClassifier(Disordered(), feature_layer="auxiliary")
+    with pytest.raises(InputError, match="auxiliary does not run"):
+        classifier.probe(random_images((2, 1, 2, 2)))
+
+
+def test_a_feature_layer_without_one_tensor_for_all_images_is_refused() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent, self.linear = nn.LSTM(4, 3), nn.Linear(3, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            hidden, _ = self.recurrent(images.flatten(1))
+            return self.linear(hidden)  # type: ignore[no-any-return]
+
+    with pytest.raises(InputError, match=r"^--feature-layer: recurrent gives a tuple"):
+        BaseClassifier(Recurrent(), feature_layer="recurrent").probe(random_images((2, 1, 2, 2)))
+
+
+def test_a_network_without_linear_layer_is_refused_with_layers_to_name() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier, images = BaseClassifier(network), random_images((2, 1, 4, 4))
+    with pytest.raises(InputError, match=r"^--feature-layer: [^\n]*such as 0, 1, 2$"):
+        classifier.probe(images)
+    assert BaseClassifier(network, feature_layer="0").probe(images) == (2, 8)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 3, 2, 2)], ids=str)
+def test_images_that_the_network_does_not_take_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        InputError, match=r"^--classifier: [^\n]*not accept images of shape"
+    ) as caught:
+        BaseClassifier(Disordered()).probe(random_images(shape))
+    assert str(shape[1:]) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "found"),
+    [
+        (lambda x: (x, x), "a tuple"),
+        (lambda x: {"logits": x}, "a dict"),
+        (lambda x: x[:, :, None], "(2, 3, 1)"),
+        (lambda x: x[0], "(3,)"),
+        (lambda x: x[:1], "(1, 3)"),
+        (lambda x: x[:, :1], "(2, 1)"),
+        (lambda x: x.argmax(1, keepdim=True).expand(2, 3), "int64"),
+    ],
+)
+def test_anything_but_logits_is_refused(wrap: object, found: str) -> None:
+    with pytest.raises(InputError, match="not logits") as caught:
+        BaseClassifier(Returning(wrap)).probe(random_images((2, 1, 2, 2)))
+    assert found in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "flag"),
+    [((0.0,), (0.0,), "--std"), ((0.0,), (1.0, -1.0), "--std"), ((0.0,), (float("nan"),), "--std"),
+     ((float("inf"),), (1.0,), "--mean"), ((), (1.0,), "--mean"), ((0.0,), (), "--std")],
+)  # fmt: skip
+def test_a_normalisation_that_cannot_be_is_refused(
+    mean: tuple[float, ...], std: tuple[float, ...], flag: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{flag}: "):
+        BaseClassifier(DigitsCNN(), mean, std)
+
+
+def test_gradients_flow_after_probing() -> None:
+    class Caching(nn.Module):
+        """Keeps what it computes in its first pass, as networks with position codes do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.code = nn.Linear(4, 3), None
+
+        def forward(self, images: Tensor) -> Tensor:
+            if self.code is None:
+                self.code = torch.arange(4.0) * 2
+            return self.linear(images.flatten(1) * self.code)  # type: ignore[no-any-return]
+
+    classifier = BaseClassifier(Caching())
+    classifier.probe(random_images((2, 1, 2, 2)))
+    images = random_images((2, 1, 2, 2)).requires_grad_(True)
+    classifier(images).square().sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_copies_and_pickles_give_the_same_logits_and_features(
+    classifier: BaseClassifier, images: Tensor
+) -> None:
+    expected = classifier.logits_and_features(images)
+    for twin in (copy.deepcopy(classifier), pickle.loads(pickle.dumps(classifier))):
+        for value, wanted in zip(twin.logits_and_features(images), expected, strict=True):
+            assert torch.equal(value, wanted)
+        assert not any(p.requires_grad for p in twin.parameters())
+
+
+def test_the_digits_network_draws_its_weights_layer_by_layer() -> None:
+    # The cached classifier of digits depends on it.
+    shapes = [(16, 1, 3, 3), (32, 16, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3), (10, 64)]
+    torch.manual_seed(5)
+    expected = [nn.init.kaiming_uniform_(torch.empty(shape), a=5**0.5) for shape in shapes]
+    torch.manual_seed(5)
+    network = ARCHITECTURES["digits_cnn"].build(1, 10)
+    built = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for weight, drawn in zip(built, expected, strict=True):
+        assert torch.equal(weight, drawn)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +308,29 @@ def test_a_network_without_linear_layer_is_refused() -> None:
 def test_residual_networks_have_the_layers_and_weights_of_he_et_al(
     name: str, layers: int, parameters: int
 ) -> None:
-    network = ARCHITECTURES[name].build(10)
+    network = ARCHITECTURES[name].build(3, 10)
     weighted = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(weighted) == layers
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
-def test_every_architecture_builds_for_any_number_of_classes(classes: int) -> None:
-    for name, architecture in ARCHITECTURES.items():
-        shape = (2, 1, 8, 8) if name == "digits_cnn" else (2, 3, 8, 8)
-        assert architecture.build(classes)(torch.zeros(shape)).shape == (2, classes)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_architecture_builds_for_any_number_of_channels_and_classes(
+    channels: int, classes: int
+) -> None:
+    for architecture in ARCHITECTURES.values():
+        network = architecture.build(channels, classes)
+        assert network(torch.zeros(2, channels, 8, 8)).shape == (2, classes)
+
+
+def test_the_architectures_of_torchvision_come_with_their_normalisation() -> None:
+    names = torchvision_names()
+    assert {"resnet50", "vit_b_16", "regnet_y_400mf"} <= set(names)
+    assert not set(names) & {"fasterrcnn_resnet50_fpn", "fcn_resnet50", "raft_small"}
+    plain, other = find_architecture("resnet18"), find_architecture("efficientnet_v2_l")
+    assert plain is not None
+    assert other is not None
+    assert (plain.mean, plain.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (other.mean, other.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert find_architecture("resnet17") is None

@@ -8,7 +8,8 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from trainables.errors import InputError
-from trainables.models.checkpoint import denoiser_bytes, weights_hash
+from trainables.models.checkpoint import weights_hash
+from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
@@ -54,7 +55,7 @@ def linear_classifier() -> nn.Sequential:
 
 def config(**changes: Any) -> ExportConfig:
     values = {
-        "channels": 1, "depth": 3, "width": 4, "sigma": 0.25, "n0": 50, "n": 1000,
+        "sigma": 0.25, "n0": 50, "n": 1000,
         "alpha": 0.001, "num_classes": 3, "image_shape": (1, 4, 4), "classifier_hash": "0" * 64,
     }  # fmt: skip
     return ExportConfig.model_validate(values | changes)
@@ -62,9 +63,7 @@ def config(**changes: Any) -> ExportConfig:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    text = export_config(
-        linear_classifier(), IMAGE, 3, depth=3, width=4, sigma=0.25, n0=50, n=1000, alpha=0.001
-    )
+    text = export_config(linear_classifier(), IMAGE, 3, sigma=0.25, n0=50, n=1000, alpha=0.001)
     (tmp_path / CONFIG).write_text(text)
     (tmp_path / WEIGHTS).write_bytes(denoiser_bytes(trained_denoiser()))
     return tmp_path
@@ -88,7 +87,7 @@ def test_an_export_certifies_like_the_classifier_it_was_made_from(export: Path) 
 
 def test_the_exported_configuration_describes_image_numbers_and_classifier(export: Path) -> None:
     assert json.loads((export / CONFIG).read_text()) == {
-        "schema_version": 1, "architecture": "dncnn", "channels": 1, "depth": 3, "width": 4,
+        "schema_version": 2,
         "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
         "image_shape": [1, 4, 4], "precision": "float32",
         "classifier_hash": weights_hash(linear_classifier()),
@@ -213,8 +212,8 @@ def test_a_damaged_configuration_is_refused(export: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"unknown": 1}, {"depth": "deep"}, {"sigma": None}, {"image_shape": [4, 4]}, {"width": -4},
-     {"depth": 4}, {"channels": 3}],
+    [{"unknown": 1}, {"sigma": None}, {"image_shape": [4, 4]}, {"image_shape": [3, 4, 4]},
+     {"schema_version": 1}],
     ids=str,
 )  # fmt: skip
 def test_a_configuration_that_does_not_fit_is_refused(

@@ -1,0 +1,141 @@
+"""DE-CROP's generation and training step written plainly, as the peer of `training.py`.
+
+After the description of the published procedure: float32, default memory layout, one image at a
+time in generation, one denoiser pass for each loss that needs one (four a step), pairwise-expanded
+MMD. Nothing here is shared with the project except the networks and the augmentation.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.decrop.augmentation import augment
+from trainables.decrop.config import DecropConfig
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import Denoiser
+from trainables.models.discriminator import Discriminator, reversal_schedule, reverse_gradient
+
+
+def boundary_sample(
+    classifier: nn.Module, image: Tensor, label: Tensor, config: DecropConfig
+) -> Tensor:
+    """PGD on one image [1, C, H, W]."""
+    radius = config.attack_radius
+    current = (image + torch.empty_like(image).uniform_(-radius, radius)).clamp(0, 1)
+    for _ in range(config.attack_steps):
+        current.requires_grad_(True)
+        loss = F.cross_entropy(classifier(current), label)
+        gradient = torch.autograd.grad(loss, current)[0]
+        moved = current.detach() + config.step_size * gradient.sign()
+        current = (image + (moved - image).clamp(-radius, radius)).clamp(0, 1)
+    return current.detach()
+
+
+def interpolated_sample(
+    classifier: nn.Module, image: Tensor, boundary: Tensor, config: DecropConfig
+) -> Tensor:
+    """Adam on one copy of an image [1, C, H, W] until its logits are the mix of both."""
+    with torch.no_grad():
+        target = config.mix * classifier(image) + (1 - config.mix) * classifier(boundary)
+    current = image.clone().requires_grad_(True)
+    adam = torch.optim.Adam([current], config.interpolation_learning_rate, betas=(0.5, 0.999))
+    previous = float("inf")
+    for _ in range(config.interpolation_steps):
+        adam.zero_grad()
+        loss = F.mse_loss(classifier(current), target)
+        if abs(previous - loss.item()) < 1e-3:
+            break
+        previous = loss.item()
+        loss.backward()
+        adam.step()
+    return current.detach().clamp(0, 1)
+
+
+def generate(
+    classifier: nn.Module, images: Tensor, labels: Tensor, config: DecropConfig
+) -> list[Tensor]:
+    """Boundary and interpolated samples, one image at a time."""
+    boundary, interpolated = [], []
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
+        boundary.append(boundary_sample(classifier, image, label, config))
+        interpolated.append(interpolated_sample(classifier, image, boundary[-1], config))
+    return [torch.cat(boundary), torch.cat(interpolated)]
+
+
+def mmd(clean: Tensor, generated: Tensor) -> Tensor:
+    """Squared MMD of two batches [n, features], every pair expanded."""
+    joined = torch.cat([clean, generated])
+    count = len(joined)
+    distances = (joined[None, :, :] - joined[:, None, :]).pow(2).sum(2)
+    middle = distances.detach().sum() / (count * (count - 1))
+    kernel = sum(torch.exp(-distances / (middle * 2.0**power)) for power in (-2, -1, 0, 1, 2))
+    half = len(clean)
+    return (
+        kernel[:half, :half] + kernel[half:, half:] - kernel[:half, half:] - kernel[half:, :half]
+    ).mean()
+
+
+def similarity(logits: Tensor, clean: Tensor) -> Tensor:
+    """One minus the cosine of logits [batch, classes]."""
+    return 1 - F.cosine_similarity(logits, clean).mean()
+
+
+class PlainTraining:
+    """The published step, on views [images, boundary, interpolated], each [n, C, H, W]."""
+
+    def __init__(
+        self,
+        config: DecropConfig,
+        classifier: BaseClassifier,
+        denoiser: Denoiser,
+        discriminator: Discriminator,
+        views: list[Tensor],
+        seed: int,
+    ) -> None:
+        self.config, self.classifier, self.views = config, classifier, views
+        self.denoiser, self.discriminator = denoiser.train(), discriminator.train()
+        self.generator = torch.Generator(views[0].device).manual_seed(seed)
+        self.adam = torch.optim.Adam(
+            denoiser.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.discriminator_adam = torch.optim.Adam(
+            discriminator.parameters(), config.discriminator_learning_rate
+        )
+
+    def step(self, progress: float) -> dict[str, float]:
+        """One step on all images."""
+        clean, boundary, between = augment(self.views, self.config, self.generator)
+        noise = self.config.sigma * torch.randn(
+            clean.shape, generator=self.generator, device=clean.device
+        )
+        with torch.no_grad():
+            clean_logits, clean_features = self.classifier.logits_and_features(clean)
+        passed = [
+            self.classifier.logits_and_features(self.denoiser(view + noise))
+            for view in (clean, clean, boundary, between)
+        ]
+        terms = {
+            "label_consistency": F.cross_entropy(passed[0][0], clean_logits.argmax(1)),
+            "logit_similarity": similarity(passed[2][0], clean_logits)
+            + similarity(passed[3][0], clean_logits),
+            "mmd": mmd(clean_features, passed[2][1]) + mmd(clean_features, passed[3][1]),
+            "domain": self._domain(clean_features, passed[1][1], progress),
+        }
+        total = (
+            self.config.w_label * terms["label_consistency"]
+            + self.config.w_cosine * terms["logit_similarity"]
+            + self.config.w_mmd * terms["mmd"]
+            + terms["domain"]
+        )
+        self.adam.zero_grad()
+        self.discriminator_adam.zero_grad()
+        total.backward()
+        self.adam.step()
+        self.discriminator_adam.step()
+        return {name: term.item() for name, term in terms.items()}
+
+    def _domain(self, clean: Tensor, denoised: Tensor, progress: float) -> Tensor:
+        strength = reversal_schedule(self.config.reversal_strength, progress)
+        scores = self.discriminator(torch.cat([clean, reverse_gradient(denoised, strength)]))
+        zeros = torch.zeros(len(clean), dtype=torch.long, device=clean.device)
+        return F.cross_entropy(scores, torch.cat([zeros, zeros + 1]))

@@ -1,0 +1,226 @@
+"""Generation and training beside a plain implementation of the published procedure.
+
+Usage: python benchmarks/training.py --data-dir DIR --classifier FILE [--steps 50] [--device cuda]
+
+DIR is an image folder like CIFAR-10's, FILE a classifier trained on it. All sides run in turn in
+one process, on the same images and from the same weights; what is printed are medians and their
+ratios. The loss terms of both sides are asserted to agree on the same inputs, and the loss curves
+over all steps to lie no further apart than those of two plain trainings with different noise.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from plain_published import PlainTraining
+from plain_published import generate as plain_generate
+from plain_published import mmd as plain_mmd
+from plain_published import similarity as plain_similarity
+from torch import Tensor
+
+from trainables.data.datasets import load_dataset
+from trainables.data.splits import draw_shots
+from trainables.decrop import losses
+from trainables.decrop.config import DecropConfig
+from trainables.decrop.samples import MemoryStore, generate
+from trainables.decrop.training import DecropTraining
+from trainables.models.checkpoint import load_classifier
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import build_denoiser
+from trainables.models.discriminator import Discriminator
+
+IMAGES = 100
+GENERATION_GOAL = {"cpu": 8, "cuda": 50}
+STEP_GOAL = {"float32": 1.7, "bfloat16": 7}
+
+
+def timed(action: Callable[[], object], device: str) -> float:
+    """Seconds that `action` takes, the accelerator's work included."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def compare_generation(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, repeats: int
+) -> None:
+    """Both kinds of samples for 100 images: plain, batched float32, batched bfloat16."""
+    for interpolation_steps in (1, 50):
+        configs = {
+            name: DecropConfig(
+                interpolation_steps=interpolation_steps,
+                eight_bit_samples=False,
+                mixed_precision=name == "bfloat16",
+            )
+            for name in ("float32", "bfloat16")
+        }
+
+        def run(config: DecropConfig) -> Callable[[], object]:
+            return lambda: generate(classifier, images, labels, config, 0, MemoryStore())
+
+        sides = {
+            "plain": lambda c=configs["float32"]: plain_generate(classifier, images, labels, c),
+            **{name: run(config) for name, config in configs.items()},
+        }
+        seconds = alternate(sides, images.device.type, repeats)
+        print(f"\ngeneration of {len(images)} samples, {interpolation_steps} interpolation steps")
+        report(seconds, dict.fromkeys(configs, GENERATION_GOAL[images.device.type]))
+        agree = {name: run(config)() for name, config in configs.items()}
+        plain_samples = plain_generate(classifier, images, labels, configs["float32"])
+        for name, samples in agree.items():
+            drops = [accuracy(classifier, made[0], labels) for made in (plain_samples, samples)]
+            print(f"  accuracy on boundary samples: plain {drops[0]:.2f}, {name} {drops[1]:.2f}")
+            assert abs(drops[0] - drops[1]) <= 0.1, "the attacks differ in strength"
+
+
+def accuracy(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> float:
+    """Share of images that the classifier gives their label."""
+    with torch.no_grad():
+        return float((classifier(images).argmax(1) == labels).float().mean())
+
+
+def compare_steps(classifier: BaseClassifier, images: Tensor, labels: Tensor, steps: int) -> None:
+    """One training step of the published size: plain (with two seeds), float32, bfloat16."""
+    config = DecropConfig(
+        batch_size=len(images), epochs=steps, discriminator_start=0, eight_bit_samples=False
+    )
+    check_terms(classifier, images)
+    trainings = {
+        "float32": DecropTraining(config, classifier, images, labels, 0),
+        "bfloat16": DecropTraining(
+            config.model_copy(update={"mixed_precision": True}), classifier, images, labels, 0
+        ),
+    }
+    views = trainings["float32"].views
+    plain = {}
+    for name, seed in (("plain", 0), ("plain, other noise", 1)):
+        torch.manual_seed(0)
+        denoiser = build_denoiser("dncnn", images.shape[1], config.model_dump())
+        discriminator = Discriminator(classifier.probe(images[:2])[1])
+        plain[name] = PlainTraining(
+            config,
+            classifier,
+            denoiser.to(images.device),
+            discriminator.to(images.device),
+            views,
+            seed,
+        )
+    curves: dict[str, list[dict[str, float]]] = {name: [] for name in (*plain, *trainings)}
+    seconds: dict[str, list[float]] = {name: [] for name in curves}
+    for number in range(steps):
+        for name, side in plain.items():
+            action = lambda s=side: s.step(number / steps)  # noqa: B023, E731
+            seconds[name].append(timed(lambda: curves[name].append(action()), images.device.type))  # noqa: B023
+        for name, training in trainings.items():
+            action = training.train_epoch
+            seconds[name].append(timed(lambda: curves[name].append(action()), images.device.type))  # noqa: B023
+    print(f"\none step, DnCNN 17 x 64, {len(images)} images, {steps} steps")
+    report({name: seconds[name] for name in ("plain", *trainings)}, STEP_GOAL)
+    compare_curves(curves)
+
+
+def check_terms(classifier: BaseClassifier, images: Tensor) -> None:
+    """The loss terms of both sides agree on the same inputs."""
+    noisy = (images + 0.25 * torch.randn(images.shape, device=images.device)).clamp(0, 1)
+    with torch.no_grad():
+        (logits, features), (other, moved) = (
+            classifier.logits_and_features(x) for x in (images, noisy)
+        )
+    torch.testing.assert_close(losses.mmd(features, moved), plain_mmd(features, moved))
+    torch.testing.assert_close(
+        losses.logit_similarity(other, logits), plain_similarity(other, logits)
+    )
+    print("\nthe loss terms of both sides agree on the same inputs")
+
+
+def compare_curves(curves: dict[str, list[dict[str, float]]]) -> None:
+    """The curves lie no further from the plain one than another seed's does, twice over."""
+    for term in curves["plain"][0]:
+        values = {name: np.array([step[term] for step in curve]) for name, curve in curves.items()}
+        noise = float(np.abs(values["plain, other noise"] - values["plain"]).mean())
+        line = f"  {term}: plain {values['plain'][0]:.3f} -> {values['plain'][-5:].mean():.3f}"
+        for name in STEP_GOAL:
+            apart = float(np.abs(values[name] - values["plain"]).mean())
+            line += f"; {name} -> {values[name][-5:].mean():.3f}, {apart:.3f} apart"
+            assert apart <= 2 * noise + 1e-3, f"{term}: {name} is {apart} from plain, noise {noise}"
+        print(f"{line} (other noise: {noise:.3f})")
+
+
+def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> None:
+    """Seconds of generation and of an epoch for several shot counts, with a small denoiser."""
+    dataset = load_dataset("folder", data_dir)
+    config = DecropConfig(depth=5, width=16, batch_size=50, mixed_precision=True)
+    counts, generation, epoch = [], [], []
+    for shots in ("5", "10", "20", "50"):
+        drawn = draw_shots(dataset, shots, 0)
+        images = torch.cat((drawn.train_images, drawn.tuning_images)).to(device)
+        labels = torch.cat((drawn.train_labels, drawn.tuning_labels)).to(device)
+        store = MemoryStore()
+        made = timed(lambda: generate(classifier, images, labels, config, 0, store), device)  # noqa: B023
+        training = DecropTraining(config, classifier, images, labels, 0, store=store)
+        training.train_epoch()
+        epoch.append(statistics.median(timed(training.train_epoch, device) for _ in range(5)))
+        generation.append(made)
+        counts.append(len(images))
+    print("\ncost against the number of images (DnCNN 5 x 16, bfloat16)")
+    for name, seconds in (("generation", generation), ("an epoch", epoch)):
+        correlation = np.corrcoef(counts, seconds)[0, 1]
+        each = ", ".join(
+            f"{n}: {s:.2f} s ({1000 * s / n:.1f} ms each)"
+            for n, s in zip(counts, seconds, strict=True)
+        )
+        print(f"  {name}: {each}; correlation with a line {correlation:.4f}")
+
+
+def alternate(
+    sides: dict[str, Callable[[], object]], device: str, repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of each side, run in turn `repeats` times after one unmeasured round."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(repeats + 1):
+        for name, action in sides.items():
+            taken = timed(action, device)
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+def report(seconds: dict[str, list[float]], goals: dict[str, float]) -> None:
+    """Medians, and their ratios to the plain one."""
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    print(f"  plain: {medians['plain']:.3f} s")
+    for name, goal in goals.items():
+        ratio = medians["plain"] / medians[name]
+        print(f"  {name}: {medians[name]:.3f} s, {ratio:.1f} times faster (goal {goal})")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--data-dir", type=Path, required=True)
+    arguments.add_argument("--classifier", type=Path, required=True)
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument("--steps", type=int, default=50)
+    options = arguments.parse_args()
+    device = options.device
+    classifier = load_classifier(options.classifier).to(device)
+    drawn = draw_shots(load_dataset("folder", options.data_dir), "20", 0)
+    images = drawn.train_images[:IMAGES].to(device)
+    labels = drawn.train_labels[:IMAGES].to(device)
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores"
+    print(f"{name}, torch {torch.__version__}")
+    compare_generation(classifier, images, labels, options.repeats)
+    show_scaling(classifier, options.data_dir, device)
+    compare_steps(classifier, images, labels, options.steps)
+
+
+if __name__ == "__main__":
+    main()

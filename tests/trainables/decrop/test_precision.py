@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.trainables.decrop.small import config
+from trainables.data.datasets import Dataset
+from trainables.decrop.training import DecropTraining
+from trainables.models.classifiers import BaseClassifier
+
+torch.set_num_threads(1)
+ALL: dict[str, Any] = {"w_mse": 1.0, "discriminator_start": 0.0}
+
+
+def activations(module: nn.Module) -> set[torch.dtype]:
+    """The types of what the convolutions in `module` give from now on."""
+    seen: set[torch.dtype] = set()
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda *a: seen.add(a[-1].dtype))
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["dncnn", "memnet", "unet"])
+def test_mixed_precision_trains_to_nearly_the_same_losses(
+    classifier: BaseClassifier, digits: Dataset, kind: str
+) -> None:
+    images, labels = digits.train.load(range(50)), digits.train.labels[:50]
+    histories = []
+    for mixed in (False, True):
+        chosen = config(
+            **ALL, denoiser=kind, memory_blocks=1, residual_blocks=1, levels=2, width=8,
+            epochs=6, batch_size=25, learning_rate=0.002, mixed_precision=mixed,
+        )  # fmt: skip
+        training = DecropTraining(chosen, classifier, images, labels, 0)
+        histories.append([training.train_epoch() for _ in range(6)])
+    for exact, near in zip(*histories, strict=True):
+        assert list(near) == list(exact)
+        for name, value in exact.items():
+            assert near[name] == pytest.approx(value, rel=0.05, abs=0.03), name
+    assert histories[0] != histories[1]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_mixed_precision_computes_convolutions_in_bfloat16(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, mixed: bool
+) -> None:
+    training = DecropTraining(config(**ALL, mixed_precision=mixed), classifier, images, labels, 0)
+    expected = {torch.bfloat16 if mixed else torch.float32}
+    denoiser, frozen = activations(training.denoiser), activations(training._classifier)
+    training.train_epoch()
+    assert denoiser == frozen == expected
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_weights_and_the_evaluated_denoiser_stay_in_float32(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, ema_decay: float
+) -> None:
+    chosen = config(**ALL, mixed_precision=True, ema_decay=ema_decay)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    training.train_epoch()
+    for tensor in (*training.denoiser.parameters(), *training.denoiser.buffers()):
+        assert tensor.dtype == (torch.float32 if tensor.is_floating_point() else torch.int64)
+    seen = activations(training.denoiser)
+    assert training.denoiser.eval()(images).dtype == torch.float32
+    assert seen == {torch.float32}
+    assert all(view.dtype == torch.float32 for view in training.views)
+
+
+def test_losses_are_computed_in_float32(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    chosen = config(**ALL, batch_size=24, mixed_precision=True)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    training.train_epoch()
+    losses = training.train_epoch()
+    assert len(losses) == 5
+    for name, value in losses.items():
+        assert torch.tensor(value).bfloat16().item() != value, name

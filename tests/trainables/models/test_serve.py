@@ -1,0 +1,324 @@
+import base64
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import InputError
+from trainables.models import serve
+from trainables.models.checkpoint import load_classifier, save_classifier
+from trainables.models.classifiers import ARCHITECTURES
+from trainables.models.endpoint import TOKEN_VARIABLE, HttpClassifier
+from trainables.models.serve import ClassifierServer, main
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[3]
+IMAGES = torch.randn((7, 1, 2, 3), generator=torch.Generator().manual_seed(0))
+
+
+class Linear(nn.Module):
+    """Logits of 2 x 3 grey images; it remembers the sizes of its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 4)
+        self.batches: list[int] = []
+        with torch.no_grad():
+            self.head.weight.copy_(torch.arange(24).view(4, 6).sin())
+            self.head.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        logits: Tensor = self.head(images.flatten(1))
+        return logits
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+
+
+@contextmanager
+def serving(classifier: nn.Module, **options: Any) -> Iterator[ClassifierServer]:
+    with ClassifierServer(classifier, (1, 2, 3), ("127.0.0.1", 0), **options) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[ClassifierServer]:
+    with serving(Linear().eval()) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(server: ClassifierServer) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    yield connection
+    connection.close()
+
+
+def question(images_: Tensor = IMAGES, /, **changes: object) -> dict[str, object]:
+    pixels = base64.b64encode(images_.numpy().tobytes()).decode()
+    return {"shape": list(images_.shape), "dtype": "float32", "images": pixels} | changes
+
+
+def exchange(
+    connection: http.client.HTTPConnection, method: str = "POST", body: object = None, **rest: Any
+) -> tuple[int, Any]:
+    content = body if isinstance(body, bytes) or body is None else json.dumps(body)
+    connection.request(method, rest.pop("path", "/"), content, **rest)
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def checkpoint(folder: Path, arch: str = "digits_cnn") -> Path:
+    mean = ARCHITECTURES[arch].mean
+    network = ARCHITECTURES[arch].build(len(mean), 10)
+    save_classifier(folder / f"{arch}.pt", arch, network)
+    return folder / f"{arch}.pt"
+
+
+def test_the_client_gets_exactly_the_classifiers_logits() -> None:
+    local = Linear().eval()
+    with serving(local) as server:
+        assert torch.equal(HttpClassifier.connect(server.url)(IMAGES), local(IMAGES))
+
+
+def test_labels_only_tells_labels_and_nothing_else() -> None:
+    local = Linear().eval()
+    with serving(local, labels_only=True) as server:
+        rows = HttpClassifier.connect(server.url)(IMAGES)
+        address = ("127.0.0.1", server.server_address[1])
+        status, answer = exchange(http.client.HTTPConnection(*address), body=question())
+    assert status == 200
+    assert set(answer) == {"model", "labels"}
+    assert torch.equal(rows.argmax(1), local(IMAGES).argmax(1))
+    assert rows.unique().tolist() == [0, 1]
+
+
+def test_it_describes_the_classifier(
+    connection: http.client.HTTPConnection, server: ClassifierServer
+) -> None:
+    status, description = exchange(connection, "GET")
+    assert status == 200
+    model = description.pop("model")
+    assert description == {
+        "protocol": 1, "classes": 4, "image_shape": [1, 2, 3], "returns": "logits",
+    }  # fmt: skip
+    _, answer = exchange(connection, body=question())
+    assert answer["model"] == model
+    with serving(Linear()) as same:
+        assert same.description.model == model
+    other = Linear()
+    nn.init.ones_(other.head.bias)
+    with serving(other) as different:
+        assert different.description.model != model
+
+
+def test_a_large_request_goes_through_the_classifier_in_parts(
+    connection: http.client.HTTPConnection, server: ClassifierServer
+) -> None:
+    classifier = server._classifier
+    assert isinstance(classifier, Linear)
+    classifier.batches.clear()
+    status, answer = exchange(connection, body=question(torch.zeros(600, 1, 2, 3)))
+    assert status == 200
+    assert len(answer["logits"]) == 600
+    assert classifier.batches == [256, 256, 88]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "body: "),
+        (b"no JSON", "body: "),
+        (b"\xff\xfe", "body: "),
+        (b"[" * 100_000, "body: "),
+        ([1, 2], "body: "),
+        ({}, "shape: "),
+        (question(dtype="float64"), "dtype: "),
+        (question(shape=[7, 1, 2]), "shape"),
+        (question(shape=[7, 1, 3, 2]), "shape: images are [1, 2, 3] here"),
+        (question(shape=[6, 1, 2, 3]), "images: 168 bytes, but the shape needs 144"),
+        (question(shape=[10**12, 1, 2, 3]), "images: 168 bytes"),
+        (question(shape=[0, 1, 2, 3], images=""), "shape.0: "),
+        (question(shape=[-7, 1, -2, 3]), "shape.0: "),
+        (question(shape=[7.5, 1, 2, 3]), "shape.0: "),
+        (question(images="AAA"), "images: "),
+        (question(images=5), "images: "),
+        (question(images="AAAA"), "images: 3 bytes"),
+        (question(IMAGES * torch.nan), "images: a pixel is not finite"),
+        (question(IMAGES * 1e38), "images: the logits of one are not finite"),
+    ],
+)
+def test_a_bad_request_is_told_why_and_the_connection_goes_on(
+    connection: http.client.HTTPConnection, body: object, reason: str
+) -> None:
+    status, answer = exchange(connection, body=body)
+    assert (status, set(answer)) == (400, {"error"})
+    assert answer["error"].startswith(reason)
+    assert "\n" not in answer["error"]
+    used = connection.sock
+    assert exchange(connection, body=question())[0] == 200
+    assert connection.sock is used
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("POST", question())])
+def test_there_is_nothing_at_other_paths(
+    connection: http.client.HTTPConnection, method: str, body: object
+) -> None:
+    assert exchange(connection, method, body, path="/v2")[0] == 404
+    assert exchange(connection, method, body, path="/?q=1")[0] == 200
+
+
+def test_a_body_in_chunks_is_refused(connection: http.client.HTTPConnection) -> None:
+    connection.request("POST", "/", iter([b"{", b"}"]), encode_chunked=True)
+    assert connection.getresponse().status == 411
+
+
+@pytest.mark.parametrize(("length", "status"), [("-1", 411), ("x", 411), (str(10**9), 413)])
+def test_a_body_of_impossible_length_is_refused(
+    connection: http.client.HTTPConnection, length: str, status: int
+) -> None:
+    found, answer = exchange(connection, body=b"{}", headers={"Content-Length": length})
+    assert found == status
+    assert answer["error"]
+
+
+def test_a_failing_classifier_is_reported() -> None:
+    class Failing(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > 1:
+                raise RuntimeError("out of memory")
+            return super().forward(images)
+
+    with serving(Failing().eval()) as server:
+        classifier = HttpClassifier.connect(server.url, tries=1)
+        with pytest.raises(InputError, match="500: the classifier failed: out of memory"):
+            classifier(IMAGES)
+        classifier(IMAGES[:1])
+
+
+def test_many_clients_get_their_own_answers(server: ClassifierServer) -> None:
+    local, classifier = server._classifier, HttpClassifier.connect(server.url)
+    batches = [torch.rand(5, 1, 2, 3) for _ in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(classifier, batches))
+    with torch.no_grad():
+        assert all(torch.equal(a, local(b)) for a, b in zip(answers, batches, strict=True))
+
+
+def test_a_client_that_leaves_does_no_harm(
+    server: ClassifierServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for start in (b"", b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"):
+        with socket.create_connection(("127.0.0.1", server.server_address[1])) as client:
+            client.sendall(start)
+    assert HttpClassifier.connect(server.url)(IMAGES).shape == (7, 4)
+    assert capfd.readouterr().err == ""
+
+
+def test_with_a_token_only_its_bearer_is_answered(
+    monkeypatch: pytest.MonkeyPatch, connection: http.client.HTTPConnection
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cr3t")
+    for given in (None, "Bearer wrong", "s3cr3t", "Basic s3cr3t", "Bearer s3cr3tt", "Bearer é"):
+        headers = {} if given is None else {"Authorization": given}
+        for method, body in (("GET", None), ("POST", question())):
+            status, answer = exchange(connection, method, body, headers=headers)
+            assert (status, set(answer)) == (401, {"error"})
+            assert "s3cr3t" not in answer["error"]
+    right = {"Authorization": "Bearer s3cr3t"}
+    assert exchange(connection, "GET", headers=right)[0] == 200
+    assert exchange(connection, body=question(), headers=right)[0] == 200
+
+
+def test_client_and_server_share_the_token_variable(
+    monkeypatch: pytest.MonkeyPatch, server: ClassifierServer
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cr3t")
+    assert HttpClassifier.connect(server.url)(IMAGES).shape == (7, 4)
+    monkeypatch.setattr("trainables.models.endpoint._token", lambda: "wrong")
+    with pytest.raises(InputError, match=f"401: the bearer token .*; set {TOKEN_VARIABLE}"):
+        HttpClassifier.connect(server.url)
+
+
+@pytest.mark.parametrize(
+    ("arch", "given", "shape"),
+    [
+        ("digits_cnn", None, (1, 8, 8)),
+        ("digits_cnn", "1,16,12", (1, 16, 12)),
+        ("cifar_resnet20", None, (3, 32, 32)),
+    ],
+)
+def test_the_architecture_tells_the_shape_unless_a_flag_does(
+    tmp_path: Path, arch: str, given: str | None, shape: tuple[int, int, int]
+) -> None:
+    classifier = load_classifier(checkpoint(tmp_path, arch))
+    assert serve._shape(given, classifier) == shape
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    return message
+
+
+def test_bad_flags_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(checkpoint(tmp_path))
+    assert "does not exist" in fails(capsys, str(tmp_path / "none.pt"))
+    for shape in ("8,8", "1,8,x", "1,8,0", "1,8,8,8", ""):
+        assert "--image-shape" in fails(capsys, path, "--image-shape", shape)
+    assert "(3, 8, 8)" in fails(capsys, path, "--image-shape", "3,8,8")
+    assert "--port" in fails(capsys, path, "--port", "65536")
+    assert "checkpoint" in fails(capsys)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"127.0.0.1:{port}" in fails(capsys, path, "--port", port)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_stopped(tmp_path: Path, ending: signal.Signals) -> None:
+    path = checkpoint(tmp_path)
+    command = [sys.executable, "-m", "trainables.models.serve", str(path), "--port=0"]
+    environment = os.environ | {TOKEN_VARIABLE: ""}
+    process = subprocess.Popen(
+        [*command, "--threads=1", "--labels-only"],
+        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.fullmatch(rf"serving {re.escape(str(path))} on (http://127\.0\.0\.1:\d+/)\n", line)
+    assert found, line
+    images = torch.rand(3, 1, 8, 8)
+    rows = HttpClassifier.connect(found[1])(images)
+    assert torch.equal(rows.argmax(1), load_classifier(path)(images).argmax(1))
+    process.send_signal(ending)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGTERM)
+    assert errors == ""

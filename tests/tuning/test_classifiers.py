@@ -1,0 +1,115 @@
+"""Runs with classifiers that are not built in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tuning.runs import REPO, SETTING, TINY, Finished, Workplace, tables
+from trainables.data.datasets import load_dataset
+from trainables.models.checkpoint import load_classifier
+from trainables.models.endpoint import HttpClassifier
+from trainables.smoothing import SmoothedClassifier
+
+pytestmark = pytest.mark.timeout(240)
+# Enough for every stage to run; `none` is certified as in the reference run.
+SHORT = [*TINY, "--trials=1", "--set=epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(reference_run: Finished, workplace: Workplace) -> Path:
+    """The digits classifier that the reference run trained and cached."""
+    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+    return path
+
+
+@contextmanager
+def serving(checkpoint: Path, workplace: Workplace, port: int = 0) -> Iterator[tuple[str, int]]:
+    """The classifier behind HTTP, answering with labels alone: its URL and its process."""
+    command = [sys.executable, "-u", "-m", "trainables.models.serve", str(checkpoint)]
+    process = subprocess.Popen(
+        [*command, f"--port={port}", "--labels-only", "--threads=1"],
+        cwd=REPO,
+        env=workplace.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1], process.pid
+    finally:
+        process.kill()
+        process.wait(timeout=20)
+
+
+def certificates(run: Finished, variant: str) -> list[tuple[object, ...]]:
+    (rows,) = tables(run.folder, ["certificates"])
+    columns = ("image_index", "predicted", "radius", "votes_top", "sigma")
+    return [tuple(row[c] for c in columns) for row in rows if row["variant"] == variant]
+
+
+def test_black_box_is_certified_by_its_answers_and_trained_within_its_budget(
+    checkpoint: Path, reference_run: Finished, workplace: Workplace
+) -> None:
+    with serving(checkpoint, workplace) as (url, _):
+        arguments = ["--name=endpoint", f"--classifier={url}", "--access=black-box"]
+        run = workplace.run(*arguments, "--query-budget=900", *SHORT)
+        exported = run.folder / SETTING / "smoothed_classifier"
+        deployed = SmoothedClassifier.load(exported, classifier=HttpClassifier.connect(url))
+        assert deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n == 200
+    # The real classifier votes, not its surrogate: exactly as it does without a socket between.
+    assert certificates(run, "none") == certificates(reference_run, "none")
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    queries = manifest["settings"][SETTING]["queries"]
+    assert 500 < queries["training"] <= 900
+    assert 0.3 < queries["surrogate_agreement"] <= 1
+    # Two variants can be one model, which is then asked once.
+    assert queries["certification"] in {12 * 2050 * models for models in (2, 3, 4)}
+    assert "Black box" in (run.folder / "report.html").read_text()
+
+
+def test_endpoint_that_goes_away_stops_the_run_in_one_line_and_resume_goes_on(
+    checkpoint: Path, reference_run: Finished, workplace: Workplace
+) -> None:
+    arguments = ["--name=gone", "--access=black-box", "--query-budget=100", *SHORT]
+    with serving(checkpoint, workplace) as (url, server):
+        run = workplace.start(*arguments, f"--classifier={url}")
+        assert run.stderr is not None
+        while "confirmation" not in run.stderr.readline():
+            assert run.poll() is None
+        os.kill(server, signal.SIGKILL)
+        _, rest = run.communicate(timeout=120)
+    assert run.returncode == 4
+    (line,) = [text for text in rest.splitlines() if text.startswith("error")]
+    assert url in line
+    assert "--resume" in line
+    with serving(checkpoint, workplace, port=int(url.rstrip("/").rsplit(":", 1)[1])):
+        finished = workplace.run("--name=gone", "--resume")
+    assert certificates(finished, "none") == certificates(reference_run, "none")
+
+
+def test_factory_with_weights_trains_from_a_denoiser_of_another_run(
+    checkpoint: Path, reference_run: Finished, workplace: Workplace
+) -> None:
+    weights = load_classifier(checkpoint).network.state_dict()
+    file = workplace.folder / "weights.pt"
+    torch.save({f"inner.{name}": tensor for name, tensor in weights.items()}, file)
+    initial = reference_run.folder / SETTING / "smoothed_classifier"
+    arguments = ["--name=factory", "--classifier=tests.tuning.foreign:make", f"--weights={file}"]
+    # A step so small that the weights stay what they were.
+    still = ["--set=learning_rate=1e-12", "--set=weight_decay=0", "--set=ema_decay=0"]
+    run = workplace.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still)
+    assert certificates(run, "none") == certificates(reference_run, "none")
+    before = load_file(initial / "denoiser.safetensors")
+    after = load_file(run.folder / SETTING / "smoothed_classifier" / "denoiser.safetensors")
+    trained = [name for name in before if name.endswith("weight")]
+    assert trained
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in trained)

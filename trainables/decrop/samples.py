@@ -1,0 +1,147 @@
+"""Generated samples of a whole training set, made once for all trials that want the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from trainables.decrop.config import DecropConfig
+from trainables.decrop.generation import boundary_samples, interpolated_samples
+from trainables.models.checkpoint import weights_hash
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.folding import folded
+
+# Pixels a forward pass: on a CPU the activations of so many stay in its cache.
+BATCH_PIXELS = {"cpu": 65_536, "cuda": 1_048_576}
+# What each kind of sample depends on, beside the classifier, the images and the seed.
+BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
+INTERPOLATION_FIELDS = ("mix", "interpolation_steps", "interpolation_learning_rate")
+
+
+class GeneratedSamples(NamedTuple):
+    """Boundary and interpolated samples of the same images, both [images, C, H, W] in [0, 1]."""
+
+    boundary: Tensor
+    interpolated: Tensor
+
+
+class SampleStore(Protocol):
+    """Where samples are kept by key; a store that forgets costs time, never correctness."""
+
+    def get(self, key: str) -> Tensor | None:
+        """The samples stored under `key`, or None."""
+        ...
+
+    def put(self, key: str, samples: Tensor) -> None:
+        """Store `samples` under `key`; writing a key twice writes the same samples twice."""
+        ...
+
+
+class MemoryStore(dict[str, Tensor]):
+    """Samples kept in this process."""
+
+    def put(self, key: str, samples: Tensor) -> None:
+        """Store `samples` under `key`."""
+        self[key] = samples
+
+
+def generate(
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    config: DecropConfig,
+    seed: int,
+    store: SampleStore,
+) -> GeneratedSamples:
+    """Boundary and interpolated samples of `images` [n, C, H, W] in [0, 1], labels int64 [n].
+
+    They come from `store` if anybody put them there: the key is a hash of all they depend on.
+    """
+    fast = cache(partial(folded, classifier, images[:2]))
+
+    def boundary() -> Tensor:
+        generator = torch.Generator(images.device).manual_seed(seed)
+        return _batched(
+            lambda x, y: boundary_samples(
+                fast(),
+                x,
+                y,
+                radius=config.attack_radius,
+                step_size=config.step_size,
+                steps=config.attack_steps,
+                generator=generator,
+            ),
+            (images, labels),
+            config,
+        )
+
+    inputs = (images, labels)
+    own = _cached(store, sample_key(classifier, inputs, config, BOUNDARY_FIELDS, seed), boundary)
+    # Whoever stored them may have had another device.
+    own = own.to(images.device)
+
+    def interpolated() -> Tensor:
+        return _batched(
+            lambda x, x_boundary: interpolated_samples(
+                fast(),
+                x,
+                x_boundary,
+                mix=config.mix,
+                steps=config.interpolation_steps,
+                learning_rate=config.interpolation_learning_rate,
+            ),
+            (images, own),
+            config,
+        )
+
+    fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
+    between = _cached(store, sample_key(classifier, inputs, config, fields, seed), interpolated)
+    samples = GeneratedSamples(own, between.to(images.device))
+    if config.eight_bit_samples:
+        return GeneratedSamples(*(s.mul(255).round().div(255) for s in samples))
+    return samples
+
+
+def sample_key(
+    classifier: BaseClassifier,
+    inputs: tuple[Tensor, Tensor],
+    config: DecropConfig,
+    fields: tuple[str, ...],
+    seed: int,
+) -> str:
+    """A hash of the classifier, the images, their labels, the `fields` of `config` and the seed."""
+    numbers = {name: getattr(config, name) for name in fields}
+    device = inputs[0].device.type
+    digest = hashlib.sha256(json.dumps([weights_hash(classifier), numbers, seed, device]).encode())
+    for tensor in inputs:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _cached(store: SampleStore, key: str, make: Callable[[], Tensor]) -> Tensor:
+    found = store.get(key)
+    if found is None:
+        found = make()
+        store.put(key, found)
+    return found
+
+
+def _batched(
+    make: Callable[[Tensor, Tensor], Tensor], inputs: tuple[Tensor, Tensor], config: DecropConfig
+) -> Tensor:
+    first, second = inputs
+    device = first.device.type
+    size = max(1, BATCH_PIXELS[device] // (first.shape[-2] * first.shape[-1]))
+    with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision):
+        made = [
+            make(x.to(memory_format=torch.channels_last), y)
+            for x, y in zip(first.split(size), second.split(size), strict=True)
+        ]
+    return torch.cat(made).contiguous()

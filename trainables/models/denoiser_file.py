@@ -1,0 +1,89 @@
+"""A denoiser's weights as a safetensors file that says which architecture they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from trainables.errors import InputError
+from trainables.models.denoisers import DENOISERS, Denoiser, build_denoiser
+
+WEIGHTS = "denoiser.safetensors"
+# What `DecropConfig` allows: a damaged header must not ask for all memory, or all time.
+LARGEST = {
+    "channels": 4096,
+    "width": 1024,
+    "depth": 64,
+    "memory_blocks": 16,
+    "residual_blocks": 16,
+    "levels": 6,
+}
+
+
+def denoiser_bytes(denoiser: Denoiser) -> bytes:
+    """The denoiser's weights and architecture in safetensors format."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.state_dict().items()}
+    return save_safetensors(weights, {"denoiser": json.dumps(denoiser.spec)})
+
+
+def load_denoiser(data: bytes) -> Denoiser:
+    """The denoiser in `data`, as `denoiser_bytes` wrote it, in evaluation mode.
+
+    Raises:
+        InputError: when `data` is damaged, or its weights are not those of its architecture.
+    """
+    try:
+        weights, spec = load_safetensors(data), _spec(data)
+        # No memory and no random numbers before it is known that the weights fit.
+        with torch.device("meta"):
+            denoiser = build_denoiser(str(spec["architecture"]), int(spec["channels"]), spec)
+        if _shapes(weights) != _shapes(denoiser.state_dict()):
+            raise ValueError("the weights are those of another denoiser")
+        denoiser.to_empty(device="cpu").load_state_dict(weights)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the denoiser's weights are damaged, or were not written by this project"
+        ) from error
+    return denoiser.eval()
+
+
+def read_denoiser(path: Path) -> bytes:
+    """The bytes of the denoiser at `path`: a file, or a folder with an exported classifier.
+
+    Raises:
+        InputError: when there is none, or it cannot be loaded.
+    """
+    file = path / WEIGHTS if path.is_dir() else path
+    try:
+        data = file.read_bytes()
+        load_denoiser(data)
+    except OSError as error:
+        raise InputError(
+            f"--init-denoiser: {file} cannot be read ({error.strerror}); pass a .safetensors file "
+            "or an exported smoothed_classifier folder"
+        ) from error
+    except InputError as error:
+        raise InputError(f"--init-denoiser: {file}: {error}") from error
+    return data
+
+
+def _spec(data: bytes) -> dict[str, str | int]:
+    # The header of the format: its length in 8 little-endian bytes, then JSON.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    spec: dict[str, str | int] = json.loads(header["__metadata__"]["denoiser"])
+    for name in ("channels", *DENOISERS[str(spec["architecture"])].sizes):
+        size = spec[name]
+        if not (isinstance(size, int) and 1 <= size <= LARGEST[name]):
+            raise ValueError(f"{name} is {size}")
+    return spec
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}

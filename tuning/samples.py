@@ -1,0 +1,63 @@
+"""Generated samples shared between the trials of a setting, through Ray's object store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from typing import Any
+
+import ray
+from torch import Tensor
+
+# The least recently used samples make room beyond this.
+SHELF_BYTES = 200_000_000
+
+
+class SharedSamples:
+    """A `SampleStore` that all workers of a cluster share.
+
+    Two trials may make the same samples at the same time: both write the same bytes, and one copy
+    is kept. A lost store costs the time to make samples again, never a trial.
+    """
+
+    def __init__(self, shelf_bytes: int = SHELF_BYTES) -> None:
+        self._shelf: Any = ray.remote(num_cpus=0)(_Shelf).remote(shelf_bytes)
+
+    def get(self, key: str) -> Tensor | None:
+        """The samples stored under `key`, or None."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            for reference in ray.get(self._shelf.find.remote(key)):
+                found: Tensor = ray.get(reference)
+                # What Ray hands out is read-only, shared with every other reader.
+                return found.clone()
+        return None
+
+    def put(self, key: str, samples: Tensor) -> None:
+        """Store `samples` under `key`, unless somebody did already."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self._shelf.keep.remote(key, samples.cpu()))
+
+
+class _Shelf:
+    """Owns the samples, so that they outlive the worker that made them."""
+
+    def __init__(self, shelf_bytes: int) -> None:
+        self._room = shelf_bytes
+        self._kept: OrderedDict[str, tuple[ray.ObjectRef[Tensor], int]] = OrderedDict()
+
+    def find(self, key: str) -> list[ray.ObjectRef[Tensor]]:
+        """A reference to the samples, in a list so that Ray does not resolve it; or nothing."""
+        if key not in self._kept:
+            return []
+        self._kept.move_to_end(key)
+        return [self._kept[key][0]]
+
+    def keep(self, key: str, samples: Tensor) -> None:
+        if key in self._kept:
+            return
+        size = samples.numel() * samples.element_size()
+        self._kept[key] = (ray.put(samples), size)
+        self._room -= size
+        while self._room < 0:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self._room += freed
