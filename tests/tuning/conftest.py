@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.tuning.runs import TINY, Finished, Workplace, free_port, wait_for_port
 
@@ -22,6 +23,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     return Workplace(root, environment)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray of two workers in this process."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

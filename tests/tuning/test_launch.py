@@ -10,6 +10,8 @@ import yaml
 from tests.tuning.runs import Workplace
 from trainables.models.checkpoint import save_classifier
 from trainables.models.classifiers import CifarResNet, DigitsCNN
+from trainables.models.denoiser_file import denoiser_bytes
+from trainables.models.denoisers import DnCNN
 from tuning.launch import main
 
 
@@ -133,6 +135,23 @@ def test_classifier_for_other_classes_is_refused(
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN(7))
     line = refused(capsys, tmp_path, f"--classifier={tmp_path / 'c.pt'}")
     assert "7 classes" in line
+
+
+def test_feature_layer_that_does_not_exist_is_refused_with_the_nearest_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    save_classifier(tmp_path / "c.pt", "cifar_resnet20", CifarResNet(3, channels=1))
+    arguments = [f"--classifier={tmp_path / 'c.pt'}", "--feature-layer=layer4"]
+    assert "--feature-layer" in (line := refused(capsys, tmp_path, *arguments))
+    assert "layer3" in line
+
+
+def test_denoiser_for_other_channels_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "d.safetensors").write_bytes(denoiser_bytes(DnCNN(3, 3, 4)))
+    line = refused(capsys, tmp_path, f"--init-denoiser={tmp_path / 'd.safetensors'}")
+    assert "3 channels" in line
 
 
 def test_space_with_an_unknown_hyperparameter_is_refused(

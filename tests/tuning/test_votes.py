@@ -1,10 +1,8 @@
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 from torch import nn
 
@@ -15,13 +13,6 @@ from tuning.votes import Counts, VoteJob, VoteKey, VoteStore, collect_votes
 
 pytestmark = pytest.mark.timeout(90)
 SIGMA, VOTES, SEED = 0.5, 2500, 11
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def model() -> nn.Module:

@@ -450,7 +450,7 @@ def test_the_token_is_read_at_each_query_and_kept_nowhere(
         classifier = HttpClassifier.connect(server.url)
         monkeypatch.setenv(endpoint.TOKEN_VARIABLE, SECRET + "\n")
         classifier(IMAGES)
-        HttpClassifier.connect(server.url)
+        classifier = HttpClassifier.connect(server.url)
         sent = [request["headers"].get("Authorization") for request in server.requests]
         assert sent == [None, f"Bearer {SECRET}", f"Bearer {SECRET}"]
         assert SECRET.encode() not in pickle.dumps(classifier)

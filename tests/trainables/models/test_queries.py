@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,8 @@ def test_batches_of_a_fixed_size_go_out(path: Path, monkeypatch: pytest.MonkeyPa
     assert [len(batch) for batch in classifier.batches] == [16, 16, 8]
 
 
-def test_beyond_the_budget_nothing_is_sent(path: Path) -> None:
+def test_beyond_the_budget_nothing_is_sent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 4)
     classifier = Counting()
     queries = Queries(classifier, path, 25)
     queries.ask(IMAGES[:20])
@@ -215,6 +217,8 @@ def test_two_processes_at_once_ask_nothing_twice(tmp_path: Path) -> None:
 def test_askers_at_once_stay_within_one_budget(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 3)
     classifier = Counting()
+    # Long enough for the other to find that the budget suffices, as far as it can see.
+    classifier.register_forward_pre_hook(lambda *_: time.sleep(0.05))
     with ThreadPoolExecutor(2) as pool:
         askers = [
             pool.submit(Queries(classifier, path, 30).ask, images)
@@ -248,9 +252,12 @@ def test_queries_to_an_endpoint_are_counted_alike(
 
 def test_the_gradients_of_the_classifier_are_never_used(path: Path) -> None:
     images = IMAGES.clone().requires_grad_(True)
+    enabled: list[bool] = []
     for classifier in (Undifferentiable(), BlackBox(Undifferentiable())):
+        classifier.register_forward_pre_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
         answers = Queries(classifier, path, 100).ask(images)
         assert not answers.requires_grad
+    assert enabled == [False, False]
 
 
 def test_without_a_black_box_its_gradients_would_be_used() -> None:
@@ -272,6 +279,7 @@ def test_no_gradient_passes_a_black_box(labels_only: bool) -> None:
 def test_a_black_box_stays_in_evaluation_mode() -> None:
     box = BlackBox(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)))
     before = weights_hash(box)
-    box.train()(IMAGES)
-    assert not any(part.training for part in box.modules())
-    assert weights_hash(box) == before
+    for asked in (box, box.train()):
+        asked(IMAGES)
+        assert not any(part.training for part in box.modules())
+        assert weights_hash(box) == before

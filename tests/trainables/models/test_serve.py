@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -218,6 +219,23 @@ def test_a_failing_classifier_is_reported() -> None:
         with pytest.raises(InputError, match="500: the classifier failed: out of memory"):
             classifier(IMAGES)
         classifier(IMAGES[:1])
+
+
+def test_the_classifier_answers_one_request_at_a_time() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    class Busy(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            inside.append(1)
+            time.sleep(0.01)
+            most.append(len(inside))
+            inside.pop()
+            return super().forward(images)
+
+    with serving(Busy()) as server, ThreadPoolExecutor(4) as pool:
+        list(pool.map(HttpClassifier.connect(server.url), [IMAGES] * 8))
+    assert max(most) == 1
 
 
 def test_many_clients_get_their_own_answers(server: ClassifierServer) -> None:

@@ -127,6 +127,7 @@ def test_gradients_come_from_the_surrogate_and_never_from_the_classifier(
     assert samples.grad.abs().sum() > 0
     assert real.scale.grad is None
     assert not any(parameter.requires_grad for parameter in surrogate.parameters())
+    assert not any(part.training for part in surrogate.modules())
     with pytest.raises(RuntimeError, match="gradient of the real classifier"):
         real(images).sum().backward()
 
@@ -134,11 +135,15 @@ def test_gradients_come_from_the_surrogate_and_never_from_the_classifier(
 def test_the_seed_alone_decides(images: Tensor, queries: Callable[..., Queries]) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = quick(queries(Brightness(), 60, "a"), images)
+    classifiers = [Brightness() for _ in range(3)]
+    first = quick(queries(classifiers[0], 60, "a"), images)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again = quick(queries(Brightness(), 60, "b"), images)
-    other = quick(queries(Brightness(), 60, "c"), images, seed=1)
+    again = quick(queries(classifiers[1], 60, "b"), images)
+    other = quick(queries(classifiers[2], 60, "c"), images, seed=1)
+    sent = [torch.cat(classifier.sent) for classifier in classifiers]
+    assert torch.equal(sent[0], sent[1])
+    assert not torch.equal(sent[0][: len(images) + 5], sent[2][: len(images) + 5])
     assert weights_hash(first.classifier) == weights_hash(again.classifier)
     assert first.agreement == again.agreement
     assert weights_hash(first.classifier) != weights_hash(other.classifier)
@@ -192,7 +197,7 @@ def test_a_budget_below_the_number_of_images_is_refused(
     images: Tensor, queries: Callable[..., Queries]
 ) -> None:
     real = Brightness()
-    with pytest.raises(InputError, match=r"^--query-budget: 7 .* 8 .*pass 8 or more$"):
+    with pytest.raises(InputError, match=r"^--query-budget: 7 is too few for 8 .*pass 8 or more$"):
         quick(queries(real, 7), images)
     assert real.sent == []
 
