@@ -111,8 +111,8 @@ def _untrained(images: Tensor, classes: int, seed: int) -> BaseClassifier:
         torch.manual_seed(derive_seed(seed, "surrogate"))
         network = _Network(channels, classes, size)
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
-    # A channel that is the same in all images has no deviation to divide by.
-    std = torch.where(std > 0, std, 1.0)
+    # A channel that is the same in all images has no deviation to divide by, but rounding errors.
+    std = torch.where(std > 1e-3, std, 1.0)
     return BaseClassifier(network, mean.tolist(), std.tolist()).to(images.device)
 
 

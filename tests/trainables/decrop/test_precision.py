@@ -78,3 +78,13 @@ def test_losses_are_computed_in_float32(
     assert len(losses) == 5
     for name, value in losses.items():
         assert torch.tensor(value).bfloat16().item() != value, name
+
+
+def test_what_the_losses_are_computed_from_is_float32(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor
+) -> None:
+    training = DecropTraining(config(**ALL, mixed_precision=True), classifier, images, labels, 0)
+    denoised, target, outputs = training._forward(images, training.views)
+    assert len(outputs) == 3
+    for tensor in (denoised, *target, *(tensor for output in outputs for tensor in output)):
+        assert tensor.dtype == torch.float32

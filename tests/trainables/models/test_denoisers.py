@@ -174,6 +174,19 @@ def test_a_memory_reaches_every_later_gate() -> None:
             assert torch.equal(found, expected)
 
 
+def test_a_residual_block_adds_to_what_it_is_given() -> None:
+    denoiser = awake(MemNet(1, memory_blocks=1, residual_blocks=3, width=4))
+    given: list[Tensor] = []
+    for block in denoiser.blocks:
+        for residual in block.get_submodule("residual").children():
+            nn.init.zeros_(convolutions(residual)[-1].weight)
+        block.get_submodule("gate").register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    denoiser(images(2, 1, 5, 5))
+    *short_term, memory = given[0].split(4, dim=1)
+    assert memory.abs().sum() > 0
+    assert all(torch.equal(hidden, memory) for hidden in short_term)
+
+
 @pytest.mark.parametrize(("levels", "width"), [(1, 5), (2, 3), (4, 2)])
 def test_a_u_net_doubles_its_channels_and_halves_its_pixels(levels: int, width: int) -> None:
     denoiser = awake(UNet(3, levels, width))
@@ -198,18 +211,17 @@ def test_a_u_net_sees_the_border_of_an_odd_image_repeated() -> None:
     assert torch.allclose(denoiser(noisy), whole[:, :, :6, :9], atol=1e-6)
 
 
-def test_the_skips_of_a_u_net_carry_what_pooling_loses() -> None:
+def test_a_u_net_pools_the_largest_and_keeps_the_rest_for_later() -> None:
     denoiser = awake(UNet(1, levels=2, width=4))
-    noisy = images(1, 1, 8, 8)
-    swapped = noisy.reshape(1, 1, 8, 4, 2).flip(-1).reshape(1, 1, 8, 8)
+    first: list[Tensor] = []
+    below: list[Tensor] = []
     merged: list[Tensor] = []
-    skipped: list[Tensor] = []
-    denoiser.down[0].register_forward_hook(lambda *a: skipped.append(a[-1]))
+    denoiser.down[0].register_forward_hook(lambda *a: first.append(a[-1]))
+    denoiser.down[1].register_forward_pre_hook(lambda _, args: below.append(args[0]))
     denoiser.merge[0].register_forward_pre_hook(lambda _, args: merged.append(args[0]))
-    denoiser(noisy)
-    denoiser(swapped)
-    for joined, skip in zip(merged, skipped, strict=True):
-        assert torch.equal(joined[:, 4:], skip)
+    denoiser(images(2, 1, 8, 6))
+    assert torch.equal(below[0], first[0].reshape(2, 4, 4, 2, 3, 2).amax(dim=(3, 5)))
+    assert torch.equal(merged[0][:, 4:], first[0])
 
 
 @pytest.mark.parametrize(

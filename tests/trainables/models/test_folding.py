@@ -67,6 +67,18 @@ class TwoNorms(Pair):
         return torch.relu(self.norm(hidden)) + torch.relu(self.other(hidden))
 
 
+class TwoNormsThenOne(TwoNorms):
+    """Another convolution follows, with a batch norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+    def hidden(self, images: Tensor) -> Tensor:
+        hidden: Tensor = self.later(super().hidden(images))
+        return hidden
+
+
 class ConvolutionUsedTwice(Pair):
     """Once with batch norm and once without."""
 
@@ -251,11 +263,23 @@ def test_what_cannot_be_folded_is_left_right(make: object) -> None:
     assert_same(original, folded(original, images(count=2)), images(seed=1))
 
 
-def test_a_batch_norm_of_two_convolutions_stays_and_the_others_go() -> None:
-    original = BaseClassifier(build(lambda: Chain(0, 1, 0)))
+@pytest.mark.parametrize(
+    ("make", "stay", "go"),
+    [
+        (lambda: Chain(0, 1, 0), ["norms.0"], ["norms.1"]),
+        (TwoNormsThenOne, ["norm", "other"], ["later.1"]),
+    ],
+    ids=["two convolutions", "two norms"],
+)
+def test_batch_norms_of_shared_outputs_stay_and_the_others_go(
+    make: object, stay: list[str], go: list[str]
+) -> None:
+    original = BaseClassifier(build(make))
     copy = folded(original, images(count=2))
-    assert isinstance(copy.get_submodule("network.norms.0"), nn.BatchNorm2d)
-    assert not isinstance(copy.get_submodule("network.norms.1"), nn.BatchNorm2d)
+    for name in stay:
+        assert isinstance(copy.network.get_submodule(name), nn.BatchNorm2d)
+    for name in go:
+        assert not isinstance(copy.network.get_submodule(name), nn.BatchNorm2d)
     assert_same(original, copy, images(seed=1))
 
 
@@ -273,12 +297,23 @@ def test_images_of_either_layout_are_classified_alike(
     assert_same(original, copy, images(shape, seed=1), layout)
 
 
-def test_weights_are_laid_out_channels_last_where_the_network_allows_it() -> None:
-    inputs = images((3, 8, 8), count=2)
-    fast = folded(BaseClassifier(build(lambda: CifarResNet(1))), inputs)
-    weight = fast.get_parameter("network.conv1.weight")
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert not weight.is_contiguous()
+@pytest.mark.parametrize(
+    ("make", "layout"),
+    [
+        (lambda: Pair(nn.Conv2d(3, 4, 3, padding=1)), torch.channels_last),
+        # Folding fails here, which is no reason against the layout.
+        (lambda: Residual(nn.Conv2d(3, 4, 3, padding=1)), torch.channels_last),
+        (lambda: Strides(nn.Conv2d(3, 4, 3, padding=1)), torch.contiguous_format),
+    ],
+    ids=["pair", "residual", "strides"],
+)
+def test_weights_are_laid_out_channels_last_where_the_network_allows_it(
+    make: object, layout: torch.memory_format
+) -> None:
+    fast = folded(BaseClassifier(build(make)), images((3, 8, 8), count=2))
+    weight = fast.get_parameter("network.convolution.weight")
+    found = [weight.is_contiguous(memory_format=torch.channels_last), weight.is_contiguous()]
+    assert found == [layout is torch.channels_last, layout is torch.contiguous_format]
 
 
 @pytest.mark.parametrize("layer", ["0", "1", "2", "9", "10", "12", "14"])
