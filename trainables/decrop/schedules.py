@@ -19,8 +19,7 @@ def learning_rate_factor(schedule: Schedule, progress: float, step_decay: float)
     (Smith and Topin 2019).
     """
     if schedule == "step":
-        # A third of the epochs need not be a multiple of 1/3 in floating point.
-        return float(step_decay ** int(3 * progress + 1e-9))
+        return float(step_decay ** int(3 * progress))
     if schedule == "cosine":
         return _anneal(1.0, 0.0, progress)
     if progress < WARM_UP:

@@ -72,7 +72,8 @@ class DnCNN(Denoiser):
 class MemNet(Denoiser):
     """`memory_blocks` of `residual_blocks` each; a gate in each block sees all that came before.
 
-    Source: Tai et al. 2017, Section 3 (without the multi-supervision of Section 3.3).
+    Source: Tai et al. 2017, Section 3, with weights of its own for each residual block, as in
+    Salman et al. 2020, and without multi-supervision.
     """
 
     architecture = "memnet"
