@@ -123,6 +123,7 @@ def _load(config: RunConfig, spec: str, setting: Setting) -> BaseClassifier | Ht
         mean=config.mean,
         std=config.std,
         feature_layer=config.feature_layer,
+        download=config.download,
     )
 
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError
@@ -37,14 +39,16 @@ def load_base_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     feature_layer: str | None = None,
+    download: bool = False,
 ) -> BaseClassifier:
     """The classifier that `spec` names, frozen, and tried on the example images `image`.
 
     `spec` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`, or
     a checkpoint. `weights` is a file with the state dict of the first two; without one they bring
-    their own. `image` is [n >= 2, C, H, W] in [0, 1]. `mean` and `std`, one value or one for each
-    channel, replace the normalisation that the source knows. `feature_layer` names the layer
-    whose output are the features; see `BaseClassifier`.
+    their own, which for torchvision's are fetched only with `download`. `image` is
+    [n >= 2, C, H, W] in [0, 1]. `mean` and `std`, one value or one for each channel, replace the
+    normalisation that the source knows. `feature_layer` names the layer whose output are the
+    features; see `BaseClassifier`.
 
     Nothing but a factory executes code of its own.
 
@@ -65,7 +69,7 @@ def load_base_classifier(
         source: Source = (load_exported(Path(spec), feature_layer), *UNNORMALISED)
         feature_layer = FEATURES
     else:
-        source = _source(spec, weights)
+        source = _source(spec, weights, download)
     network, own_mean, own_std = source
     classifier = BaseClassifier(
         network,
@@ -77,9 +81,9 @@ def load_base_classifier(
     return classifier
 
 
-def _source(spec: str, weights: Path | None) -> Source:
+def _source(spec: str, weights: Path | None, download: bool) -> Source:
     if spec.startswith(TORCHVISION):
-        return _from_torchvision(spec.removeprefix(TORCHVISION), weights)
+        return _from_torchvision(spec.removeprefix(TORCHVISION), weights, download)
     if re.fullmatch(r"[\w.]+:[\w.]+", spec):
         return _from_factory(spec, weights), *UNNORMALISED
     _refuse_weights(spec, weights)
@@ -91,14 +95,14 @@ def _refuse_weights(spec: str, weights: Path | None) -> None:
         raise InputError(f"--weights: {spec} holds its own weights; leave --weights out")
 
 
-def _from_torchvision(name: str, path: Path | None) -> Source:
+def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     names = torchvision_names()
     architecture = find_architecture(name) if name in names else None
     if architecture is None:
         raise InputError(
             f"--classifier: torchvision has no classifier {name!r}{nearest(name, names)}"
         )
-    weights = _default_weights(name) if path is None else read_weights(path)
+    weights = _default_weights(name, download) if path is None else read_weights(path)
     try:
         network = network_for(architecture.build, weights)
     except (RuntimeError, ValueError) as error:
@@ -109,8 +113,14 @@ def _from_torchvision(name: str, path: Path | None) -> Source:
     return network, architecture.mean, architecture.std
 
 
-def _default_weights(name: str) -> dict[str, Any]:
+def _default_weights(name: str, download: bool) -> dict[str, Any]:
     default = torchvision_models().get_model_weights(name).DEFAULT
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(default.url).path).name)
+    if not (download or cached.is_file()):
+        raise InputError(
+            f"--classifier: torchvision's weights of {name} are not on this machine; pass "
+            "--download to fetch them, or a file of them as --weights FILE"
+        )
     try:
         weights = default.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # a failing download raises almost anything

@@ -130,7 +130,9 @@ def test_weights_that_cannot_be_fetched_are_asked_for(
     # A proxy that nobody runs, so that the test reaches no network where there is one.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     message = refusal("torchvision:resnet18", random_images(2, 3, 32))
-    assert "pass a file of them as --weights FILE" in message
+    assert "pass --download" in message
+    with pytest.raises(InputError, match=r"cannot fetch .* pass a file of them as --weights FILE"):
+        load_base_classifier("torchvision:resnet18", image=random_images(2, 3, 32), download=True)
 
 
 def test_a_factory_is_imported_from_the_current_directory(folder: Path) -> None:
