@@ -128,7 +128,7 @@ def test_more_trials_extend_a_finished_run_though_a_worker_dies(
     run = Finished(workplace.folder / "extended", out, err)
     after = tables(run.folder, ["trials"])[0]
     assert after[: len(before)] == before
-    assert [row["root"] for row in after[len(before) :]] == [10, 11]
+    assert [row["root"] for row in after[len(before) :]] == [15, 16]
     assert all(row["state"] != "failed" for row in after)
     assert [row["variant"] for row in run.summary] == VARIANTS
 
