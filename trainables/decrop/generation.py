@@ -61,12 +61,15 @@ def interpolated_samples(
     previous = torch.full((len(images),), torch.inf, device=images.device)
     moving = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(steps):
-        losses = (classifier(current).float() - target).square().mean(dim=1)
-        moving = moving & ((previous - losses.detach()).abs() >= INTERPOLATION_TOLERANCE)
-        # On an accelerator the look would cost more than the steps it saves.
-        if images.device.type == "cpu" and not moving.any():
+        # Those that stopped cost nothing more; an accelerator would have to wait for their number.
+        active = moving.nonzero().flatten() if images.device.type == "cpu" else slice(None)
+        if len(moving[active]) == 0:
             break
-        previous = losses.detach()
+        logits = classifier(current[active]).float()
+        losses = (logits - target[active]).square().mean(dim=1)
+        changed = (previous[active] - losses.detach()).abs() >= INTERPOLATION_TOLERANCE
+        moving[active] = moving[active] & changed
+        previous[active] = losses.detach()
         (current.grad,) = torch.autograd.grad(losses.sum(), current)
         before = current.detach().clone()
         adam.step()
