@@ -18,7 +18,7 @@ from trainables.models.classifiers import BaseClassifier
 from trainables.models.folding import folded
 
 # Pixels a forward pass: on a CPU the activations of so many stay in its cache.
-BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}
+BATCH_PIXELS = {"cpu": 65_536, "cuda": 1_048_576}
 # What each kind of sample depends on, beside the classifier, the images and the seed.
 BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
 INTERPOLATION_FIELDS = ("mix", "interpolation_steps", "interpolation_learning_rate")
