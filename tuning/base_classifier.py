@@ -17,7 +17,7 @@ from trainables.models.endpoint import HttpClassifier
 from trainables.models.queries import BlackBox, Queries
 from trainables.models.sources import load_base_classifier
 from trainables.models.surrogate import EPOCHS as SURROGATE_EPOCHS
-from trainables.models.surrogate import ROUNDS, distill
+from trainables.models.surrogate import ROUNDS, check_budget, distill
 from trainables.smoothing.noise import derive_seed
 from tuning.config import RunConfig, is_endpoint
 from tuning.errors import ConfigError
@@ -47,7 +47,8 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
 
     Raises:
         ConfigError: when one is missing, or tells other classes apart.
-        InputError: when it cannot be loaded, or does not take such images.
+        InputError: when it cannot be loaded, does not take such images, or the query budget is
+            too small.
     """
     for setting in settings:
         if config.classifier is not None:
@@ -58,12 +59,8 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
                 "on it, or train one: python -m trainables.models.pretrain --dataset "
                 f"{setting.dataset.name} --out FILE"
             )
-        images = len(setting.shots.train_labels)
-        if config.access == "black-box" and config.query_budget < images:
-            raise ConfigError(
-                f"--query-budget: {config.query_budget} is too few for {images} training images, "
-                f"each of which is asked once; pass {images} or more"
-            )
+        if config.access == "black-box":
+            check_budget(config.query_budget, len(setting.shots.train_labels))
 
 
 def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Access:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from search_spaces import SearchSpace, SpaceError, load_space
 from search_spaces.space import FOLDER, Value
 from trainables.data.datasets import DATASETS
 from trainables.decrop.config import DecropConfig
-from trainables.errors import InputError
+from trainables.errors import InputError, nearest
 from trainables.smoothing.objective import Objective
 from tuning.errors import ConfigError
 
@@ -142,7 +141,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     """
     for name in values:
         if name not in RunConfig.model_fields:
-            raise ConfigError(f"{flag(name)}: unknown{_nearest(name, RunConfig.model_fields)}")
+            raise ConfigError(f"{flag(name)}: unknown{nearest(name, RunConfig.model_fields)}")
     try:
         config = RunConfig.model_validate(dict(values))
     except ValidationError as error:
@@ -223,7 +222,7 @@ def flag(field: str) -> str:
 def _check_space(space: SearchSpace) -> None:
     for name in (*space.parameters, *space.fixed, *space.published):
         if name not in DecropConfig.model_fields:
-            near = _nearest(name, DecropConfig.model_fields)
+            near = nearest(name, DecropConfig.model_fields)
             raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
     if "epochs" in space.parameters:
         raise ConfigError(f"--space: {space.name}: epochs measure a trial's length; fix them")
@@ -235,8 +234,3 @@ def _check_space(space: SearchSpace) -> None:
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             raise ConfigError(f"--space: {space.name}: {name}: {message}; got {value!r}") from error
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from trainables.errors import UserError
 
-class RunError(Exception):
-    """A run that cannot go on; the message is one line for the user."""
 
-    exit_code = 1
+class RunError(UserError):
+    """A run that cannot go on."""
 
 
 class ConfigError(RunError):

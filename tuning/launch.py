@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-INTERRUPTED = 130
+from trainables.command import run_command
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -137,22 +136,8 @@ def launch(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = sys.argv[1:] if arguments is None else arguments
-    try:
-        code = app(_with_cluster_value(given), standalone_mode=False)
-    except typer.TyperException as error:
-        return _fail(_usage(error), 2)
-    except Exception as error:
-        from tuning.errors import RunError
-
-        if isinstance(error, RunError):
-            return _fail(str(error), error.exit_code)
-        raise
-    # Typer turns Ctrl-C into this code.
-    if code == INTERRUPTED:
-        return _fail("interrupted; --resume goes on from here", INTERRUPTED)
-    return 0
+    return run_command(app, _with_cluster_value(given), "--resume goes on from here")
 
 
 def _given(context: typer.Context) -> dict[str, Any]:
@@ -176,18 +161,6 @@ def _with_cluster_value(arguments: Sequence[str]) -> list[str]:
         if argument == "--cluster" and (not following or following[0].startswith("-")):
             completed.append("auto")
     return completed
-
-
-def _usage(error: typer.TyperException) -> str:
-    parameter = getattr(error, "param", None)
-    if isinstance(error, typer.BadParameter) and parameter is not None and parameter.opts:
-        return f"{parameter.opts[0]}: {error.message}"
-    return " ".join(f"{error.format_message()} (see --help)".split())
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

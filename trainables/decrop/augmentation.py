@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.decrop.config import DecropConfig
+
+
+class Moves(NamedTuple):
+    """Where each image's crop starts in the padded image, int64 [batch], and whether it is flipped.
+
+    The padding is the same on all sides.
+    """
+
+    down: Tensor
+    right: Tensor
+    flips: Tensor
+    padding: int
 
 
 def augment(views: list[Tensor], config: DecropConfig, generator: torch.Generator) -> list[Tensor]:
@@ -15,35 +29,32 @@ def augment(views: list[Tensor], config: DecropConfig, generator: torch.Generato
     The views are an image and its generated samples. Paired augmentation moves them alike;
     otherwise each is moved on its own, as in the published code.
     """
-    moves = _draw(views[0], config, generator)
+    moves = draw_moves(views[0], config.crop_padding, config.flip, generator)
     augmented = []
     for view in views:
-        augmented.append(_move(view, moves, config.crop_padding))
+        augmented.append(move_images(view, moves))
         if not config.paired_augmentation:
-            moves = _draw(view, config, generator)
+            moves = draw_moves(view, config.crop_padding, config.flip, generator)
     return augmented
 
 
-def _draw(
-    view: Tensor, config: DecropConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    offsets = torch.randint(
-        0, 2 * config.crop_padding + 1, (2, len(view)), generator=generator, device=view.device
-    )
-    flips = torch.rand(len(view), generator=generator, device=view.device) < 0.5
-    return offsets[0], offsets[1], flips & config.flip
+def draw_moves(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Moves:
+    """A random crop for each of `images` [batch, C, H, W], and for half of them a flip."""
+    count, device = len(images), images.device
+    down, right = torch.randint(0, 2 * padding + 1, (2, count), generator=generator, device=device)
+    flips = torch.rand(count, generator=generator, device=device) < 0.5
+    return Moves(down, right, flips & flip, padding)
 
 
-def _move(view: Tensor, moves: tuple[Tensor, Tensor, Tensor], padding: int) -> Tensor:
-    down, right, flips = moves
-    batch, _, height, width = view.shape
-    rows = torch.arange(height, device=view.device)
-    columns = torch.arange(width, device=view.device).expand(batch, width)
-    columns = torch.where(flips[:, None], width - 1 - columns, columns)
-    padded = F.pad(view, (padding,) * 4)
-    index = torch.arange(batch, device=view.device)[:, None, None]
+def move_images(images: Tensor, moves: Moves) -> Tensor:
+    """The crops of `images` [batch, C, H, W], in the same size."""
+    batch, _, height, width = images.shape
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(batch, width)
+    columns = torch.where(moves.flips[:, None], width - 1 - columns, columns)
+    rows, columns = moves.down[:, None] + rows, moves.right[:, None] + columns
+    padded = F.pad(images, (moves.padding,) * 4)
+    index = torch.arange(batch, device=images.device)[:, None, None]
     # Advanced indices around a slice put the channels last.
-    moved = padded[
-        index, :, (down[:, None] + rows)[:, :, None], (right[:, None] + columns)[:, None, :]
-    ]
+    moved = padded[index, :, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2).contiguous()

@@ -18,7 +18,7 @@ from trainables.models.classifiers import BaseClassifier
 from trainables.models.folding import folded
 
 # Pixels a forward pass: on a CPU the activations of so many stay in its cache.
-BATCH_PIXELS = {"cpu": 65_536, "cuda": 1_048_576}
+BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}
 # What each kind of sample depends on, beside the classifier, the images and the seed.
 BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
 INTERPOLATION_FIELDS = ("mix", "interpolation_steps", "interpolation_learning_rate")
@@ -81,8 +81,8 @@ def generate(
             config,
         )
 
-    inputs = (images, labels)
-    own = _cached(store, sample_key(classifier, inputs, config, BOUNDARY_FIELDS, seed), boundary)
+    source = source_hash(classifier, images, labels)
+    own = _cached(store, sample_key(source, config, BOUNDARY_FIELDS, seed), boundary)
     # Whoever stored them may have had another device.
     own = own.to(images.device)
 
@@ -101,28 +101,26 @@ def generate(
         )
 
     fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
-    between = _cached(store, sample_key(classifier, inputs, config, fields, seed), interpolated)
+    between = _cached(store, sample_key(source, config, fields, seed), interpolated)
     samples = GeneratedSamples(own, between.to(images.device))
     if config.eight_bit_samples:
         return GeneratedSamples(*(s.mul(255).round().div(255) for s in samples))
     return samples
 
 
-def sample_key(
-    classifier: BaseClassifier,
-    inputs: tuple[Tensor, Tensor],
-    config: DecropConfig,
-    fields: tuple[str, ...],
-    seed: int,
-) -> str:
-    """A hash of the classifier, the images, their labels, the `fields` of `config` and the seed."""
-    numbers = {name: getattr(config, name) for name in fields}
-    device = inputs[0].device.type
-    digest = hashlib.sha256(json.dumps([weights_hash(classifier), numbers, seed, device]).encode())
-    for tensor in inputs:
+def source_hash(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> str:
+    """A hash of the classifier, the images, their labels, and the kind of device they are on."""
+    digest = hashlib.sha256(f"{weights_hash(classifier)} {images.device.type}".encode())
+    for tensor in (images, labels):
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def sample_key(source: str, config: DecropConfig, fields: tuple[str, ...], seed: int) -> str:
+    """A hash of the `source_hash`, of the `fields` of `config`, and of the seed."""
+    numbers = {name: getattr(config, name) for name in fields}
+    return hashlib.sha256(json.dumps([source, numbers, seed]).encode()).hexdigest()
 
 
 def _cached(store: SampleStore, key: str, make: Callable[[], Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from trainables.errors import InputError
+from trainables.errors import InputError, nearest
 from trainables.models.classifiers import (
     ARCHITECTURES,
     CIFAR_BLOCKS,
@@ -24,7 +24,6 @@ from trainables.models.classifiers import (
     Build,
     cifar_build,
     find_architecture,
-    nearest,
     torchvision_names,
 )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.errors import InputError
+from trainables.errors import InputError, describe_error, nearest
 
 
 class BaseClassifier(nn.Module):
@@ -152,22 +151,32 @@ class BaseClassifier(nn.Module):
         )
 
 
-class DigitsCNN(nn.Sequential):
-    """A small CNN for small grey images: [batch, channels, H, W] -> [batch, classes]."""
+class PlainCNN(nn.Sequential):
+    """3 x 3 convolutions with batch norm, and one linear layer on the mean of what they give.
 
-    def __init__(self, num_classes: int = 10, channels: int = 1) -> None:
+    [batch, channels, H, W] -> [batch, classes]; `convolutions` are channels and stride of each.
+    """
+
+    def __init__(
+        self, channels: int, classes: int, convolutions: Sequence[tuple[int, int]]
+    ) -> None:
         layers: list[nn.Module] = []
         inputs = channels
-        for outputs, stride in ((16, 1), (32, 2), (64, 1), (64, 1)):
+        for outputs, stride in convolutions:
             layers += [
                 nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(),
             ]
             inputs = outputs
-        super().__init__(
-            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes)
-        )
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+class DigitsCNN(PlainCNN):
+    """A small CNN for small grey images: [batch, channels, H, W] -> [batch, classes]."""
+
+    def __init__(self, num_classes: int = 10, channels: int = 1) -> None:
+        super().__init__(channels, num_classes, [(16, 1), (32, 2), (64, 1), (64, 1)])
 
 
 class _ResidualBlock(nn.Module):
@@ -278,21 +287,6 @@ def find_architecture(arch: str) -> Architecture | None:
         tuple(preset.mean),
         tuple(preset.std),
     )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: what it is like, or all there are."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; known are {', '.join(known[:9])}{', ...' if len(known) > 9 else ''}"
-
-
-def describe_error(error: BaseException) -> str:
-    """What `error` is, on one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _describe(value: object) -> str:

@@ -7,21 +7,28 @@ the graph and the weights are data, and nothing runs but ATen operators and arit
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._export.serde import schema, serialize
+from torch._export.serde import schema
 
-from trainables.errors import InputError
-from trainables.models.classifiers import nearest
+from trainables.errors import InputError, nearest
+from trainables.models.exported_graph import (
+    DEVICE,
+    DTYPES,
+    TRAINING,
+    Step,
+    Value,
+    find_operator,
+    read_steps,
+    value_names,
+)
 
 # The submodule of every exported network whose output is its features.
 FEATURES = "features"
@@ -29,33 +36,7 @@ FEATURES = "features"
 _MODEL = "models/model.json"
 # Linear layers, and the argument that holds what goes into them.
 _HEADS = {"aten.linear.default": "input", "aten.addmm.default": "mat1", "aten.mm.default": "self"}
-_ARITHMETIC = "add|sub|mul|floordiv|mod|truediv|neg|eq|ne|lt|le|gt|ge"
-_DEVICE = "the device of the images"
-_DTYPES = serialize._SERIALIZE_TO_TORCH_DTYPE
-_TABLES: dict[str, Mapping[int, object]] = {
-    "as_scalar_type": _DTYPES,
-    "as_memory_format": serialize._SERIALIZE_TO_TORCH_MEMORY_FORMAT,
-    "as_layout": serialize._SERIALIZE_TO_TORCH_LAYOUT,
-}
 _DYNAMIC = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
-_TRAINING = (
-    "was exported in training mode, or changes its weights; call .eval() before torch.export.export"
-)
-
-
-class _Value(NamedTuple):
-    """Stands for what an earlier step computed."""
-
-    name: str
-
-
-class _Step(NamedTuple):
-    """One operator: its inputs, the names of its outputs, and the values no later step needs."""
-
-    target: str
-    inputs: dict[str, Any]
-    outputs: list[Any]
-    done_with: tuple[str, ...] = ()
 
 
 class ExportedNetwork(nn.Module):
@@ -72,7 +53,7 @@ class ExportedNetwork(nn.Module):
         self._image = self._register(module["signature"]["input_specs"], tensors)
         self._shape = _image_shape(program, self._image)
         self._logits = _only_output(module["signature"]["output_specs"])
-        self._steps = _steps(module["graph"]["nodes"], {self._logits}, set(self._buffers))
+        self._steps = read_steps(module["graph"]["nodes"], {self._logits}, set(self._buffers))
         self._feature = _feature(self._steps, feature)
         self.features = nn.Identity()
 
@@ -87,11 +68,11 @@ class ExportedNetwork(nn.Module):
             wanted not in (None, size) for wanted, size in zip(self._shape, shape, strict=True)
         ):
             raise ValueError(f"the program was exported for images of shape {self._shape[1:]}")
-        values: dict[str, Any] = {**self._buffers, self._image: images, _DEVICE: images.device}
+        values: dict[str, Any] = {**self._buffers, self._image: images, DEVICE: images.device}
         for step in self._steps:
             inputs = {name: _resolve(value, values) for name, value in step.inputs.items()}
-            _bind(step.outputs, _apply(_operator(step.target), inputs), values)
-            if self._feature in _names(step.outputs):
+            _bind(step.outputs, _apply(find_operator(step.target), inputs), values)
+            if self._feature in value_names(step.outputs):
                 values[self._feature] = self.features(values[self._feature])
             for name in step.done_with:
                 values.pop(name, None)
@@ -166,7 +147,7 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _tensor(data: bytes, payload: Mapping[str, Any]) -> Tensor:
     meta = payload["tensor_meta"]
-    dtype = _DTYPES[meta["dtype"]]
+    dtype = DTYPES[meta["dtype"]]
     flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
     size, stride = ([n["as_int"] for n in meta[key]] for key in ("sizes", "strides"))
     return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone()
@@ -187,7 +168,7 @@ def _image_shape(program: Mapping[str, Any], name: str) -> tuple[int | None, ...
 def _only_output(outputs: list[Any]) -> str:
     kinds = [kind for entry in outputs for kind in entry]
     if "buffer_mutation" in kinds:
-        raise InputError(_TRAINING)
+        raise InputError(TRAINING)
     found = [entry["user_output"]["arg"] for entry in outputs if "user_output" in entry]
     if len(found) != 1 or "as_tensor" not in found[0]:
         raise InputError(f"returns {len(found)} values, not logits alone")
@@ -195,59 +176,8 @@ def _only_output(outputs: list[Any]) -> str:
     return name
 
 
-def _steps(nodes: list[Any], kept: set[str], weights: set[str]) -> list[_Step]:
-    steps = []
-    for node in nodes:
-        target = node["target"].removeprefix("torch.ops.")
-        function = _operator(target)
-        inputs = {given["name"]: _decode(given["arg"]) for given in node["inputs"]}
-        _refuse_training(function, inputs, weights)
-        steps.append(_Step(target, inputs, [_decode(output) for output in node["outputs"]]))
-    # From the end: a value is done with after the last step that needs it.
-    needed = set(kept)
-    for index, step in reversed(list(enumerate(steps))):
-        used = set(_names([*step.inputs.values(), *step.outputs]))
-        steps[index] = step._replace(done_with=tuple(used - needed))
-        needed |= used
-    return steps
-
-
-def _refuse_training(
-    function: Callable[..., Any], inputs: Mapping[str, Any], weights: set[str]
-) -> None:
-    """Refuse an operator that acts as in training, or that changes a weight."""
-    written = []
-    if isinstance(function, torch._ops.OpOverload):
-        for argument in function._schema.arguments:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written.append(inputs.get(argument.name))
-    acts = inputs.get("training") is True or inputs.get("train") is True
-    if acts or not weights.isdisjoint(_names(written)):
-        raise InputError(_TRAINING)
-
-
-@functools.cache
-def _operator(target: str) -> Callable[..., Any]:
-    if match := re.fullmatch(rf"_operator\.({_ARITHMETIC})", target):
-        found: Callable[..., Any] = getattr(operator, match[1])
-        return found
-    if re.fullmatch(r"torch\.sym_(max|min|not|int|float)", target):
-        return getattr(torch, target.removeprefix("torch."))  # type: ignore[no-any-return]
-    if match := re.fullmatch(r"aten\.(\w+)\.(\w+)", target):
-        overload = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-        # Some of ATen's operators read and write files.
-        if isinstance(overload, torch._ops.OpOverload) and not any(
-            argument.name == "filename" for argument in overload._schema.arguments
-        ):
-            return overload
-    raise InputError(
-        f"uses the operator {target!r}, which is not run from a file; export a network of plain "
-        "ATen operators"
-    )
-
-
-def _feature(steps: list[_Step], wanted: str | None) -> str:
-    known = [name for step in steps for name in _names(step.outputs)]
+def _feature(steps: list[Step], wanted: str | None) -> str:
+    known = [name for step in steps for name in value_names(step.outputs)]
     if wanted is None:
         heads = [step for step in steps if step.target in _HEADS]
         inputs = [step.inputs[_HEADS[step.target]].name for step in heads]
@@ -264,34 +194,8 @@ def _feature(steps: list[_Step], wanted: str | None) -> str:
     return wanted
 
 
-def _decode(argument: Any) -> Any:
-    """What a serialised argument stands for; values of earlier steps stay references."""
-    if isinstance(argument, list):
-        return [_decode(item) for item in argument]
-    if not isinstance(argument, dict):
-        return argument
-    if "name" in argument:
-        return _Value(argument["name"])
-    ((kind, value),) = argument.items()
-    if kind in _TABLES:
-        return _TABLES[kind][value]
-    if kind == "as_none":
-        return None
-    if kind == "as_name":
-        return _Value(value)
-    if kind == "as_device":
-        return _Value(_DEVICE)
-    if kind == "as_float":
-        return float(value)
-    if re.fullmatch(r"as_(optional_)?(tensor|int|bool|string|sym_int|sym_bool|sym_float)s?", kind):
-        return _decode(value)
-    if kind == "as_floats":
-        return [float(number) for number in value]
-    raise InputError(f"has an argument of the kind {kind!r}, which is not supported")
-
-
 def _resolve(argument: Any, values: Mapping[str, Any]) -> Any:
-    if isinstance(argument, _Value):
+    if isinstance(argument, Value):
         return values[argument.name]
     if isinstance(argument, list):
         return [_resolve(item, values) for item in argument]
@@ -308,15 +212,7 @@ def _bind(outputs: list[Any], result: Any, values: dict[str, Any]) -> None:
     """Give the outputs of a step their names; several come as a sequence."""
     results = [result] if len(outputs) < 2 else result
     for output, value in zip(outputs, results, strict=False):
-        if isinstance(output, _Value):
+        if isinstance(output, Value):
             values[output.name] = value
         elif isinstance(output, list):
             _bind(output, value[0] if len(output) == 1 else value, values)
-
-
-def _names(arguments: Any) -> Iterator[str]:
-    if isinstance(arguments, _Value):
-        yield arguments.name
-    elif isinstance(arguments, list):
-        for argument in arguments:
-            yield from _names(argument)

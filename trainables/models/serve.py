@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import math
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -22,12 +21,12 @@ import typer
 from pydantic import Base64Bytes, BaseModel, PositiveInt, ValidationError
 from torch import Tensor, nn
 
+from trainables.command import run_command
 from trainables.errors import InputError
 from trainables.models.checkpoint import load_classifier, weights_hash
 from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
 from trainables.models.endpoint import MAX_IMAGES, TOKEN_VARIABLE, Answer, Description
 
-INTERRUPTED = 130
 MAX_REQUEST_BYTES = 64 * 2**20
 # Seconds after which a silent client loses its connection.
 IDLE = 60.0
@@ -252,19 +251,8 @@ def serve(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        code = app(arguments, standalone_mode=False)
-    except InputError as error:
-        return _fail(str(error))
-    except typer.TyperException as error:
-        return _fail(" ".join(f"{error.format_message()} (see --help)".split()))
-    return INTERRUPTED if code == INTERRUPTED else 0
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+    # Ctrl-C is how it is meant to end.
+    return run_command(app, arguments)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
-from trainables.errors import InputError
+from trainables.errors import InputError, describe_error, nearest
 from trainables.models.checkpoint import network_for, read_classifier, read_weights
 from trainables.models.classifiers import (
     BaseClassifier,
-    describe_error,
     find_architecture,
-    nearest,
     torchvision_models,
     torchvision_names,
 )

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.decrop.generation import boundary_samples
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier
+from trainables.models.classifiers import BaseClassifier, PlainCNN
 from trainables.models.queries import Queries
 from trainables.smoothing.noise import derive_seed
 
@@ -41,27 +41,6 @@ class Surrogate(NamedTuple):
     agreement: float
 
 
-class _Network(nn.Sequential):
-    """A plain CNN, [batch, channels, size, size] -> [batch, classes]; larger images shrink more."""
-
-    def __init__(self, channels: int, classes: int, size: int) -> None:
-        if size < 16:
-            convolutions = [(64, 1), (64, 2), (64, 1), (64, 1)]
-        else:
-            halvings = max(0, int(math.log2(size / 32)))
-            convolutions = [(16, 2)] * halvings + [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1)]
-        layers: list[nn.Module] = []
-        inputs = channels
-        for outputs, stride in convolutions:
-            layers += [
-                nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(),
-            ]
-            inputs = outputs
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
-
-
 def distill(
     queries: Queries,
     images: Tensor,
@@ -83,11 +62,7 @@ def distill(
         InputError: when the budget is smaller than the number of images, or the classifier fails.
         QueryBudgetSpent: when other queries took their share of the budget.
     """
-    if queries.budget < len(images):
-        raise InputError(
-            f"--query-budget: {queries.budget} is too few for {len(images)} training images, each "
-            f"of which is asked once; pass {len(images)} or more"
-        )
+    check_budget(queries.budget, len(images))
     generator = torch.Generator().manual_seed(seed)
     images = images.detach()
     samples, answers = images, queries.ask(images)
@@ -104,16 +79,37 @@ def distill(
     return Surrogate(surrogate, _agreement(surrogate, samples[held_out], answers[held_out]))
 
 
+def check_budget(budget: int, images: int) -> None:
+    """Refuse a query budget that does not suffice to ask about each training image once.
+
+    Raises:
+        InputError: saying how many queries do.
+    """
+    if budget < images:
+        raise InputError(
+            f"--query-budget: {budget} is too few for {images} training images, each of which is "
+            f"asked once; pass {images} or more"
+        )
+
+
 def _untrained(images: Tensor, classes: int, seed: int) -> BaseClassifier:
     channels, size = images.shape[1], min(images.shape[2:])
     with torch.random.fork_rng(devices=[]):
         # Not the seed itself: the first weights would be those of a classifier trained from it.
         torch.manual_seed(derive_seed(seed, "surrogate"))
-        network = _Network(channels, classes, size)
+        network = PlainCNN(channels, classes, _convolutions(size))
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
     # A channel that is the same in all images has no deviation to divide by, but rounding errors.
     std = torch.where(std > 1e-3, std, 1.0)
     return BaseClassifier(network, mean.tolist(), std.tolist()).to(images.device)
+
+
+def _convolutions(size: int) -> list[tuple[int, int]]:
+    """Channels and strides for images of this height or width; larger ones shrink more."""
+    if size < 16:
+        return [(64, 1), (64, 2), (64, 1), (64, 1)]
+    halvings = max(0, int(math.log2(size / 32)))
+    return [(16, 2)] * halvings + [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1)]
 
 
 def _samples(

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from trainables.data.datasets import Dataset, TensorImages, load_dataset
 from trainables.errors import InputError
-from trainables.models import pretrain
+from trainables.models import pretraining
 from trainables.models.checkpoint import weights_hash
-from trainables.models.pretrain import Recipe, Trained, main, train
+from trainables.models.pretrain import main
+from trainables.models.pretraining import Recipe, Trained, augmented, train
 from trainables.models.sources import load_base_classifier
 
 torch.set_num_threads(1)
@@ -116,7 +117,7 @@ def test_the_command_writes_a_classifier_that_recognises_digits_it_never_saw(
 def test_the_normalisation_is_that_of_the_training_images(tmp_path: Path) -> None:
     images, labels = coloured(700)
     images[:, 2] = 51
-    assert len(images) > pretrain.CHUNK
+    assert len(images) > pretraining.CHUNK
     trained = run(dataset(images, labels), epochs=1)
     pixels = images.numpy().astype(np.float64) / 255
     assert trained.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
@@ -157,7 +158,7 @@ def test_images_that_do_not_fit_into_memory_give_the_same_weights(
     images, labels = coloured(120)
     expected = hashes(run(dataset(images, labels), epochs=2))
     assert hashes(run(dataset(images, labels, decoded=False), epochs=2)) == expected
-    monkeypatch.setattr(pretrain, "MEMORY", 0)
+    monkeypatch.setattr(pretraining, "MEMORY", 0)
     assert hashes(run(dataset(images, labels), epochs=2)) == expected
 
 
@@ -167,10 +168,10 @@ def test_augmented_images_are_shifted_and_only_rgb_ones_are_mirrored(
     channels: int, mirror: bool
 ) -> None:
     images = torch.rand(200, channels, 16, 16, generator=torch.Generator().manual_seed(0)) + 1
-    augmented = pretrain._augment(images, mirror, torch.Generator().manual_seed(1)).numpy()
+    moved = augmented(images, mirror, torch.Generator().manual_seed(1)).numpy()
     padded = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
     found: list[tuple[bool, int, int]] = []
-    for before, after in zip(padded, augmented, strict=True):
+    for before, after in zip(padded, moved, strict=True):
         matches = [
             (flipped, top, left)
             for flipped in (False, True)
