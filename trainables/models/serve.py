@@ -8,9 +8,11 @@ from __future__ import annotations
 import hmac
 import math
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -52,7 +54,37 @@ class Refused(Exception):
         self.status = status
 
 
-class ClassifierServer(ThreadingHTTPServer):
+class ClosingServer(ThreadingHTTPServer):
+    """Closing it ends its connections and waits for their threads.
+
+    A thread with tensors in its hands that outlives the interpreter aborts the process.
+    """
+
+    daemon_threads = False
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """End all connections, and stop listening."""
+        for connection in list(self._connections):
+            with suppress(OSError):  # it ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+
+class ClassifierServer(ClosingServer):
     """Answers for `classifier`, which maps images [batch, C, H, W] to logits [batch, classes].
 
     Clients can connect as soon as it exists; they are answered while `serve_forever` runs. If the

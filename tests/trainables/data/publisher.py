@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,9 @@ import numpy.typing as npt
 import pytest
 import scipy.io
 import torchvision.datasets
+
+from tests.trainables.background import in_background
+from trainables.models.serve import ClosingServer
 
 LOADERS = {
     "mnist": torchvision.datasets.MNIST,
@@ -70,13 +72,9 @@ def serve(folder: Path) -> Iterator[Server]:
             server.requests.append(self.path)
 
     handler = partial(Handler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+    with in_background(ClosingServer(("127.0.0.1", 0), handler)) as web:
         server.url = f"http://127.0.0.1:{web.server_port}/"
-        thread = Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield server
-        web.shutdown()
-        thread.join()
 
 
 def publish(name: str, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Published:
@@ -98,6 +96,11 @@ def idx(array: Array) -> bytes:
     """`array` of uint8 in the format of MNIST."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes()
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below `folder`, by path."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _side(name: str, count: int, seed: int) -> Side:

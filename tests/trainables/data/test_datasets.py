@@ -2,17 +2,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from tests.trainables.data.refusal import refusal
 from trainables.data.datasets import DATASETS, Dataset, load_dataset
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_dataset("digits")
 
 
 def test_digits_are_1797_images_of_which_500_are_for_testing(digits: Dataset) -> None:

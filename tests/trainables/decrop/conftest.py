@@ -5,22 +5,16 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from trainables.data.datasets import Dataset, TensorImages, load_dataset
+from tests.trainables.digits import first_digits
+from trainables.data.datasets import Dataset
 from trainables.models.cached import cached_classifier
 from trainables.models.classifiers import BaseClassifier
 
 
 @pytest.fixture(scope="session")
-def digits() -> Dataset:
-    return load_dataset("digits")
-
-
-@pytest.fixture(scope="session")
 def classifier(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> BaseClassifier:
-    train = TensorImages(digits.train.load(range(200)), digits.train.labels[:200])
-    few = Dataset("digits", digits.classes, train, digits.test)
     cache: Path = tmp_path_factory.mktemp("classifiers")
-    return cached_classifier(few, "digits_cnn", cache, lambda _: None)
+    return cached_classifier(first_digits(digits, 200), "digits_cnn", cache, lambda _: None)
 
 
 @pytest.fixture

@@ -2,18 +2,19 @@
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.trainables.background import in_background
 from trainables.errors import InputError
+from trainables.models.serve import ClosingServer
 
 DESCRIPTION = {
     "protocol": 1, "classes": 3, "image_shape": [1, 2, 2], "returns": "logits", "model": "m1",
@@ -72,7 +73,7 @@ def asked_pixels(request: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.frombuffer(base64.b64decode(question["images"]), "<f4").reshape(question["shape"])
 
 
-class Scripted(ThreadingHTTPServer):
+class Scripted(ClosingServer):
     """Describes itself, then answers POSTs by a script whose last line repeats."""
 
     def __init__(self, script: list[Callable[[Any], None]], description: Any) -> None:
@@ -87,6 +88,8 @@ class Scripted(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer goes out as two writes, of which the second would wait for the client.
+    disable_nagle_algorithm = True
     server: Scripted
 
     def do_GET(self) -> None:
@@ -110,16 +113,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(*script: Callable[[Any], None], description: Any = DESCRIPTION) -> Iterator[Scripted]:
-    with Scripted(list(script) or [first_pixels], description) as server:
-        # A client that gave up is no error of the test.
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Scripted(list(script) or [first_pixels], description)
+    # A client that gave up is no error of the test.
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    with in_background(server):
+        yield server
 
 
 def refusal(action: Callable[[], object], *parts: str) -> str:

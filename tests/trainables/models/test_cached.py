@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.data.datasets import Dataset, TensorImages, load_dataset
+from tests.trainables.digits import first_digits
+from trainables.data.datasets import Dataset
 from trainables.models.cached import EPOCHS, cached_classifier
 from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
@@ -12,10 +13,8 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def few_digits() -> Dataset:
-    digits = load_dataset("digits")
-    train = TensorImages(digits.train.load(range(200)), digits.train.labels[:200])
-    return Dataset("digits", digits.classes, train, digits.test)
+def few_digits(digits: Dataset) -> Dataset:
+    return first_digits(digits, 200)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,11 @@ SMALL: dict[str, Make] = {
 each_kind = pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
 
 
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    torch.manual_seed(0)
+
+
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
 

@@ -20,14 +20,8 @@ from trainables.models import endpoint
 from trainables.models.checkpoint import weights_hash
 from trainables.models.endpoint import HttpClassifier
 
+pytestmark = pytest.mark.usefixtures("direct", "quick")
 SECRET = "s3cr3t-t0k3n"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "BACKOFF", 0.01)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv(endpoint.TOKEN_VARIABLE, raising=False)
 
 
 def test_logits_arrive_as_the_endpoint_gives_them() -> None:

@@ -21,12 +21,7 @@ from tests.trainables.models.scripted import (
 from trainables.models import endpoint
 from trainables.models.endpoint import HttpClassifier
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "BACKOFF", 0.01)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv(endpoint.TOKEN_VARIABLE, raising=False)
+pytestmark = pytest.mark.usefixtures("direct", "quick")
 
 
 def test_an_absent_endpoint_is_named() -> None:

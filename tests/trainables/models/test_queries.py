@@ -1,15 +1,15 @@
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.background import in_background
+from tests.trainables.models.raising import Raising
 from trainables.errors import InputError
 from trainables.models import queries as module
 from trainables.models.checkpoint import weights_hash
@@ -40,18 +40,6 @@ class Counting(nn.Module):
     @property
     def sent(self) -> int:
         return sum(map(len, self.batches))
-
-
-class Raising(torch.autograd.Function):
-    """Passes its input on, and refuses to be differentiated."""
-
-    @staticmethod
-    def forward(context: Any, inputs: Tensor) -> Tensor:
-        return inputs.clone()
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        raise RuntimeError("a gradient of the real classifier was used")
 
 
 class Undifferentiable(Counting):
@@ -229,22 +217,14 @@ def test_askers_at_once_stay_within_one_budget(path: Path, monkeypatch: pytest.M
     assert 22 <= classifier.sent <= 30
 
 
-def test_queries_to_an_endpoint_are_counted_alike(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
+@pytest.mark.usefixtures("direct")
+def test_queries_to_an_endpoint_are_counted_alike(path: Path) -> None:
     local = Counting()
-    with ClassifierServer(local, (1, 2, 2), ("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            local.batches.clear()
-            classifier = HttpClassifier.connect(server.url)
-            queries = Queries(classifier, path, 50)
-            answers = queries.ask(torch.cat((IMAGES, IMAGES)))
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_background(ClassifierServer(local, (1, 2, 2), ("127.0.0.1", 0))) as server:
+        local.batches.clear()
+        classifier = HttpClassifier.connect(server.url)
+        queries = Queries(classifier, path, 50)
+        answers = queries.ask(torch.cat((IMAGES, IMAGES)))
     assert (local.sent, queries.asked) == (40, 40)
     # The endpoint is gone, and the answers are still there.
     assert torch.equal(Queries(classifier, path, 50).ask(IMAGES), answers[:40])

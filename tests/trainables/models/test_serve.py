@@ -1,33 +1,26 @@
 import base64
 import http.client
 import json
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+import requests
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.background import in_background
 from trainables.errors import InputError
-from trainables.models import serve
-from trainables.models.checkpoint import load_classifier, save_classifier
-from trainables.models.classifiers import ARCHITECTURES
 from trainables.models.endpoint import TOKEN_VARIABLE, HttpClassifier
-from trainables.models.serve import ClassifierServer, main
+from trainables.models.serve import ClassifierServer
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.usefixtures("direct")
 IMAGES = torch.randn((7, 1, 2, 3), generator=torch.Generator().manual_seed(0))
 
 
@@ -48,22 +41,8 @@ class Linear(nn.Module):
         return logits
 
 
-@pytest.fixture(autouse=True)
-def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-
-
-@contextmanager
-def serving(classifier: nn.Module, **options: Any) -> Iterator[ClassifierServer]:
-    with ClassifierServer(classifier, (1, 2, 3), ("127.0.0.1", 0), **options) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def serving(classifier: nn.Module, **options: Any) -> AbstractContextManager[ClassifierServer]:
+    return in_background(ClassifierServer(classifier, (1, 2, 3), ("127.0.0.1", 0), **options))
 
 
 @pytest.fixture
@@ -91,13 +70,6 @@ def exchange(
     connection.request(method, rest.pop("path", "/"), content, **rest)
     response = connection.getresponse()
     return response.status, json.loads(response.read())
-
-
-def checkpoint(folder: Path, arch: str = "digits_cnn") -> Path:
-    mean = ARCHITECTURES[arch].mean
-    network = ARCHITECTURES[arch].build(len(mean), 10)
-    save_classifier(folder / f"{arch}.pt", arch, network)
-    return folder / f"{arch}.pt"
 
 
 def test_the_client_gets_exactly_the_classifiers_logits() -> None:
@@ -282,61 +254,11 @@ def test_client_and_server_share_the_token_variable(
         HttpClassifier.connect(server.url)
 
 
-@pytest.mark.parametrize(
-    ("arch", "given", "shape"),
-    [
-        ("digits_cnn", None, (1, 8, 8)),
-        ("digits_cnn", "1,16,12", (1, 16, 12)),
-        ("cifar_resnet20", None, (3, 32, 32)),
-    ],
-)
-def test_the_architecture_tells_the_shape_unless_a_flag_does(
-    tmp_path: Path, arch: str, given: str | None, shape: tuple[int, int, int]
-) -> None:
-    classifier = load_classifier(checkpoint(tmp_path, arch))
-    assert serve._shape(given, classifier) == shape
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(arguments) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ")
-    assert message.count("\n") == 1
-    return message
-
-
-def test_bad_flags_are_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = str(checkpoint(tmp_path))
-    assert "does not exist" in fails(capsys, str(tmp_path / "none.pt"))
-    for shape in ("8,8", "1,8,x", "1,8,0", "1,8,8,8", ""):
-        assert "--image-shape" in fails(capsys, path, "--image-shape", shape)
-    assert "(3, 8, 8)" in fails(capsys, path, "--image-shape", "3,8,8")
-    assert "--port" in fails(capsys, path, "--port", "65536")
-    assert "checkpoint" in fails(capsys)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port}" in fails(capsys, path, "--port", port)
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_stopped(tmp_path: Path, ending: signal.Signals) -> None:
-    path = checkpoint(tmp_path)
-    command = [sys.executable, "-m", "trainables.models.serve", str(path), "--port=0"]
-    environment = os.environ | {TOKEN_VARIABLE: ""}
-    process = subprocess.Popen(
-        [*command, "--threads=1", "--labels-only"],
-        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.fullmatch(rf"serving {re.escape(str(path))} on (http://127\.0\.0\.1:\d+/)\n", line)
-    assert found, line
-    images = torch.rand(3, 1, 8, 8)
-    rows = HttpClassifier.connect(found[1])(images)
-    assert torch.equal(rows.argmax(1), load_classifier(path)(images).argmax(1))
-    process.send_signal(ending)
-    _, errors = process.communicate(timeout=10)
-    assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGTERM)
-    assert errors == ""
+def test_closing_the_server_ends_idle_connections_and_their_threads() -> None:
+    before = set(threading.enumerate())
+    with requests.Session() as session:
+        with serving(nn.Sequential(nn.Flatten(), nn.Linear(6, 2))) as server:
+            assert session.get(server.url).status_code == 200
+            connections = set(threading.enumerate()) - before
+            assert any("process_request_thread" in thread.name for thread in connections)
+        assert not any(thread.is_alive() for thread in connections)

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.data.datasets import Dataset, TensorImages, load_dataset
+from tests.trainables.digits import first_digits
+from tests.trainables.models.raising import Raising
+from trainables.data.datasets import Dataset
 from trainables.decrop.generation import boundary_samples
 from trainables.errors import InputError
 from trainables.models.cached import cached_classifier
@@ -18,18 +20,6 @@ from trainables.models.surrogate import EPOCHS, ROUNDS, Surrogate, _samples, _un
 
 torch.set_num_threads(1)
 SIGMAS = (0.12, 0.5)
-
-
-class Raising(torch.autograd.Function):
-    """Passes its input on, and refuses to be differentiated."""
-
-    @staticmethod
-    def forward(context: Any, inputs: Tensor) -> Tensor:
-        return inputs.clone()
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        raise RuntimeError("a gradient of the real classifier was used")
 
 
 class Brightness(nn.Module):
@@ -78,15 +68,9 @@ def quick(queries: Queries, images: Tensor, seed: int = 0, **rest: Any) -> Surro
 
 
 @pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_dataset("digits")
-
-
-@pytest.fixture(scope="module")
 def digits_classifier(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> BaseClassifier:
-    train = TensorImages(digits.train.load(range(300)), digits.train.labels[:300])
-    few = Dataset("digits", digits.classes, train, digits.test)
-    return cached_classifier(few, "digits_cnn", tmp_path_factory.mktemp("c"), lambda _: None)
+    cache = tmp_path_factory.mktemp("c")
+    return cached_classifier(first_digits(digits, 300), "digits_cnn", cache, lambda _: None)
 
 
 @pytest.mark.parametrize("labels_only", [False, True])
