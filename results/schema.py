@@ -50,7 +50,7 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     before = [
         _field("number", pa.int32(), _NONE, "trial number in the study"),
         _field("root", pa.int32(), _NONE, "first trial with these values; differs in a retry"),
-        _field("origin", pa.string(), _NONE, "published, label_consistency, mse or search"),
+        _field("origin", pa.string(), _NONE, "published, a baseline, start, transferred or search"),
         _field("state", pa.string(), _NONE, "complete, pruned or failed"),
     ]
     after = [
@@ -90,7 +90,7 @@ CERTIFICATES: pa.Schema = _schema(
 CONFIRMATION: pa.Schema = _schema(
     _field("number", pa.int32(), _NONE, "trial that is confirmed"),
     _field("root", pa.int32(), _NONE, "first trial with these values"),
-    _field("origin", pa.string(), _NONE, "published, label_consistency, mse or search"),
+    _field("origin", pa.string(), _NONE, "published, a baseline, start, transferred or search"),
     _field("variant", pa.string(), _NONE, "what the trial is certified as, joined by commas"),
     _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
     _field("search_objective", pa.float64(), "objective", "score during the search", True),
@@ -98,7 +98,8 @@ CONFIRMATION: pa.Schema = _schema(
     _field("standard_error", pa.float64(), "objective", "of the confirmed score", True),
     _field("optimism_gap", pa.float64(), "objective", "search score minus confirmed score", True),
     _field("votes", pa.int64(), "votes", "votes per image"),
-    _field("images", pa.int32(), "images", "tuning images scored"),
+    _field("folds", pa.int32(), "folds", "fresh splits of the shots, each with its own training"),
+    _field("images", pa.int32(), "images", "tuning images scored, over all folds"),
     _field("selected", pa.bool_(), _NONE, "certified in the end"),
 )
 

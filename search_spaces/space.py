@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import optuna
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
 FOLDER = Path(__file__).parent
 Value = bool | int | float | str
+# How much of its range a parameter that may be zero gives to zero.
+ZERO_STRETCH = 0.25
 
 
 class SpaceError(ValueError):
@@ -20,22 +22,32 @@ class SpaceError(ValueError):
 
 
 class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
-    """A range `low`..`high` (both integers: an integer range) or a list of `choices`."""
+    """A range `low`..`high` (both integers: an integer range) or a list of `choices`.
+
+    With `or_zero`, the value may also be 0, which switches a loss term off. A parameter with
+    `when` varies only in trials where each of the named hyperparameters has one of the listed
+    values, or is nonzero; in all others it has its published value.
+    """
 
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
     choices: tuple[Value, ...] | None = Field(None, strict=False)
+    or_zero: bool = False
+    when: dict[str, Literal["nonzero"] | Annotated[tuple[Value, ...], Strict(False)]] = {}
 
     @model_validator(mode="after")
     def _range_or_choices(self) -> Parameter:
         if self.choices is not None:
-            if self.low is not None or self.high is not None or self.log or not self.choices:
+            others = (self.low, self.high, self.log or None, self.or_zero or None)
+            if any(other is not None for other in others) or not self.choices:
                 raise ValueError("give either low and high, or choices")
         elif self.low is None or self.high is None or self.low > self.high:
             raise ValueError("needs choices, or low and high with low <= high")
         elif self.log and self.low <= 0:
             raise ValueError(f"a logarithmic range needs a positive low; got {self.low}")
+        elif self.or_zero and not (isinstance(self.low, float) and 0 < self.low < self.high):
+            raise ValueError(f"or_zero: needs a range of numbers above 0; got low {self.low}")
         return self
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
@@ -44,40 +56,71 @@ class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
             choice = trial.suggest_categorical(name, self.choices)
             assert choice is not None
             return choice
-        assert self.low is not None
-        assert self.high is not None
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(name, self.low, self.high, log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+        low, high = self._ends()
+        if isinstance(low, int) and isinstance(high, int):
+            return trial.suggest_int(name, low, high, log=self.log)
+        if not self.or_zero:
+            return trial.suggest_float(name, low, high, log=self.log)
+        proposed = trial.suggest_float(name, self._stretched(0), high, log=self.log)
+        return proposed if proposed >= low else 0.0
+
+    def encoded(self, value: Value) -> Value:
+        """What Optuna has to propose for `suggest` to give `value`, which must be `in` this."""
+        if self.or_zero and value == 0:
+            return self._stretched(0.5)
+        return value
+
+    def applies(self, values: Mapping[str, Value]) -> bool:
+        """Whether this parameter varies in a trial whose other hyperparameters are `values`."""
+        return all(
+            bool(values[name]) if allowed == "nonzero" else values[name] in allowed
+            for name, allowed in self.when.items()
+        )
 
     def corners(self) -> tuple[Value, ...]:
         """The choices, or both ends of the range: if these are valid, every value is."""
         if self.choices is not None:
             return self.choices
-        assert self.low is not None
-        assert self.high is not None
-        return self.low, self.high
+        return (0.0, *self._ends()) if self.or_zero else self._ends()
 
     def __contains__(self, value: object) -> bool:
         if self.choices is not None:
             return value in self.choices
+        low, high = self._ends()
+        if not isinstance(value, int | float):
+            return False
+        return low <= value <= high or (self.or_zero and value == 0)
+
+    def _ends(self) -> tuple[int | float, int | float]:
         assert self.low is not None
         assert self.high is not None
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        return self.low, self.high
+
+    def _stretched(self, share: float) -> float:
+        """A proposal that means 0: so far between the end of the stretch below `low` and `low`.
+
+        Zero is a stretch of the range rather than a switch of its own, so that it is one number
+        to every sampler. The stretch is a quarter as long as the range.
+        """
+        low, high = self._ends()
+        if self.log:
+            return float(low * (low / high) ** (ZERO_STRETCH * (1 - share)))
+        return float(low - (high - low) * ZERO_STRETCH * (1 - share))
 
 
 class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     """What a study varies (`parameters`) and what it holds fixed.
 
-    `published` names the point that is always evaluated first. `rungs` are the shares of a
-    trial's epochs after which it is compared with earlier ones. `sweep` are the sigmas at which
-    the baselines are tried.
+    `published` names the point that is always evaluated first, `start` changes to it that are worth
+    evaluating before any proposal. `rungs` are the shares of a trial's epochs after which it is
+    compared with earlier ones. `sweep` are the sigmas at which the baselines are tried.
     """
 
     name: str
     published: dict[str, Value]
     fixed: dict[str, Value] = {}
     parameters: dict[str, Parameter]
+    start: tuple[dict[str, Value], ...] = ()
     rungs: tuple[float, ...] = Field((0.125, 0.375), description="in (0, 1), ascending")
     sweep: tuple[float, ...] = Field(min_length=1)
 
@@ -94,14 +137,29 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         for value in self.sweep:
             if sigma is not None and value not in sigma:
                 raise ValueError(f"sweep: sigma {value} is outside the range of parameters.sigma")
+        for change in self.start:
+            for name, changed in change.items():
+                if name not in self.published:
+                    raise ValueError(f"start: published lacks {name}")
+                if name in self.parameters and changed not in self.parameters[name]:
+                    raise ValueError(f"start: {name} {changed} is out of its range")
+        self._check_conditions()
         if any(not 0 < r < 1 for r in self.rungs) or list(self.rungs) != sorted(set(self.rungs)):
             raise ValueError(f"rungs: must ascend within (0, 1); got {list(self.rungs)}")
         return self
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Hyperparameters of a trial: the constant ones, and the varied ones as proposed."""
-        varied = {name: p.suggest(name, trial) for name, p in self.parameters.items()}
-        return {**self.constants, **varied}
+        values = {**self.published, **self.fixed}
+        for name, parameter in self.parameters.items():
+            if parameter.applies(values):
+                values[name] = parameter.suggest(name, trial)
+        return values
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some parameters vary in some trials only."""
+        return any(p.when for p in self.parameters.values())
 
     def holding(self, values: Mapping[str, Value]) -> SearchSpace:
         """This space with the hyperparameters `values` held fixed instead of varied."""
@@ -114,14 +172,25 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         named = {**self.published, **self.fixed}
         return {name: value for name, value in named.items() if name not in self.parameters}
 
-    def published_point(self) -> dict[str, Value]:
-        """The published values of the varied hyperparameters."""
-        return {name: self.published[name] for name in self.parameters}
+    def point(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """What Optuna must propose for the hyperparameters `values`, as far as this space can.
 
-    def nearest_point(self, changes: Mapping[str, Value]) -> dict[str, Value]:
-        """The published point with `changes`, as far as they concern varied hyperparameters."""
-        point = self.published_point()
-        return point | {name: value for name, value in changes.items() if name in point}
+        What it lacks, or does not vary so far, has its published value.
+        """
+        return {
+            name: p.encoded(values[name] if values.get(name) in p else self.published[name])
+            for name, p in self.parameters.items()
+        }
+
+    def _check_conditions(self) -> None:
+        known = {**self.published, **self.fixed}
+        for name, parameter in self.parameters.items():
+            later = list(self.parameters)[list(self.parameters).index(name) :]
+            for other in parameter.when:
+                if other not in known:
+                    raise ValueError(f"parameters.{name}: when: {other} has no value here")
+                if other in later:
+                    raise ValueError(f"parameters.{name}: when: {other} must come before {name}")
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with anything in the space."""

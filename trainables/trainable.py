@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
-import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from trainables.decrop.samples import SampleStore
 from trainables.decrop.training import DecropTraining
 from trainables.errors import NonFiniteLoss
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import denoiser_bytes
 from trainables.smoothing.certify import total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.objective import Objective, Score
 
 CHECKPOINT = "training.pt"
+# Votes an image at an early rung; fewer could not tell trials apart.
+FEWEST_VOTES = 100
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class TrialTask:
     """What all trials of a setting share; it travels to each worker once.
 
     Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
-    trial reports, in ascending order; the last one ends it. `samples` is where trials share their
-    generated samples, `initial` the weights they start from, and `denoisers` the folder to which
-    a finished trial writes its own.
+    trial reports, in ascending order; the last one ends it, and has `tuning_votes`. `samples` is
+    where trials share their generated samples, and `initial` the weights they start from. A
+    worker that needs more than `timeout` seconds from one rung to the next ends itself.
     """
 
     classifier: BaseClassifier
@@ -50,22 +52,26 @@ class TrialTask:
     rungs: tuple[int, ...]
     samples: SampleStore
     initial: bytes | None
-    denoisers: Path
     device: str
     threads: int
+    timeout: float | None
 
 
 class DecropTrainable(tune.Trainable):
     """Trains one denoiser from rung to rung and scores it on the tuning images.
 
-    The configuration holds `number` (of the trial), `seed`, and `hyperparameters`, a full set of
-    `DecropConfig` fields.
+    The configuration holds the name of the `setting`, the `number` of the trial, its `seed`, and
+    `hyperparameters`, a full set of `DecropConfig` fields.
     """
 
-    def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
-        """Take the shared `task` and start the training that `config` describes."""
-        if task is not None:
-            self.task = task
+    def setup(self, config: dict[str, Any], tasks: Mapping[str, TrialTask] | None = None) -> None:
+        """Start the training that `config` describes on its setting's task of the shared `tasks`.
+
+        An actor that is used again keeps the tasks.
+        """
+        if tasks is not None:
+            self.tasks = tasks
+        self.task = self.tasks[config["setting"]]
         # A fixed number of threads: sums in another order would change the last bits.
         torch.set_num_threads(self.task.threads)
         device = torch.device(self.task.device)
@@ -91,6 +97,9 @@ class DecropTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train up to the next rung and score the denoiser there."""
+        if self.task.timeout is not None:
+            # Ends the process from outside Python, which may be what hangs.
+            faulthandler.dump_traceback_later(self.task.timeout, exit=True)
         started = time.perf_counter()
         rung = next(r for r in self.task.rungs if r > self.training.epoch)
         losses: list[dict[str, float]] = []
@@ -98,13 +107,12 @@ class DecropTrainable(tune.Trainable):
         try:
             while self.training.epoch < rung:
                 losses.append(self.training.train_epoch())
-            objective = self._score().mean
-            if rung == self.task.rungs[-1]:
-                self._write_denoiser()
+            objective = self._score(rung).mean
         except NonFiniteLoss as failure:
             # An exception would make Ray repeat what must fail again.
             error = str(failure)
         self.seconds += time.perf_counter() - started
+        faulthandler.cancel_dump_traceback_later()
         return {
             "objective": objective,
             "epochs": self.training.epoch,
@@ -126,27 +134,19 @@ class DecropTrainable(tune.Trainable):
         self.training.load_state_dict(state["training"])
         self.seconds = state["seconds"]
 
-    def _score(self) -> Score:
-        """Score on the tuning images; every trial sees the same noise, scaled by its sigma."""
+    def _score(self, rung: int) -> Score:
+        """Score on the tuning images; every trial sees the same noise, scaled by its sigma.
+
+        Early rungs sort out the bad by a wide margin, and need fewer votes for it.
+        """
         task, sigma = self.task, self.hyperparameters.sigma
+        cast = max(min(FEWEST_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
         model = nn.Sequential(self.training.denoiser, self.classifier).eval()
         images = task.tuning_images.to(task.device)
         votes = [
-            total_votes(
-                model, image, sigma, plan_blocks(task.tuning_votes, task.seed, "tuning", index)
-            )[label]
+            total_votes(model, image, sigma, plan_blocks(cast, task.seed, "tuning", index))[label]
             for index, (image, label) in enumerate(
                 zip(images, task.tuning_labels.tolist(), strict=True)
             )
         ]
-        return task.objective.score(
-            votes, task.tuning_votes, n=task.n, sigma=sigma, alpha=task.alpha
-        )
-
-    def _write_denoiser(self) -> None:
-        # Before the last report: a trial told complete has its weights on disk.
-        self.task.denoisers.mkdir(parents=True, exist_ok=True)
-        path = self.task.denoisers / f"{self.number}.safetensors"
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(denoiser_bytes(self.training.denoiser))
-        os.replace(part, path)
+        return task.objective.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha)

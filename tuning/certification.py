@@ -9,7 +9,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.smoothing.certify import Certificate, certificate
 from tuning.cluster import Resources
 from tuning.config import RunConfig
-from tuning.confirm import Candidate, Confirmed
+from tuning.confirm import Candidate
 from tuning.setting import Setting
 from tuning.votes import VoteJob, VoteStore, collect_votes
 
@@ -25,7 +25,7 @@ class Certified(NamedTuple):
 
 def certify_variants(
     setting: Setting,
-    variants: Mapping[str, Confirmed],
+    variants: Mapping[str, Candidate],
     config: RunConfig,
     *,
     seed: int,
@@ -35,8 +35,7 @@ def certify_variants(
 ) -> dict[str, list[Certified]]:
     """Certificates of every variant on the setting's test images."""
     jobs = {
-        variant: _jobs(confirmed.candidate, setting, config, seed)
-        for variant, confirmed in variants.items()
+        variant: _jobs(candidate, setting, config, seed) for variant, candidate in variants.items()
     }
     every_job = [job for pair in jobs.values() for job in pair]
     counts = collect_votes(every_job, store, resources, advance)
@@ -75,7 +74,7 @@ def _jobs(
             phase=phase,
             images=setting.test_images,
             indices=setting.test_indices,
-            sigma=candidate.sigma,
+            sigma=candidate.confirmed.sigma,
             votes=votes,
             seed=seed,
         )

@@ -33,6 +33,11 @@ class Resources:
         """The torch device of a worker."""
         return "cuda" if self.gpus_per_trial else "cpu"
 
+    @property
+    def devices_per_trial(self) -> float:
+        """What a trial takes of the devices that a budget counts: GPUs, or cores without them."""
+        return self.gpus_per_trial or float(self.cpus_per_trial)
+
 
 @dataclass(frozen=True)
 class Cluster:

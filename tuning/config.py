@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -17,11 +18,20 @@ from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError, nearest
 from trainables.smoothing.objective import Objective
 from tuning.errors import ConfigError
+from tuning.pruning import SchedulerName
+from tuning.samplers import SamplerName, check_sampler
 
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# One in so many trials of a search is confirmed, unless the user says.
+TRIALS_PER_CANDIDATE = 8
+# From these shares of a data set's training images on, its spaces for 1 % and for 10 % are meant.
+BANDS = {"-10pct": 0.05, "-1pct": 0.005}
 # What a resumed run may change: how long and where it runs, never what it computes. (Another
 # number of cores a trial adds numbers up in another order.)
-RESUMABLE = {"trials", "budget", "cluster", "concurrency", "out", "download"}
+RESUMABLE = {
+    *("trials", "budget", "device_hours", "trial_timeout"),
+    *("cluster", "concurrency", "out", "download"),
+}
 
 
 class RunConfig(BaseModel, frozen=True, extra="forbid"):
@@ -44,10 +54,17 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     objective: str = "acr"
     trials: int = Field(16, ge=1, le=1_000_000)
     budget: float | None = Field(None, gt=0, description="seconds")
+    device_hours: float | None = Field(None, gt=0, allow_inf_nan=False)
+    trial_timeout: float = Field(6 * 3600, gt=0, description="seconds from one rung to the next")
+    sampler: SamplerName = "tpe"
+    scheduler: SchedulerName = "asha"
+    transfer: int = Field(3, ge=0, le=100)
+    ledger: str | None = None
     cohort: int | None = Field(None, ge=1, le=10_000)
     tuning_votes: int = Field(400, ge=50, le=1_000_000)
     confirm_votes: int = Field(2000, ge=50, le=1_000_000)
-    confirm_top: int = Field(4, ge=1, le=1000)
+    confirm_top: int | None = Field(None, ge=1, le=1000)
+    confirm_folds: int = Field(3, ge=2, le=100)
     certify_images: int = Field(200, ge=1)
     n: int = Field(10_000, ge=1, le=100_000_000)
     n0: int = Field(100, ge=1, le=1_000_000)
@@ -101,7 +118,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
             assignments[name.strip()] = yaml.safe_load(literal)
         return assignments
 
-    @field_validator("budget", mode="before")
+    @field_validator("budget", "trial_timeout", mode="before")
     @classmethod
     def _parse_duration(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -120,6 +137,20 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(str(error).removeprefix("--objective: ")) from error
         return value
 
+    @field_validator("ledger")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if not parts.scheme.startswith("postgresql"):
+                raise ValueError(f"{parts.scheme!r} is no PostgreSQL; write postgresql://HOST/NAME")
+            if parts.password or "password" in parts.query:
+                raise ValueError(
+                    "a password there is seen by everybody on this machine; leave it out, and set "
+                    "PGPASSWORD or write it to ~/.pgpass"
+                )
+        return value
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
@@ -131,6 +162,13 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     def run_folder(self) -> Path:
         """Where the run lives."""
         return self.out / self.name
+
+    @property
+    def candidates(self) -> int:
+        """How many trials of a search are confirmed."""
+        if self.confirm_top is not None:
+            return self.confirm_top
+        return min(8, max(2, round(self.trials / TRIALS_PER_CANDIDATE)))
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -190,8 +228,10 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def choose_space(config: RunConfig, dataset: str, shots: str) -> SearchSpace:
+def choose_space(config: RunConfig, dataset: str, shots: str, share: float) -> SearchSpace:
     """The space named by --space, or the most specific one shipped for the data set.
+
+    `share` is that of the training images that are shots.
 
     Raises:
         ConfigError: for a space that is missing or invalid, or that names a hyperparameter which
@@ -199,13 +239,15 @@ def choose_space(config: RunConfig, dataset: str, shots: str) -> SearchSpace:
     """
     name = config.space
     if name is None:
-        candidates = (setting_name(dataset, shots), dataset, "decrop")
+        band = next((band for band, least in BANDS.items() if share >= least), "")
+        candidates = (setting_name(dataset, shots), dataset + band, dataset, "decrop")
         name = next(c for c in candidates if (FOLDER / f"{c}.yaml").is_file())
     try:
         space = load_space(name, config.set)
     except SpaceError as error:
         raise ConfigError(str(error)) from error
     _check_space(space)
+    check_sampler(config.sampler, space)
     return space
 
 

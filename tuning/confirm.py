@@ -1,113 +1,287 @@
-"""Confirmation: the best few trials and every baseline scored again, on fresh noise.
+"""Confirmation: the best few configurations and the baselines again, from scratch.
 
-The best of many noisy scores flatters its trial; a second look with fresh noise, and more of it,
-shows by how much (the optimism gap). Everything here happens on tuning images.
+The best of many noisy scores flatters its trial. Here each candidate is trained again, with fresh
+seeds on fresh splits of the shots, and scored on fresh noise; how much lower it scores is the
+optimism gap. What is certified is then trained once more, on all shots. Everything here happens on
+the shots; test images play no part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from trainables.decrop.config import DecropConfig
+from trainables.data.splits import Shots
+from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.models.checkpoint import weights_hash
-from trainables.models.denoisers import Denoiser
+from trainables.models.denoisers import DENOISERS, Denoiser
+from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective, Score
 from tuning.cluster import Resources
 from tuning.config import RunConfig
 from tuning.errors import AllTrialsFailed
 from tuning.ledger import TrialRecord
+from tuning.retrain import Trainer, Training
 from tuning.setting import Setting
 from tuning.votes import VoteJob, VoteStore, collect_votes
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model that may be certified: a finished trial, or the bare classifier at some sigma."""
+class Trained:
+    """A trial whose configuration was trained again, once on each fold."""
+
+    trial: TrialRecord
+    denoisers: list[Denoiser]
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A configuration and its score on fresh splits; `trial` is None for the bare classifier.
+
+    `scores` has one entry for each image of each fold, in the same order for all candidates.
+    """
 
     trial: TrialRecord | None
     sigma: float
+    score: Score
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is certified: a confirmed configuration, and its model trained on all shots."""
+
+    confirmed: Confirmed
     model: nn.Module
     denoiser: Denoiser | None = None
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """A candidate and its score on fresh noise."""
-
-    candidate: Candidate
-    score: Score
-
-
-@dataclass(frozen=True)
-class Winners:
-    """What is certified: for each variant the candidate that confirmation chose."""
+class Confirmation:
+    """All that was confirmed, and what it means: for each variant the chosen one."""
 
     variants: dict[str, Confirmed]
     trials: tuple[Confirmed, ...]
     bare: tuple[Confirmed, ...]
     votes: int
+    folds: int
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores candidates on the tuning images of the folds; `classifier` is the real one."""
+
+    setting: Setting
+    classifier: nn.Module
+    config: RunConfig
+    seed: int
+    store: VoteStore
+    resources: Resources
+
+    def folds(self) -> list[Shots]:
+        """Fresh splits of the shots."""
+        return [
+            self.setting.shots.fold(number, derive_seed(self.seed, "folds"))
+            for number in range(self.config.confirm_folds)
+        ]
+
+    def trainings(self, record: TrialRecord) -> list[Training]:
+        """The configuration of `record` on each fold; the seeds are those of every candidate."""
+        return [
+            Training(
+                record.hyperparameters,
+                fold.train_images,
+                fold.train_labels,
+                derive_seed(self.seed, "training", number),
+            )
+            for number, fold in enumerate(self.folds())
+        ]
+
+    def score(
+        self,
+        models: Sequence[tuple[float, Sequence[nn.Module]]],
+        advance: Callable[[int], None],
+    ) -> list[list[float]]:
+        """The score of each image of each fold, for each sigma with a model for each fold."""
+        folds, votes = self.folds(), self.config.confirm_votes
+        jobs = [
+            VoteJob(
+                model=model,
+                model_hash=weights_hash(model),
+                phase="confirm",
+                images=fold.tuning_images,
+                indices=fold.tuning_indices,
+                sigma=sigma,
+                votes=votes,
+                seed=self.seed,
+            )
+            for sigma, of_folds in models
+            for model, fold in zip(of_folds, folds, strict=True)
+        ]
+        counts = collect_votes(jobs, self.store, self.resources, advance)
+        objective = Objective.parse(self.config.objective)
+        scores: list[list[float]] = []
+        for number, job in enumerate(jobs):
+            fold = folds[number % len(folds)]
+            right = [
+                counts[key].votes[label]
+                for key, label in zip(job.vote_keys(), fold.tuning_labels.tolist(), strict=True)
+            ]
+            found = objective.scores(
+                right, votes, n=self.config.n, sigma=job.sigma, alpha=self.config.alpha
+            )
+            if number % len(folds) == 0:
+                scores.append([])
+            scores[-1] += found
+        return scores
+
+
+def train_candidates(
+    records: Sequence[TrialRecord],
+    scorer: Scorer,
+    trainer: Trainer,
+    advance: Callable[[int], None],
+) -> list[Trained]:
+    """The shortlist, each of it trained again on every fold; without those that diverge.
+
+    `advance` is called with 1 for each denoiser.
+
+    Raises:
+        AllTrialsFailed: when a variant has no complete trial.
+    """
+    shortlist = shortlisted(records, scorer.config.candidates)
+    trainings = [training for record in shortlist for training in scorer.trainings(record)]
+    denoisers = iter(trainer.train(trainings, advance))
+    trained = []
+    for record in shortlist:
+        found = list(islice(denoisers, scorer.config.confirm_folds))
+        if all(found):
+            trained.append(Trained(record, [d for d in found if d is not None]))
+    return trained
 
 
 def confirm(
-    setting: Setting,
-    records: Sequence[TrialRecord],
-    load: Callable[[TrialRecord], Denoiser],
-    classifier: nn.Module,
-    config: RunConfig,
-    *,
-    seed: int,
-    store: VoteStore,
-    resources: Resources,
-    advance: Callable[[int], None],
-) -> Winners:
-    """Score the best trials, the baselines and the bare classifier, and choose the variants.
+    candidates: Sequence[Trained], scorer: Scorer, advance: Callable[[int], None]
+) -> Confirmation:
+    """Score the candidates beside the bare classifier, and choose the variants.
 
-    `load` gives the denoiser of a complete trial.
+    `advance` is called with the number of votes just counted.
 
     Raises:
-        AllTrialsFailed: when no trial of some variant is complete.
+        AllTrialsFailed: when a variant has no candidate.
     """
-    shortlist = _shortlist(records, config.confirm_top)
-    candidates = [_with_denoiser(record, load(record), classifier) for record in shortlist]
-    candidates += [Candidate(None, sigma, classifier) for sigma in setting.space.sweep]
-    jobs = [_job(c, setting, config.confirm_votes, seed) for c in candidates]
-    counts = collect_votes(jobs, store, resources, advance)
-    objective = Objective.parse(config.objective)
-    labels = setting.shots.tuning_labels.tolist()
-    confirmed = []
-    for candidate, job in zip(candidates, jobs, strict=True):
-        right = [counts[k].votes[y] for k, y in zip(job.vote_keys(), labels, strict=True)]
-        score = objective.score(
-            right, job.votes, n=config.n, sigma=candidate.sigma, alpha=config.alpha
+    config, sweep = scorer.config, scorer.setting.space.sweep
+    models: list[tuple[float, list[nn.Module]]] = [
+        (sigma_of(c.trial), [smoothable(d, scorer.classifier) for d in c.denoisers])
+        for c in candidates
+    ]
+    models += [(sigma, [scorer.classifier] * config.confirm_folds) for sigma in sweep]
+    trials: list[TrialRecord | None] = [c.trial for c in candidates]
+    confirmed = [
+        Confirmed(trial, sigma, Score.of(scores), tuple(scores))
+        for trial, (sigma, _), scores in zip(
+            [*trials, *(None for _ in sweep)], models, scorer.score(models, advance), strict=True
         )
-        confirmed.append(Confirmed(candidate, score))
-    return _choose(confirmed, config.confirm_votes)
+    ]
+    trained, bare = confirmed[: len(trials)], confirmed[len(trials) :]
+    variants = {
+        "none": _highest(bare),
+        "label_consistency": _highest(_of_origin(trained, "label_consistency")),
+        "published": _highest(_of_origin(trained, "published")),
+        "best": choose(trained),
+    }
+    return Confirmation(
+        variants, tuple(trained), tuple(bare), config.confirm_votes, config.confirm_folds
+    )
 
 
-def confirmation_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
+def retrain(
+    confirmation: Confirmation,
+    setting: Setting,
+    trainer: Trainer,
+    classifier: nn.Module,
+    seed: int,
+) -> dict[str, Candidate]:
+    """The variants, each trained on all shots.
+
+    Raises:
+        AllTrialsFailed: when the loss of one becomes infinite.
+    """
+    images, labels, _ = setting.shots.joined()
+    trained = {
+        variant: Training(chosen.trial.hyperparameters, images, labels, seed)
+        for variant, chosen in confirmation.variants.items()
+        if chosen.trial is not None
+    }
+    denoisers = dict(zip(trained, trainer.train(list(trained.values())), strict=True))
+    candidates = {}
+    for variant, chosen in confirmation.variants.items():
+        if chosen.trial is None:
+            candidates[variant] = Candidate(chosen, classifier)
+            continue
+        denoiser = denoisers[variant]
+        if denoiser is None:
+            raise AllTrialsFailed(
+                f"{variant}: trial {chosen.trial.number} diverges when trained on all shots"
+            )
+        candidates[variant] = Candidate(chosen, smoothable(denoiser, classifier), denoiser)
+    return candidates
+
+
+def choose(trials: Sequence[Confirmed]) -> Confirmed:
+    """The simplest of the candidates that score as well as the best one.
+
+    As well: lower by no more than one standard error of the difference, image by image. Source:
+    Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule).
+    """
+    best = _highest(trials)
+    return min((c for c in trials if _as_good(c, best)), key=_complexity)
+
+
+def shortlisted(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
+    """The best trial of each baseline, and the `top` others, by search objective.
+
+    Raises:
+        AllTrialsFailed: when a variant has no complete trial.
+    """
+    complete = [r for r in records if r.state == "complete"]
+    complete.sort(key=lambda r: (-(r.objective or 0.0), r.root))
+    shortlist = []
+    for origin in ("published", *BASELINES):
+        mine = [r for r in complete if r.origin == origin]
+        if not mine and origin != "mse":
+            reasons = {r.error for r in records if r.origin == origin and r.error}
+            raise AllTrialsFailed(f"every {origin} trial failed: {'; '.join(sorted(reasons))}")
+        shortlist += mine[:1]
+    return shortlist + [r for r in complete if not r.is_baseline][:top]
+
+
+def confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
     """One row per confirmed trial, as in results.schema.CONFIRMATION."""
     rows = []
-    for confirmed in winners.trials:
-        trial = confirmed.candidate.trial
+    for confirmed in confirmation.trials:
+        trial = confirmed.trial
         assert trial is not None
         assert trial.objective is not None
-        variants = [name for name, chosen in winners.variants.items() if chosen is confirmed]
+        variants = [name for name, chosen in confirmation.variants.items() if chosen is confirmed]
         rows.append(
             {
                 "number": trial.number,
                 "root": trial.root,
                 "origin": trial.origin,
                 "variant": ", ".join(variants),
-                "sigma": confirmed.candidate.sigma,
+                "sigma": confirmed.sigma,
                 "search_objective": trial.objective,
                 "confirmed_objective": confirmed.score.mean,
                 "standard_error": confirmed.score.standard_error,
                 "optimism_gap": trial.objective - confirmed.score.mean,
-                "votes": winners.votes,
+                "votes": confirmation.votes,
+                "folds": confirmation.folds,
                 "images": images,
                 "selected": bool(variants),
             }
@@ -115,69 +289,53 @@ def confirmation_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
     return rows
 
 
-def baseline_rows(winners: Winners, images: int) -> list[dict[str, Any]]:
+def baseline_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
     """One row per sigma of the bare classifier, as in results.schema.BASELINES."""
     return [
         {
-            "sigma": confirmed.candidate.sigma,
+            "sigma": confirmed.sigma,
             "objective": confirmed.score.mean,
-            "votes": winners.votes,
+            "votes": confirmation.votes,
             "images": images,
-            "selected": confirmed is winners.variants["none"],
+            "selected": confirmed is confirmation.variants["none"],
         }
-        for confirmed in winners.bare
+        for confirmed in confirmation.bare
     ]
 
 
-def _job(candidate: Candidate, setting: Setting, votes: int, seed: int) -> VoteJob:
-    return VoteJob(
-        model=candidate.model,
-        model_hash=weights_hash(candidate.model),
-        phase="confirm",
-        images=setting.shots.tuning_images,
-        indices=range(len(setting.shots.tuning_labels)),
-        sigma=candidate.sigma,
-        votes=votes,
-        seed=seed,
-    )
+def sigma_of(record: TrialRecord) -> float:
+    """The noise a trial was trained for."""
+    return DecropConfig.model_validate(record.hyperparameters).sigma
 
 
-def _choose(confirmed: Sequence[Confirmed], votes: int) -> Winners:
-    trained = tuple(c for c in confirmed if c.candidate.trial is not None)
-    bare = tuple(c for c in confirmed if c.candidate.trial is None)
-    variants = {
-        "none": _best(bare),
-        "label_consistency": _best(_of_origin(trained, "label_consistency")),
-        "published": _best(_of_origin(trained, "published")),
-        "best": _best(trained),
-    }
-    return Winners(variants, trained, bare, votes)
+def smoothable(denoiser: Denoiser, classifier: nn.Module) -> nn.Module:
+    """What is smoothed: the classifier of denoised images."""
+    return nn.Sequential(denoiser, classifier).eval()
 
 
-def _shortlist(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """The baselines, and the `top` other complete trials by search objective."""
-    complete = [r for r in records if r.state == "complete"]
-    baselines = [r for r in complete if r.origin != "search"]
-    for origin in ("published", "label_consistency"):
-        if not any(r.origin == origin for r in baselines):
-            reasons = {r.error for r in records if r.origin == origin and r.error}
-            raise AllTrialsFailed(f"every {origin} trial failed: {'; '.join(sorted(reasons))}")
-    searched = [r for r in complete if r.origin == "search"]
-    searched.sort(key=lambda r: (-(r.objective or 0.0), r.root))
-    return baselines + searched[:top]
+def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
+    lost = np.subtract(best.scores, candidate.scores)
+    return bool(lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)))
 
 
-def _with_denoiser(record: TrialRecord, denoiser: Denoiser, classifier: nn.Module) -> Candidate:
-    sigma = DecropConfig.model_validate(record.hyperparameters).sigma
-    return Candidate(record, sigma, nn.Sequential(denoiser, classifier).eval(), denoiser)
+def _complexity(confirmed: Confirmed) -> tuple[float, ...]:
+    """Fewer loss terms, a smaller denoiser and cheaper samples are simpler; then the score."""
+    assert confirmed.trial is not None
+    config = DecropConfig.model_validate(confirmed.trial.hyperparameters)
+    weights = (config.w_label, config.w_mse, config.w_cosine, config.w_mmd)
+    terms = sum(weight > 0 for weight in (*weights, config.reversal_strength))
+    sizes = [float(getattr(config, name)) for name in DENOISERS[config.denoiser].sizes]
+    samples = config.interpolation_steps if config.uses_generated_samples else 0
+    return (terms, float(np.prod(sizes)), samples, -confirmed.score.mean)
 
 
-def _of_origin(confirmed: Sequence[Confirmed], origin: str) -> list[Confirmed]:
-    return [
-        c for c in confirmed if c.candidate.trial is not None and c.candidate.trial.origin == origin
-    ]
+def _of_origin(trials: Sequence[Confirmed], origin: str) -> list[Confirmed]:
+    found = [c for c in trials if c.trial is not None and c.trial.origin == origin]
+    if not found:
+        raise AllTrialsFailed(f"{origin} diverges when it is trained again")
+    return found
 
 
-def _best(confirmed: Sequence[Confirmed]) -> Confirmed:
+def _highest(confirmed: Sequence[Confirmed]) -> Confirmed:
     """The highest score; of equals the first."""
     return max(confirmed, key=lambda c: c.score.mean)

@@ -79,8 +79,34 @@ def launch(
         str, typer.Option(metavar="NAME", help="acr, or certified-accuracy@R")
     ] = "acr",
     trials: Annotated[int, typer.Option(help="points the search evaluates")] = 16,
+    sampler: Annotated[
+        str, typer.Option(metavar="tpe|gp|random|cmaes", help="what proposes trials")
+    ] = "tpe",
+    scheduler: Annotated[
+        str, typer.Option(metavar="asha|hyperband|none", help="what ends bad trials early")
+    ] = "asha",
+    transfer: Annotated[
+        int, typer.Option(help="best points that a shot setting takes over from the one before it")
+    ] = 3,
     budget: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="start no trial after this: 90s, 30m, 2h")
+        str | None,
+        typer.Option(metavar="DURATION", help="for search and confirmation: 90s, 30m, 2h"),
+    ] = None,
+    device_hours: Annotated[
+        float | None,
+        typer.Option(help="as --budget, in hours of GPUs, or of cores where there are none"),
+    ] = None,
+    trial_timeout: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="a worker that says nothing for so long is ended"),
+    ] = "6h",
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="a PostgreSQL database for the study; the password goes in PGPASSWORD",
+            show_default="study.db in the run folder",
+        ),
     ] = None,
     cohort: Annotated[
         int | None,
@@ -88,7 +114,13 @@ def launch(
     ] = None,
     tuning_votes: Annotated[int, typer.Option(help="votes per tuning image in a trial")] = 400,
     confirm_votes: Annotated[int, typer.Option(help="votes per tuning image to confirm")] = 2000,
-    confirm_top: Annotated[int, typer.Option(help="trials that are confirmed")] = 4,
+    confirm_top: Annotated[
+        int | None,
+        typer.Option(help="trials that are confirmed", show_default="one in eight, 2 to 8"),
+    ] = None,
+    confirm_folds: Annotated[
+        int, typer.Option(help="fresh splits on which each of them is trained again")
+    ] = 3,
     certify_images: Annotated[int, typer.Option(help="test images to certify")] = 200,
     n: Annotated[int, typer.Option("--n", help="votes that bound the probability")] = 10_000,
     n0: Annotated[int, typer.Option("--n0", help="votes that pick the class")] = 100,

@@ -9,29 +9,33 @@ workers there are or which of them is fastest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import ValidationError
 
 from search_spaces import SearchSpace
-from trainables.decrop.config import BASELINES
+from search_spaces.space import Value
+from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.smoothing.noise import derive_seed
+from tuning.errors import ConfigError
+from tuning.pruning import Pruner, SchedulerName
+from tuning.samplers import SamplerName, make_sampler
+from tuning.study import RESULT, DurableStudy
 
 # In the run folder.
 FILE = "study.db"
 ABANDONED = "abandoned: the run was interrupted"
-REDUCTION_FACTOR = 3
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
 }
 
 
@@ -59,47 +63,96 @@ class TrialRecord:
     node: str
     error: str
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a point that every study evaluates to compare the search with."""
+        return self.origin == "published" or self.origin in BASELINES
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a study searches. The first start decides about `cohort`, and resumptions keep it."""
+
+    trials: int
+    cohort: int
+    seed: int
+    sampler: SamplerName = "tpe"
+    scheduler: SchedulerName = "asha"
+
 
 class Ledger:
-    """The study of one setting, in any storage Optuna knows.
+    """The study of one setting, in any database Optuna knows.
 
     Root 0 is the published point; then comes each kind of plain denoised smoothing at each of the
-    sweep's sigmas; `trials - 1` proposals of the sampler follow.
+    sweep's sigmas; then, as part of the `trials - 1` of the search, the space's own `start`, what
+    other settings transferred, and the sampler's proposals. `run` names the run that a study in a
+    shared database belongs to.
+
+    Raises:
+        ConfigError: when the study is another run's, or its search space was another one.
     """
 
     def __init__(
-        self, storage: str, name: str, space: SearchSpace, *, trials: int, cohort: int, seed: int
+        self,
+        url: str,
+        name: str,
+        space: SearchSpace,
+        plan: Plan,
+        rungs: tuple[int, ...],
+        *,
+        run: str = "",
+        awaits_transfer: bool = False,
     ) -> None:
-        self.space, self.seed = space, seed
+        self.name, self.space, self.plan = name, space, plan
         self._plain = [
             (name, {**weights, "sigma": sigma})
             for name, weights in BASELINES.items()
             for sigma in space.sweep
         ]
         self.baselines = 1 + len(self._plain)
-        self.roots = self.baselines + trials - 1
-        self.study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-        # The first start decides, so that a resumption on another machine proposes the same.
-        if "cohort" not in self.study.user_attrs:
-            self.study.set_user_attr("cohort", cohort)
-        self.cohort: int = self.study.user_attrs["cohort"]
+        self.roots = self.baselines + plan.trials - 1
+        self._study = DurableStudy(url, name, [StudyDirection.MAXIMIZE])
+        if not self._study.attributes:
+            self._study.set_attribute("cohort", plan.cohort)
+            self._study.set_attribute("space", space.model_dump(mode="json"))
+            self._study.set_attribute("run", run)
+        self._check_same(run)
+        if not awaits_transfer:
+            self.transfer([])
+        self.cohort: int = self._study.attributes["cohort"]
+        self._pruner = Pruner(plan.scheduler, rungs[:-1])
         self._asked: list[Proposal] = []
-        self._running: dict[int, optuna.Trial] = {}
+        self._settled: dict[int, FrozenTrial] = {}
+        self._attempts: dict[int, FrozenTrial] = {}
+        self._running: set[int] = set()
+        self._records: list[TrialRecord] = []
+        for trial in self._study.trials:
+            self._take(trial)
 
     def reconcile(self) -> int:
-        """Give up attempts that a dead driver left running; returns how many there were.
+        """Give up attempts that nobody works on any more; returns how many there were.
 
         Their roots are asked again, with the same hyperparameters, by the next `next_proposal`.
         """
+        abandoned = sorted(self._running)
+        for number in abandoned:
+            result = _result(self._study.trials[number])
+            self._end(number, TrialState.FAIL, None, {**result, "error": ABANDONED})
         self._asked.clear()
-        self._running.clear()
-        abandoned = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        for trial in abandoned:
-            self.study._storage.set_trial_user_attr(trial._trial_id, "error", ABANDONED)
-            self.study.tell(trial.number, state=TrialState.FAIL)
         return len(abandoned)
+
+    def transfer(self, points: Sequence[Mapping[str, Value]]) -> None:
+        """Evaluate the hyperparameters `points` of another setting before any proposal.
+
+        Only the first call counts: a resumed study keeps what it was given.
+        """
+        if "transferred" not in self._study.attributes:
+            self._study.set_attribute("transferred", [dict(point) for point in points])
+
+    @property
+    def study(self) -> optuna.Study:
+        """The Optuna study, for reading."""
+        return self._study.view
 
     @property
     def finished(self) -> bool:
@@ -109,13 +162,17 @@ class Ledger:
     @property
     def open_roots(self) -> int:
         """How many roots have no result yet."""
-        return len(set(range(self.roots)) - self._settled().keys())
+        return sum(root not in self._settled for root in range(self.roots))
 
     @property
     def baselines_finished(self) -> bool:
         """Whether the published point and the sweeps of plain denoising have their results."""
-        settled = self._settled()
-        return all(root in settled for root in range(self.baselines))
+        return all(root in self._settled for root in range(self.baselines))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that workers spent on all attempts so far, the interrupted ones included."""
+        return sum(float(_result(t).get("seconds", 0.0)) for t in self._study.trials)
 
     def next_proposal(self) -> Proposal | None:
         """The next trial to run, or None while there is none: wait, unless `finished`."""
@@ -123,24 +180,13 @@ class Ledger:
             self._open_cohort()
         return self._asked.pop(0) if self._asked else None
 
-    def report(self, number: int, epochs: int, objective: float) -> bool:
-        """Record an intermediate result; True when the trial should be pruned there.
-
-        Successive halving: at each rung a trial must be among the best third of the trials of
-        earlier cohorts. Source: Li et al. 2020 (ASHA), Section 3, with the comparison limited to
-        finished cohorts so that it does not depend on timing.
-        """
-        trial = self._running[number]
-        trial.report(objective, epochs)
-        cohort = self._cohort_of(trial.user_attrs["root"])
-        earlier = [
-            t.intermediate_values[epochs]
-            for t in self._settled().values()
-            if self._cohort_of(t.user_attrs["root"]) < cohort and epochs in t.intermediate_values
-        ]
-        if len(earlier) < REDUCTION_FACTOR:
+    def report(self, number: int, epochs: int, objective: float, seconds: float) -> bool:
+        """Record an intermediate result; True when the trial should be pruned there."""
+        if not math.isfinite(objective):
             return False
-        return objective < float(np.quantile(earlier, 1 - 1 / REDUCTION_FACTOR))
+        self._study.report(number, epochs, objective, {"seconds": seconds})
+        root = self._study.trials[number].user_attrs["root"]
+        return self._pruner.stops(root, self._cohort_of(root), epochs, objective)
 
     def tell(
         self,
@@ -154,87 +200,125 @@ class Ledger:
         error: str = "",
     ) -> None:
         """Close a trial: complete, pruned, or failed when it has an error or no finite score."""
-        trial = self._running.pop(number)
         if objective is None or not math.isfinite(objective):
             error = error or f"objective is {objective}"
-        for key, value in {
-            "epochs": epochs,
-            "seconds": seconds,
-            "node": node,
-            "error": error,
-        }.items():
-            trial.set_user_attr(key, value)
-        if error:
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif complete:
-            self.study.tell(trial, objective)
-        else:
-            self.study.tell(trial, state=TrialState.PRUNED)
+        state = TrialState.FAIL if error else TrialState.PRUNED
+        if complete and not error:
+            state = TrialState.COMPLETE
+        values = [objective] if state == TrialState.COMPLETE and objective is not None else None
+        result = {"epochs": epochs, "seconds": seconds, "node": node, "error": error}
+        self._end(number, state, values, result)
+
+    def best(self, count: int) -> list[dict[str, Value]]:
+        """Hyperparameters of the `count` best complete trials of the search, best first."""
+        complete = [r for r in self._records if r.state == "complete" and not r.is_baseline]
+        complete.sort(key=lambda r: (-(r.objective or 0.0), r.root))
+        return [r.hyperparameters for r in complete[:count]]
 
     def records(self) -> list[TrialRecord]:
         """Every finished attempt, in order of number."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [_record(t) for t in trials if t.state.is_finished()]
+        return sorted(self._records, key=lambda record: record.number)
 
-    def _settled(self) -> dict[int, FrozenTrial]:
-        """The finished attempt of each root that needs no further one."""
-        return {
-            t.user_attrs["root"]: t
-            for t in self.study.get_trials(deepcopy=False)
-            if t.state.is_finished() and t.user_attrs.get("error") != ABANDONED
-        }
+    def _end(
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        result: Mapping[str, Any],
+    ) -> None:
+        self._running.discard(number)
+        self._take(self._study.tell(number, state, values, result))
+
+    def _take(self, trial: FrozenTrial) -> None:
+        """Keep account of a trial as it is now in the study."""
+        root = trial.user_attrs["root"]
+        self._attempts[root] = trial
+        if not trial.state.is_finished():
+            self._running.add(trial.number)
+            return
+        self._records.append(_record(trial))
+        if _result(trial).get("error") == ABANDONED:
+            return
+        self._settled[root] = trial
+        for rung, value in trial.intermediate_values.items():
+            self._pruner.record(self._cohort_of(root), rung, value)
 
     def _cohort_of(self, root: int) -> int:
         return 0 if root < self.baselines else 1 + (root - self.baselines) // self.cohort
 
     def _open_cohort(self) -> None:
         """Ask for every open root of the first cohort that has one."""
-        settled = self._settled()
-        missing = [root for root in range(self.roots) if root not in settled]
+        missing = [root for root in range(self.roots) if root not in self._settled]
         if not missing:
             return
         cohort = self._cohort_of(missing[0])
-        previous = {t.user_attrs["root"]: t for t in self.study.get_trials(deepcopy=False)}
-        waiting = {r for r, t in previous.items() if t.state == TrialState.WAITING}
+        if cohort and "transferred" not in self._study.attributes:
+            return
         for root in missing:
-            if self._cohort_of(root) == cohort and root not in waiting:
-                point = previous[root].params if root in previous else self._point(root)
-                self.study.enqueue_trial(point, user_attrs=self._attributes(root))
-        while queue := self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._ask(queue[0].user_attrs["root"])
+            if self._cohort_of(root) == cohort:
+                self._ask(root)
 
     def _ask(self, root: int) -> None:
+        plan = self.plan
         # One sampler per root, so that a resumed study proposes what an undisturbed one would.
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=derive_seed(self.seed, "sampler", root) % 2**32, constant_liar=True
+        seed = derive_seed(plan.seed, "sampler", root) % 2**32
+        origin, point = self._known(root)
+        if root in self._attempts:
+            point = self._attempts[root].params
+
+        def suggest(trial: Trial) -> dict[str, Any]:
+            hyperparameters = self.space.suggest(trial)
+            if 0 < root < self.baselines:
+                hyperparameters |= self._plain[root - 1][1]
+            return {
+                "root": root,
+                "origin": origin,
+                "seed": derive_seed(plan.seed, "trial", root),
+                "hyperparameters": hyperparameters,
+            }
+
+        trial = self._study.ask(make_sampler(plan.sampler, seed, self.space), point, suggest)
+        self._take(trial)
+        attributes = trial.user_attrs
+        try:
+            DecropConfig.model_validate(attributes["hyperparameters"])
+        except ValidationError as error:
+            # Values that are valid each, but not together.
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            self._end(trial.number, TrialState.FAIL, None, {"error": message})
+            return
+        self._asked.append(
+            Proposal(trial.number, attributes["seed"], attributes["hyperparameters"])
         )
-        trial = self.study.ask()
-        hyperparameters = self.space.suggest(trial)
-        if 0 < root < self.baselines:
-            hyperparameters |= self._plain[root - 1][1]
-        trial.set_user_attr("hyperparameters", hyperparameters)
-        self._running[trial.number] = trial
-        seed = trial.user_attrs["seed"]
-        self._asked.append(Proposal(trial.number, seed, hyperparameters))
 
-    def _point(self, root: int) -> dict[str, Any]:
-        """What is known of a root's hyperparameters before the sampler is asked."""
+    def _known(self, root: int) -> tuple[str, dict[str, Value]]:
+        """A root's origin, and what is known of its parameters before the sampler is asked."""
         if root == 0:
-            return dict(self.space.published_point())
+            return "published", self.space.point({})
         if root < self.baselines:
-            return dict(self.space.nearest_point(self._plain[root - 1][1]))
-        return {}
+            name, changes = self._plain[root - 1]
+            return name, self.space.point(changes)
+        own, transferred = self.space.start, self._study.attributes.get("transferred", ())
+        index = root - self.baselines
+        if index < len(own):
+            return "start", self.space.point(own[index])
+        if index < len(own) + len(transferred):
+            return "transferred", self.space.point(transferred[index - len(own)])
+        return "search", {}
 
-    def _attributes(self, root: int) -> dict[str, Any]:
-        origin = "search"
-        if root < self.baselines:
-            origin = self._plain[root - 1][0] if root else "published"
-        return {"root": root, "origin": origin, "seed": derive_seed(self.seed, "trial", root)}
-
-
-def study_name(setting: str, space: SearchSpace) -> str:
-    """A name that no other setting or space shares."""
-    return f"{setting}-{space.fingerprint()}"
+    def _check_same(self, run: str) -> None:
+        attributes = self._study.attributes
+        if attributes.get("run", run) != run:
+            raise ConfigError(
+                f"--ledger: the study {self.name} there belongs to another run; pass another "
+                "--name or --ledger"
+            )
+        stored = attributes.get("space", {})
+        if difference := _difference(stored, self.space.model_dump(mode="json")):
+            raise ConfigError(
+                f"--space: the run was started with another search space: {difference}; put back "
+                "what was there, or start a new run"
+            )
 
 
 def sqlite_url(path: Path) -> str:
@@ -242,8 +326,24 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def _difference(before: Any, now: Any, where: str = "") -> str:
+    """The first place at which two nested values differ, and how; empty if they are equal."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            path = f"{where}.{key}" if where else str(key)
+            if found := _difference(before.get(key, "absent"), now.get(key, "absent"), path):
+                return found
+        return ""
+    return "" if before == now else f"{where} was {before}, and is {now}"
+
+
+def _result(trial: FrozenTrial) -> Mapping[str, Any]:
+    result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
+    return result
+
+
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attributes: Mapping[str, Any] = trial.user_attrs
+    attributes, result = trial.user_attrs, _result(trial)
     values = trial.intermediate_values
     last = values[max(values)] if values else None
     return TrialRecord(
@@ -251,11 +351,11 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         root=attributes["root"],
         origin=attributes["origin"],
         state=STATES[trial.state],
-        hyperparameters=attributes.get("hyperparameters", {}),
+        hyperparameters=attributes["hyperparameters"],
         objective=trial.value if trial.state == TrialState.COMPLETE else last,
-        epochs=attributes.get("epochs", max(values, default=0)),
-        seconds=attributes.get("seconds", 0.0),
+        epochs=result.get("epochs", max(values, default=0)),
+        seconds=result.get("seconds", 0.0),
         seed=attributes["seed"],
-        node=attributes.get("node", ""),
-        error=attributes.get("error", ""),
+        node=result.get("node", ""),
+        error=result.get("error", ""),
     )

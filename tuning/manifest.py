@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -53,6 +54,8 @@ def run_manifest(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "schema_version": 1,
+        # Tells this run from another one of the same name that uses the same database.
+        "run_id": previous.get("run_id", uuid.uuid4().hex),
         "starts": [*previous.get("starts", []), now],
         "seed": config.seed,
         "config_hash": config_hash(config),

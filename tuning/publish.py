@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -23,11 +25,13 @@ from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.smoothing.smoothed import CONFIG, export_config
 from tuning.certification import Certified
 from tuning.config import RunConfig
-from tuning.confirm import Confirmed, Winners, baseline_rows, confirmation_rows
+from tuning.confirm import Candidate, Confirmation, baseline_rows, confirmation_rows
 from tuning.ledger import TrialRecord
 from tuning.manifest import config_hash
 from tuning.setting import Setting
 
+# Seconds between two versions of the trials table while a search runs.
+TABLE_EVERY = 2.0
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -53,12 +57,25 @@ def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord
     write_table(folder / "trials.parquet", rows, trials_schema(types))
 
 
-def write_confirmation(setting: Setting, winners: Winners) -> None:
+class TrialsTable:
+    """Keeps trials.parquet of a running search nearly up to date, without writing all the time."""
+
+    def __init__(self, folder: Path, space: SearchSpace) -> None:
+        self._folder, self._space, self._written = folder, space, -math.inf
+
+    def update(self, records: Sequence[TrialRecord]) -> None:
+        """Write the table, unless that was done a moment ago."""
+        if time.monotonic() - self._written >= TABLE_EVERY:
+            write_trials(self._folder, self._space, records)
+            self._written = time.monotonic()
+
+
+def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
     """Write confirmation.parquet and baselines.parquet."""
-    images = len(setting.shots.tuning_labels)
-    rows = confirmation_rows(winners, images)
+    images = len(setting.shots.tuning_labels) * confirmation.folds
+    rows = confirmation_rows(confirmation, images)
     write_table(setting.folder / "confirmation.parquet", rows, CONFIRMATION)
-    bare = baseline_rows(winners, images)
+    bare = baseline_rows(confirmation, images)
     write_table(setting.folder / "baselines.parquet", bare, BASELINES)
 
 
@@ -80,34 +97,34 @@ def write_certificates(
 
 
 def write_export(
-    setting: Setting, best: Confirmed, classifier: nn.Module, config: RunConfig
+    setting: Setting, best: Candidate, classifier: nn.Module, config: RunConfig
 ) -> None:
     """Write smoothed_classifier/: the winner's weights and all that deploying it needs."""
-    candidate = best.candidate
-    assert candidate.trial is not None
-    assert candidate.denoiser is not None
+    assert best.denoiser is not None
     # Users load the export with the classifier itself, not with what hid its gradients.
     open_box = classifier.network if isinstance(classifier, BlackBox) else classifier
     text = export_config(
         open_box,
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
-        sigma=candidate.sigma,
+        sigma=best.confirmed.sigma,
         n0=config.n0,
         n=config.n,
         alpha=config.alpha,
     )
     folder = setting.folder / "smoothed_classifier"
     folder.mkdir(exist_ok=True)
-    write_bytes(folder / WEIGHTS, denoiser_bytes(candidate.denoiser))
+    write_bytes(folder / WEIGHTS, denoiser_bytes(best.denoiser))
     write_text(folder / CONFIG, text)
 
 
-def certificate_metadata(config: RunConfig, winners: Winners, device: str) -> dict[str, str]:
+def certificate_metadata(
+    config: RunConfig, variants: Mapping[str, Candidate], device: str
+) -> dict[str, str]:
     """What certificates.parquet says of the models behind it."""
     hashes = {
-        f"model_hash_{variant}": weights_hash(confirmed.candidate.model)
-        for variant, confirmed in winners.variants.items()
+        f"model_hash_{variant}": weights_hash(candidate.model)
+        for variant, candidate in variants.items()
     }
     return {
         "config_hash": config_hash(config),
@@ -121,14 +138,16 @@ def certificate_metadata(config: RunConfig, winners: Winners, device: str) -> di
 
 
 def summary_rows(
-    setting: Setting, winners: Winners, certificates: Mapping[str, Sequence[Mapping[str, Any]]]
+    setting: Setting,
+    variants: Mapping[str, Candidate],
+    certificates: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[dict[str, Any]]:
     """One row of summary.parquet per variant."""
     rows = []
-    for variant, confirmed in winners.variants.items():
-        trial = confirmed.candidate.trial
+    for variant, candidate in variants.items():
+        trial = candidate.confirmed.trial
         number = None if trial is None else trial.number
-        score = confirmed.score.mean
+        score = candidate.confirmed.score.mean
         rows.append(summary_row(setting.name, variant, number, score, certificates[variant]))
     return rows
 

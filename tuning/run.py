@@ -5,42 +5,49 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import ray
 import ray.tune
 import torch
 from optuna.exceptions import StorageInternalError
-from torch import nn
+from sqlalchemy.exc import SQLAlchemyError
 
 from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_json, write_table
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import load_denoiser
-from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective
 from trainables.trainable import TrialTask
 from tuning import publish
-from tuning.base_classifier import gain_access
+from tuning.base_classifier import Access, gain_access
 from tuning.certification import certify_variants
 from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
-from tuning.confirm import Winners, confirm
-from tuning.cost import confirmation_votes
+from tuning.confirm import (
+    Candidate,
+    Confirmation,
+    Scorer,
+    confirm,
+    retrain,
+    shortlisted,
+    train_candidates,
+)
+from tuning.cost import confirmation_votes, search_share
 from tuning.errors import AllTrialsFailed, CertificationIncomplete, ConfigError
 from tuning.ledger import FILE as LEDGER
-from tuning.ledger import Ledger, TrialRecord, sqlite_url, study_name
+from tuning.ledger import Ledger, Plan, TrialRecord, sqlite_url
 from tuning.manifest import run_manifest, setting_manifest
 from tuning.progress import Reporter
+from tuning.retrain import Trainer
 from tuning.samples import SharedSamples
-from tuning.search import run_search
+from tuning.search import Limits, Study, run_search
 from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
 from tuning.votes import VoteStore
@@ -55,9 +62,20 @@ ENVIRONMENT_ERRORS = (
     OSError,
     sqlite3.Error,
     StorageInternalError,
+    SQLAlchemyError,
     ray.exceptions.RayError,
     ray.tune.TuneError,
 )
+
+
+class _Part(NamedTuple):
+    """One setting with all that its search needs."""
+
+    setting: Setting
+    access: Access
+    ledger: Ledger
+    task: TrialTask
+    board: StudyBoard
 
 
 class Run:
@@ -93,74 +111,134 @@ class Run:
                 self.reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             self.reporter.say(f"TensorBoard:   tensorboard --logdir {self.folder / 'tensorboard'}")
             self.manifest = run_manifest(self.config, cluster, self.previous)
-            for setting in self.settings:
-                summary += self._setting(setting, cluster)
+            parts = [self._prepare(setting, cluster) for setting in self.settings]
+            self._search(parts, cluster)
+            for part in parts:
+                summary += self._finish(part, cluster)
                 write_table(self.folder / "summary.parquet", summary, SUMMARY)
         self._write_manifest()
         self.reporter.say("writing the report ...")
         build_report(self.folder)
         return summary
 
-    def _setting(self, setting: Setting, cluster: Cluster) -> list[dict[str, Any]]:
+    def _prepare(self, setting: Setting, cluster: Cluster) -> _Part:
         setting.folder.mkdir(parents=True, exist_ok=True)
         access = gain_access(self.config, setting, self.reporter)
         entry = setting_manifest(setting, access.certified, self.previous)
         self.manifest["settings"][setting.name] = entry
         self._write_manifest()
-        board = StudyBoard(self.folder / "tensorboard" / setting.name)
-        with self._timed(setting, "search"):
-            records = self._search(setting, access.trained_through, cluster, board)
-        store = VoteStore(setting.folder / "votes.db")
-        with self._timed(setting, "confirmation"):
-            winners = self._confirm(setting, access.certified, records, cluster, store)
-        publish.write_confirmation(setting, winners)
-        publish.write_export(setting, winners.variants["best"], access.certified, self.config)
-        self._show_best(setting, winners, board)
-        with self._timed(setting, "certification"):
-            certified = self._certify(setting, winners, cluster, store)
-        if access.queries:
-            entry["queries"] = access.queries | _queries(store)
-        metadata = publish.certificate_metadata(self.config, winners, cluster.resources.device)
-        rows = publish.write_certificates(setting, certified, metadata)
-        return publish.summary_rows(setting, winners, rows)
-
-    def _search(
-        self, setting: Setting, classifier: BaseClassifier, cluster: Cluster, board: StudyBoard
-    ) -> list[TrialRecord]:
-        ledger = Ledger(
-            sqlite_url(self.folder / LEDGER),
-            study_name(setting.name, setting.space),
-            setting.space,
-            trials=self.config.trials,
-            cohort=self.config.cohort or max(SMALLEST_COHORT, cluster.resources.concurrency),
-            seed=self._seed(setting, "search"),
+        return _Part(
+            setting,
+            access,
+            self._ledger(setting, cluster),
+            self._task(setting, access.trained_through, cluster),
+            StudyBoard(self.folder / "tensorboard" / setting.name),
         )
-        if abandoned := ledger.reconcile():
-            self.reporter.say(f"{abandoned} interrupted trials start again")
-        with self.reporter.track(f"{setting.name}: search", ledger.roots) as advance:
-            advance(ledger.roots - ledger.open_roots)
 
-            def on_end() -> None:
-                publish.write_trials(setting.folder, setting.space, ledger.records())
-                advance(1)
+    def _search(self, parts: list[_Part], cluster: Cluster) -> None:
+        """Search in all settings at once, so that one fills the pauses of another."""
+        if all(part.ledger.finished for part in parts):
+            return
+        started = time.perf_counter()
+        total = sum(part.ledger.roots for part in parts)
+        name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
+        with self.reporter.track(f"{name}: search", total) as advance:
+            shown = 0
 
-            if not ledger.finished:
-                run_search(
-                    ledger,
-                    self._task(setting, classifier, cluster),
-                    setting=setting.name,
-                    resources=cluster.resources,
-                    scratch=setting.folder / "tune",
-                    board=board,
-                    budget=self.config.budget,
-                    on_end=on_end,
-                )
-        records = ledger.records()
+            def show() -> None:
+                nonlocal shown
+                done = total - sum(part.ledger.open_roots for part in parts)
+                advance(done - shown)
+                shown = done
+
+            show()
+            run_search(
+                [self._study(part, show) for part in parts],
+                resources=cluster.resources,
+                scratch=self.folder / "tune",
+                limits=self._limits(parts, cluster),
+                transfer=self.config.transfer,
+            )
+        seconds = time.perf_counter() - started
+        worked = sum(part.ledger.seconds for part in parts)
+        for part in parts:
+            share = part.ledger.seconds / worked if worked else 0.0
+            self._add_seconds(part.setting, "search", seconds * share)
+
+    def _study(self, part: _Part, show: Callable[[], None]) -> Study:
+        table = publish.TrialsTable(part.setting.folder, part.setting.space)
+
+        def on_end() -> None:
+            table.update(part.ledger.records())
+            show()
+
+        return Study(
+            part.setting.name, part.ledger, part.task, part.board, on_end, self._source(part)
+        )
+
+    def _source(self, part: _Part) -> str | None:
+        return _sources(self.settings)[part.setting.name] if self.config.transfer else None
+
+    def _limits(self, parts: list[_Part], cluster: Cluster) -> Limits:
+        """The budgets, less what confirmation is going to need of them."""
+        share = min(search_share(self.config, part.setting) for part in parts)
+        budget, hours = self.config.budget, self.config.device_hours
+        return Limits(
+            None if budget is None else time.monotonic() + share * budget,
+            None if hours is None else share * hours * 3600,
+            cluster.resources.devices_per_trial,
+        )
+
+    def _finish(self, part: _Part, cluster: Cluster) -> list[dict[str, Any]]:
+        """Confirm, certify and publish one setting."""
+        setting, access = part.setting, part.access
+        records = part.ledger.records()
         publish.write_trials(setting.folder, setting.space, records)
         if not any(r.state == "complete" for r in records):
             errors = "; ".join(sorted({r.error for r in records if r.error}))
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
-        return records
+        store = VoteStore(setting.folder / "votes.db")
+        trainer = Trainer(part.task, setting.folder / "denoisers", cluster.resources)
+        with self._timed(setting, "confirmation"):
+            confirmation = self._confirm(part, records, trainer, cluster, store)
+        publish.write_confirmation(setting, confirmation)
+        with self._timed(setting, "training"):
+            self.reporter.say(f"{setting.name}: training on all shots ...")
+            seed = self._seed(setting, "final")
+            variants = retrain(confirmation, setting, trainer, access.certified, seed)
+        publish.write_export(setting, variants["best"], access.certified, self.config)
+        self._show_best(setting, variants["best"], part.board)
+        with self._timed(setting, "certification"):
+            certified = self._certify(setting, variants, cluster, store)
+        if access.queries:
+            entry = self.manifest["settings"][setting.name]
+            entry["queries"] = access.queries | _queries(store)
+        metadata = publish.certificate_metadata(self.config, variants, cluster.resources.device)
+        rows = publish.write_certificates(setting, certified, metadata)
+        return publish.summary_rows(setting, variants, rows)
+
+    def _ledger(self, setting: Setting, cluster: Cluster) -> Ledger:
+        config = self.config
+        plan = Plan(
+            trials=config.trials,
+            cohort=config.cohort or max(SMALLEST_COHORT, cluster.resources.concurrency),
+            seed=self._seed(setting, "search"),
+            sampler=config.sampler,
+            scheduler=config.scheduler,
+        )
+        own = sqlite_url(self.folder / LEDGER)
+        ledger = Ledger(
+            config.ledger or own,
+            f"{config.name}/{setting.name}",
+            setting.space,
+            plan,
+            setting.rungs,
+            run=self.manifest["run_id"],
+            awaits_transfer=bool(config.transfer and _sources(self.settings)[setting.name]),
+        )
+        if abandoned := ledger.reconcile():
+            self.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")
+        return ledger
 
     def _task(self, setting: Setting, classifier: BaseClassifier, cluster: Cluster) -> TrialTask:
         return TrialTask(
@@ -177,44 +255,43 @@ class Run:
             rungs=setting.rungs,
             samples=SharedSamples(),
             initial=setting.initial,
-            denoisers=(setting.folder / "denoisers").resolve(),
             device=cluster.resources.device,
             threads=cluster.resources.cpus_per_trial,
+            timeout=self.config.trial_timeout,
         )
 
     def _confirm(
         self,
-        setting: Setting,
-        classifier: nn.Module,
+        part: _Part,
         records: list[TrialRecord],
+        trainer: Trainer,
         cluster: Cluster,
         store: VoteStore,
-    ) -> Winners:
-        votes, top = self.config.confirm_votes, self.config.confirm_top
-        searched = sum(r.origin == "search" and r.state == "complete" for r in records)
-        total = confirmation_votes(setting, searched, votes=votes, top=top)
-        with self.reporter.track(f"{setting.name}: confirmation votes", total) as advance:
-            return confirm(
-                setting,
-                records,
-                lambda record: self._denoiser(setting, record),
-                classifier,
-                self.config,
-                seed=self._seed(setting, "confirm"),
-                store=store,
-                resources=cluster.resources,
-                advance=advance,
-            )
+    ) -> Confirmation:
+        config, setting = self.config, part.setting
+        name, folds = f"{setting.name}: confirmation", config.confirm_folds
+        seed = self._seed(setting, "confirm")
+        scorer = Scorer(setting, part.access.certified, config, seed, store, cluster.resources)
+        count = len(shortlisted(records, config.candidates))
+        with self.reporter.track(f"{name} trainings", count * folds) as advance:
+            candidates = train_candidates(records, scorer, trainer, advance)
+        votes = confirmation_votes(config, setting, len(candidates))
+        with self.reporter.track(f"{name} votes", votes) as advance:
+            return confirm(candidates, scorer, advance)
 
     def _certify(
-        self, setting: Setting, winners: Winners, cluster: Cluster, store: VoteStore
+        self,
+        setting: Setting,
+        variants: Mapping[str, Candidate],
+        cluster: Cluster,
+        store: VoteStore,
     ) -> dict[str, Any]:
-        images = len(winners.variants) * len(setting.test_indices)
+        images = len(variants) * len(setting.test_indices)
         total = images * (self.config.n0 + self.config.n)
         with self.reporter.track(f"{setting.name}: certification votes", total) as advance:
             return certify_variants(
                 setting,
-                winners.variants,
+                variants,
                 self.config,
                 seed=self._seed(setting, "certify"),
                 store=store,
@@ -222,19 +299,14 @@ class Run:
                 advance=advance,
             )
 
-    def _denoiser(self, setting: Setting, record: TrialRecord) -> Denoiser:
-        return load_denoiser(
-            (setting.folder / "denoisers" / f"{record.number}.safetensors").read_bytes()
-        )
-
-    def _show_best(self, setting: Setting, winners: Winners, board: StudyBoard) -> None:
-        candidate = winners.variants["best"].candidate
-        assert candidate.denoiser is not None
+    def _show_best(self, setting: Setting, best: Candidate, board: StudyBoard) -> None:
+        assert best.denoiser is not None
         clean = setting.shots.tuning_images[:8]
         generator = torch.Generator().manual_seed(self._seed(setting, "show"))
-        noisy = clean + candidate.sigma * torch.randn(clean.shape, generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = clean + best.confirmed.sigma * noise
         with torch.inference_mode():
-            board.denoised(clean, noisy, candidate.denoiser(noisy))
+            board.denoised(clean, noisy, best.denoiser(noisy))
 
     def _seed(self, setting: Setting, purpose: str) -> int:
         return derive_seed(self.config.seed, setting.name, purpose)
@@ -245,12 +317,25 @@ class Run:
         try:
             yield
         finally:
-            seconds = self.manifest["settings"][setting.name]["seconds"]
-            seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 2)
-            self._write_manifest()
+            self._add_seconds(setting, step, time.perf_counter() - started)
+
+    def _add_seconds(self, setting: Setting, step: str, more: float) -> None:
+        seconds = self.manifest["settings"][setting.name]["seconds"]
+        seconds[step] = round(seconds.get(step, 0.0) + more, 2)
+        self._write_manifest()
 
     def _write_manifest(self) -> None:
         write_json(self.folder / MANIFEST, self.manifest)
+
+
+def _sources(settings: list[Setting]) -> dict[str, str | None]:
+    """For each setting the one before it of the same data set, whose best points it takes over."""
+    latest: dict[str, str] = {}
+    sources: dict[str, str | None] = {}
+    for setting in settings:
+        sources[setting.name] = latest.get(setting.dataset.name)
+        latest[setting.dataset.name] = setting.name
+    return sources
 
 
 def _queries(store: VoteStore) -> dict[str, int]:

@@ -1,11 +1,13 @@
-"""One study: Ray Tune runs the trials that the ledger proposes, and the ledger hears of each."""
+"""The search: Ray Tune runs the trials that the ledgers propose, and the ledgers hear of each."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +26,80 @@ from tuning.tensorboard import StudyBoard
 WORKER_RESTARTS = 2
 
 
+@dataclass(frozen=True)
+class Study:
+    """One setting's part in a search: its ledger, what its trials share, and whom they inform.
+
+    `source` is the setting whose best points this one evaluates first; `on_end` is called after
+    each trial.
+    """
+
+    setting: str
+    ledger: Ledger
+    task: TrialTask
+    board: StudyBoard
+    on_end: Callable[[], None]
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When no new trial starts: at a monotonic time, or after so many device-seconds of trials."""
+
+    deadline: float | None = None
+    device_seconds: float | None = None
+    devices_per_trial: float = 1.0
+
+    def reached(self, ledgers: Iterable[Ledger]) -> bool:
+        """Whether a limit is reached."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            return True
+        if self.device_seconds is None:
+            return False
+        spent = sum(ledger.seconds for ledger in ledgers) * self.devices_per_trial
+        return spent >= self.device_seconds
+
+
 class LedgerSearcher(Searcher):
-    """Hands the ledger's proposals to Tune, until all are done or `deadline` has passed.
+    """Hands the ledgers' proposals to Tune, in turns, until all are done or a limit is reached.
 
     Tune's own OptunaSearch would tell the study that a pruned trial is complete.
     """
 
-    def __init__(self, ledger: Ledger, deadline: float | None) -> None:
+    def __init__(self, studies: Sequence[Study], limits: Limits, transfer: int) -> None:
         super().__init__(metric="objective", mode="max")
-        self._ledger, self._deadline = ledger, deadline
+        self._studies = {study.setting: study for study in studies}
+        self._turn = deque(self._studies)
+        self._limits, self._transfer = limits, transfer
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while the running cohort must end first."""
-        late = self._deadline is not None and time.monotonic() > self._deadline
-        if self._ledger.finished or (late and self._ledger.baselines_finished):
+        """The next trial's configuration; None while running cohorts must end first."""
+        ledgers = [study.ledger for study in self._studies.values()]
+        late = self._limits.reached(ledgers)
+        if all(ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers):
             return Searcher.FINISHED
-        proposal = self._ledger.next_proposal()
-        if proposal is None:
-            return None
-        full = DecropConfig.model_validate(proposal.hyperparameters).model_dump()
-        return {"number": proposal.number, "seed": proposal.seed, "hyperparameters": full}
+        for _ in ledgers:
+            study = self._studies[self._turn[0]]
+            self._turn.rotate(-1)
+            ledger = study.ledger
+            if late and ledger.baselines_finished:
+                continue
+            self._pass_on(study)
+            proposal = ledger.next_proposal()
+            if proposal is not None:
+                full = DecropConfig.model_validate(proposal.hyperparameters).model_dump()
+                return {
+                    "setting": study.setting,
+                    "number": proposal.number,
+                    "seed": proposal.seed,
+                    "hyperparameters": full,
+                }
+        return None
+
+    def _pass_on(self, study: Study) -> None:
+        """Give a study the best points of its source, once that has them."""
+        if study.source is not None and self._studies[study.source].ledger.finished:
+            study.ledger.transfer(self._studies[study.source].ledger.best(self._transfer))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing goes into Tune's own files: they are not read, and must hold no password."""
@@ -62,11 +118,11 @@ class LedgerSearcher(Searcher):
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Tells the ledger what trials report, and stops those that it prunes."""
+    """Tells the ledgers what trials report, and stops those that they prune."""
 
-    def __init__(self, ledger: Ledger, board: StudyBoard, on_end: Callable[[], None]) -> None:
+    def __init__(self, studies: Sequence[Study]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._ledger, self._board, self._on_end = ledger, board, on_end
+        self._studies = {study.setting: study for study in studies}
 
     def __getstate__(self) -> dict[str, Any]:
         """As in `LedgerSearcher`."""
@@ -74,18 +130,21 @@ class LedgerScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop or continue, as the ledger decides."""
-        number = trial.config["number"]
-        self._board.result(number, result)
-        prune = self._ledger.report(number, result["epochs"], result["objective"])
+        study, number = self._studies[trial.config["setting"]], trial.config["number"]
+        study.board.result(number, result)
+        prune = study.ledger.report(
+            number, result["epochs"], result["objective"], result["trial_seconds"]
+        )
         return str(TrialScheduler.STOP if prune else TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """The trial reached its last rung, was pruned, or found that it cannot go on."""
+        study = self._studies[trial.config["setting"]]
         number, hyperparameters = trial.config["number"], trial.config["hyperparameters"]
         complete = result["epochs"] == hyperparameters["epochs"]
         if complete:
-            self._board.result(number, result)
-        self._ledger.tell(
+            study.board.result(number, result)
+        study.ledger.tell(
             number,
             objective=result["objective"],
             epochs=result["epochs"],
@@ -94,18 +153,18 @@ class LedgerScheduler(FIFOScheduler):
             node=result["node"],
             error=result["error"],
         )
-        self._board.end(number, hyperparameters, result["objective"])
-        self._on_end()
+        study.board.end(number, hyperparameters, result["objective"])
+        study.on_end()
 
 
 class FailureCallback(tune.Callback):
-    """Tells the ledger of trials whose worker failed more often than it may.
+    """Tells the ledgers of trials whose worker failed more often than it may.
 
     A scheduler would also hear of the failures from which Ray recovers.
     """
 
-    def __init__(self, ledger: Ledger, on_end: Callable[[], None]) -> None:
-        self._ledger, self._on_end = ledger, on_end
+    def __init__(self, studies: Sequence[Study]) -> None:
+        self._studies = {study.setting: study for study in studies}
 
     def __getstate__(self) -> dict[str, Any]:
         """As in `LedgerSearcher`."""
@@ -115,8 +174,8 @@ class FailureCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Close the trial as failed, with its reason."""
-        last = trial.last_result or {}
-        self._ledger.tell(
+        study, last = self._studies[trial.config["setting"]], trial.last_result or {}
+        study.ledger.tell(
             trial.config["number"],
             objective=None,
             epochs=last.get("epochs", 0),
@@ -125,56 +184,59 @@ class FailureCallback(tune.Callback):
             node=last.get("node", ""),
             error=_reason(trial),
         )
-        self._on_end()
+        study.on_end()
 
 
 def run_search(
-    ledger: Ledger,
-    task: TrialTask,
+    studies: Sequence[Study],
     *,
-    setting: str,
     resources: Resources,
     scratch: Path,
-    board: StudyBoard,
-    budget: float | None,
-    on_end: Callable[[], None],
+    limits: Limits,
+    transfer: int,
+    trainable: type[tune.Trainable] = DecropTrainable,
 ) -> None:
-    """Run trials until the ledger is finished, or no new one after `budget` seconds.
+    """Run trials of all studies, until their ledgers are finished or a limit is reached.
 
-    `scratch` holds Tune's own files and is deleted at the end; `on_end` is called after each
-    trial.
+    Each study whose `source` is another one evaluates the `transfer` best points of that first.
+    `scratch` holds Tune's own files and is deleted at the end.
     """
-    deadline = None if budget is None else time.monotonic() + budget
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(DecropTrainable, task=task),
+            tune.with_parameters(trainable, tasks={s.setting: s.task for s in studies}),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(ledger, deadline),
-            scheduler=LedgerScheduler(ledger, board, on_end),
+            search_alg=LedgerSearcher(studies, limits, transfer),
+            scheduler=LedgerScheduler(studies),
             num_samples=-1,
             max_concurrent_trials=resources.concurrency,
             reuse_actors=True,
-            trial_name_creator=lambda trial: f"{setting}-{trial.config['number']:05d}",
-            trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
             name=f"{time.time_ns()}",
             storage_path=str(scratch.resolve()),
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
-            callbacks=[FailureCallback(ledger, on_end)],
+            callbacks=[FailureCallback(studies)],
             verbose=0,
         ),
     )
     try:
         tuner.fit()
     finally:
-        board.close()
-    # Proposals that were asked for but not started when the budget ran out.
-    ledger.reconcile()
+        for study in studies:
+            study.board.close()
+    # Proposals that were asked for but not started when a limit was reached.
+    for study in studies:
+        study.ledger.reconcile()
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.config['setting']}-{trial.config['number']:05d}"
 
 
 def _reason(trial: Trial) -> str:

@@ -53,15 +53,16 @@ def make_settings(config: RunConfig) -> list[Setting]:
         InputError: for data that is missing, too small or of the wrong shape.
         ConfigError: for a bad space.
     """
-    spaces = {(d, s): choose_space(config, d, s) for d in config.dataset for s in config.shots}
-    datasets = {
-        name: load_dataset(name, config.data_dir, download=config.download)
-        for name in config.dataset
-    }
-    return [_make(config, datasets[name], shots, space) for (name, shots), space in spaces.items()]
+    # A name given twice is one setting.
+    datasets = [
+        load_dataset(name, config.data_dir, download=config.download)
+        for name in dict.fromkeys(config.dataset)
+    ]
+    shot_counts = dict.fromkeys(config.shots)
+    return [_make(config, dataset, shots) for dataset in datasets for shots in shot_counts]
 
 
-def _make(config: RunConfig, dataset: Dataset, shots: str, space: SearchSpace) -> Setting:
+def _make(config: RunConfig, dataset: Dataset, shots: str) -> Setting:
     # Checked now, so that nothing is written or computed for a run that could not end.
     indices = certification_indices(dataset, config.certify_images)
     test_images = dataset.test.load(indices)
@@ -71,6 +72,8 @@ def _make(config: RunConfig, dataset: Dataset, shots: str, space: SearchSpace) -
             f"--data-dir: test images have the shape {tuple(test_images.shape[1:])}, but training "
             f"images {tuple(drawn.train_images.shape[1:])}; make them alike"
         )
+    owned = len(drawn.train_labels) + len(drawn.tuning_labels)
+    space = choose_space(config, dataset.name, shots, owned / len(dataset.train.labels))
     initial = None
     if config.init_denoiser is not None:
         initial = read_denoiser(config.init_denoiser)

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,6 @@ def collect_votes(
     known = store.all()
     # Two variants can be the same model: its votes are counted once, and serve both.
     wanted = Counter(key for job in jobs for key in job.vote_keys())
-    unique = {(job.model_hash, job.phase, job.sigma): job for job in jobs}
 
     def arrived(key: VoteKey) -> None:
         advance(key.votes * wanted[key])
@@ -127,7 +126,7 @@ def collect_votes(
     for key in wanted.keys() & known.keys():
         arrived(key)
     pending: dict[Reference, VoteKey] = {}
-    for reference, key in _submissions(list(unique.values()), known, resources):
+    for reference, key in _submissions(jobs, known.keys(), resources):
         pending[reference] = key
         while len(pending) >= QUEUED_PER_WORKER * resources.concurrency:
             _receive(pending, known, store, arrived)
@@ -137,17 +136,19 @@ def collect_votes(
 
 
 def _submissions(
-    jobs: Sequence[VoteJob], known: dict[VoteKey, Counts], resources: Resources
+    jobs: Sequence[VoteJob], known: Iterable[VoteKey], resources: Resources
 ) -> Iterator[tuple[Reference, VoteKey]]:
     task = _count_image.options(
         num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial
     )
+    done = set(known)
     for job in jobs:
         missing = [
             (key, image)
             for key, image in zip(job.vote_keys(), job.images, strict=True)
-            if key not in known
+            if key not in done
         ]
+        done |= {key for key, _ in missing}
         if not missing:
             continue
         model = ray.put(job.model)

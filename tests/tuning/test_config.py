@@ -48,13 +48,16 @@ def test_shots_are_a_positive_number_or_a_percentage(shots: str) -> None:
 
 def test_most_specific_space_is_chosen() -> None:
     config = make_config({"name": "x"})
-    assert choose_space(config, "digits", "10").name == "digits"
-    assert choose_space(config, "folder", "10").name == "decrop"
+    assert choose_space(config, "digits", "1", 0.001).name == "digits"
+    assert choose_space(config, "digits", "10", 0.07).name == "digits-10pct"
+    assert choose_space(config, "cifar10", "50", 0.01).name == "cifar10-1pct"
+    assert choose_space(config, "cifar10", "10%", 0.1).name == "cifar10-10pct"
+    assert choose_space(config, "folder", "10", 0.01).name == "decrop"
 
 
 def test_fixed_hyperparameter_is_no_longer_varied() -> None:
     config = make_config({"name": "x", "set": ["w_mmd=0.5", "epochs=3"]})
-    space = choose_space(config, "digits", "10")
+    space = choose_space(config, "digits", "10", 0.07)
     assert "w_mmd" not in space.parameters
     assert space.fixed["w_mmd"] == 0.5
     assert space.fixed["epochs"] == 3
@@ -64,7 +67,7 @@ def test_range_that_leaves_the_valid_values_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "wide.yaml"
     path.write_text("name: wide\nextends: digits\nparameters: {mix: {low: 0.2, high: 1.5}}\n")
     with pytest.raises(ConfigError, match=r"mix: .*1\.5"):
-        choose_space(make_config({"name": "x", "space": str(path)}), "digits", "10")
+        choose_space(make_config({"name": "x", "space": str(path)}), "digits", "10", 0.07)
 
 
 def test_setting_names_are_folder_names() -> None:
@@ -74,8 +77,9 @@ def test_setting_names_are_folder_names() -> None:
 
 def test_help_shows_the_defaults_that_hold() -> None:
     shown = {p.name.rstrip("_"): p.default for p in get_command(app).params if p.name}
-    config = make_config({"name": "x"}).model_dump(mode="json")
-    for name in config.keys() & shown.keys() - {"name"}:
-        held = config[name]
-        text = ",".join(held) if isinstance(held, list) else held
-        assert (shown[name] or None) == (text or None), name
+    fields = make_config({"name": "x"}).model_dump().keys() & shown.keys() - {"name", "set"}
+    given = {field: shown[field] for field in fields if shown[field] is not None}
+    assert make_config({"name": "x"} | given) == make_config({"name": "x"})
+    assert not any(
+        make_config({"name": "x"}).model_dump()[field] for field in fields - given.keys()
+    )

@@ -1,16 +1,18 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from search_spaces import load_space
-from tuning.ledger import Ledger, Proposal, TrialRecord, sqlite_url
+from tuning.ledger import Ledger, Plan, Proposal, TrialRecord, sqlite_url
 
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)
+RUNGS = (25, 75, 200)
 Score = Callable[[dict[str, object]], float]
 
 
@@ -19,9 +21,13 @@ def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_ledger(folder: Path, trials: int = 8, cohort: int = 3) -> Ledger:
-    url = sqlite_url(folder / "study.db")
-    return Ledger(url, "digits", SPACE, trials=trials, cohort=cohort, seed=1)
+def open_ledger(
+    folder: Path, trials: int = 8, cohort: int = 3, seed: int = 1, **options: Any
+) -> Ledger:
+    given = {name: options.pop(name) for name in ("sampler", "scheduler") if name in options}
+    plan = Plan(trials, cohort, seed, **given)
+    options = {"name": "digits", "space": SPACE} | options
+    return Ledger(sqlite_url(folder / "study.db"), plan=plan, rungs=RUNGS, **options)
 
 
 def by_sigma(hyperparameters: dict[str, object]) -> float:
@@ -33,7 +39,7 @@ def by_sigma(hyperparameters: dict[str, object]) -> float:
 def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> None:
     """Run one trial to its end, as a worker would: a rung at 25 epochs, the end at 200."""
     value = score(proposal.hyperparameters)
-    pruned = ledger.report(proposal.number, 25, value - 0.1)
+    pruned = ledger.report(proposal.number, 25, value - 0.1, 0.5)
     ledger.tell(
         proposal.number,
         objective=value - 0.1 if pruned else value,
@@ -101,8 +107,7 @@ def test_first_trials_are_published_and_the_sweep(tmp_path: Path) -> None:
     assert [r.origin for r in records[:BASELINES]] == (
         ["published"] + ["label_consistency"] * 5 + ["mse"] * 5
     )
-    published = {k: records[0].hyperparameters[k] for k in SPACE.published}
-    assert published == SPACE.published
+    assert records[0].hyperparameters == {**SPACE.published, **SPACE.fixed}
     for record, sigma in zip(records[1:BASELINES], 2 * SPACE.sweep, strict=True):
         assert record.hyperparameters["sigma"] == sigma
         assert record.hyperparameters["w_cosine"] == record.hyperparameters["w_mmd"] == 0
@@ -120,7 +125,8 @@ def test_first_cohort_is_never_pruned_and_later_ones_are(tmp_path: Path) -> None
 def test_pruned_trial_keeps_its_intermediate_values(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, trials=20)
     drive(ledger, workers=1)
-    pruned = [t for t in ledger.study.trials if t.state == TrialState.PRUNED]
+    study = optuna.load_study(study_name="digits", storage=sqlite_url(tmp_path / "study.db"))
+    pruned = [t for t in study.trials if t.state == TrialState.PRUNED]
     assert pruned
     assert all(list(t.intermediate_values) == [25] for t in pruned)
 
@@ -177,10 +183,7 @@ def test_cohort_is_decided_by_the_first_start(tmp_path: Path) -> None:
 
 
 def test_seed_changes_the_proposals(tmp_path: Path) -> None:
-    ledgers = [
-        Ledger(sqlite_url(tmp_path / f"{s}.db"), "x", SPACE, trials=3, cohort=2, seed=s)
-        for s in (1, 2)
-    ]
+    ledgers = [open_ledger(tmp_path, trials=4, name=f"{s}", seed=s) for s in (1, 2)]
     for ledger in ledgers:
         drive(ledger, workers=1)
     first, second = (ledger.records()[-1].hyperparameters for ledger in ledgers)

@@ -16,7 +16,10 @@ TUNING_SHARE = 0.2
 
 
 class Shots(NamedTuple):
-    """The labelled images the user owns: images [n, C, H, W] in [0, 1], labels int64 [n]."""
+    """The labelled images the user owns: images [n, C, H, W] in [0, 1], labels int64 [n].
+
+    The indices are positions in the data set's training images.
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -24,6 +27,40 @@ class Shots(NamedTuple):
     tuning_images: Tensor
     tuning_labels: Tensor
     tuning_indices: list[int]
+
+    def fold(self, number: int, seed: int) -> Shots:
+        """The same shots in another split: the `number`-th fold judges, the others train.
+
+        Folds are drawn by class and `seed`, and are as large as the tuning images were. The first
+        ones, about five, have no image in common; beyond that they begin anew.
+        """
+        images, labels, indices = self.joined()
+        generator = torch.Generator().manual_seed(seed)
+        train: list[int] = []
+        tuning: list[int] = []
+        for label in labels.unique().tolist():
+            members = torch.nonzero(labels == label).flatten()
+            members = members[torch.randperm(len(members), generator=generator)]
+            size = _held_out(len(members))
+            turned = members.roll(-number * size).tolist()
+            tuning += turned[:size]
+            train += turned[size:]
+        return Shots(
+            images[train],
+            labels[train],
+            [indices[i] for i in train],
+            images[tuning],
+            labels[tuning],
+            [indices[i] for i in tuning],
+        )
+
+    def joined(self) -> tuple[Tensor, Tensor, list[int]]:
+        """All shots: images [n, C, H, W], labels [n] and indices."""
+        return (
+            torch.cat((self.train_images, self.tuning_images)),
+            torch.cat((self.train_labels, self.tuning_labels)),
+            self.train_indices + self.tuning_indices,
+        )
 
 
 def draw_shots(dataset: Dataset, shots: str, seed: int) -> Shots:
@@ -42,7 +79,7 @@ def draw_shots(dataset: Dataset, shots: str, seed: int) -> Shots:
         members = torch.nonzero(labels == label).flatten()
         count = _shots_of_class(shots, name, len(members))
         drawn = members[torch.randperm(len(members), generator=generator)][:count].tolist()
-        held_out = max(1, round(TUNING_SHARE * count))
+        held_out = _held_out(count)
         tuning += drawn[:held_out]
         train += drawn[held_out:]
     images = dataset.train.load(train + tuning)
@@ -69,6 +106,11 @@ def certification_indices(dataset: Dataset, count: int) -> list[int]:
             f"images; pass at most {available}"
         )
     return [i * available // count for i in range(count)]
+
+
+def _held_out(count: int) -> int:
+    """How many of a class's `count` shots judge trials."""
+    return max(1, round(TUNING_SHARE * count))
 
 
 def _shots_of_class(shots: str, name: str, available: int) -> int:

@@ -17,6 +17,13 @@ class Score(NamedTuple):
     mean: float
     standard_error: float
 
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> Score:
+        """The mean of the images' `scores`."""
+        mean = sum(scores) / len(scores)
+        variance = sum((s - mean) ** 2 for s in scores) / max(1, len(scores) - 1)
+        return cls(mean, math.sqrt(variance / len(scores)))
+
 
 class Objective(NamedTuple):
     """The average certified radius, or the certified accuracy at `radius`."""
@@ -40,10 +47,10 @@ class Objective(NamedTuple):
             )
         return cls(float(match.group(1)))
 
-    def score(
+    def scores(
         self, votes: Sequence[int], cast: int, *, n: int, sigma: float, alpha: float
-    ) -> Score:
-        """Score of images whose true class got `votes` of the `cast` noisy votes each.
+    ) -> list[float]:
+        """The score of each image, whose true class got `votes` of the `cast` noisy votes.
 
         An image counts with the radius that `n` votes would certify at its estimated vote share
         (posterior mean under Jeffreys' prior). Scores are thus comparable across sigmas, with
@@ -51,8 +58,12 @@ class Objective(NamedTuple):
         """
         shares = [(v + 0.5) / (cast + 1) for v in votes]
         radii = [certified_radius(int(share * n), n, sigma, alpha) for share in shares]
-        if self.radius is not None:
-            radii = [float(r > 0 and r >= self.radius) for r in radii]
-        mean = sum(radii) / len(radii)
-        variance = sum((r - mean) ** 2 for r in radii) / max(1, len(radii) - 1)
-        return Score(mean, math.sqrt(variance / len(radii)))
+        if self.radius is None:
+            return radii
+        return [float(r > 0 and r >= self.radius) for r in radii]
+
+    def score(
+        self, votes: Sequence[int], cast: int, *, n: int, sigma: float, alpha: float
+    ) -> Score:
+        """The mean of `scores`."""
+        return Score.of(self.scores(votes, cast, n=n, sigma=sigma, alpha=alpha))

@@ -1,0 +1,45 @@
+"""The samplers that --sampler can name."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+
+from search_spaces import SearchSpace
+from tuning.errors import ConfigError
+
+SamplerName = Literal["tpe", "gp", "random", "cmaes"]
+
+
+def make_sampler(name: SamplerName, seed: int, space: SearchSpace) -> BaseSampler:
+    """A new sampler with nothing in it but its seed; it learns from the study."""
+    if name == "random":
+        return RandomSampler(seed)
+    if name == "gp":
+        # The objective is noisy: equal points need not score alike.
+        return GPSampler(seed=seed, deterministic_objective=False, warn_independent_sampling=False)
+    if name == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=10, warn_independent_sampling=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        # Without groups, what not every trial has would be sampled without regard to the rest.
+        return TPESampler(seed=seed, constant_liar=True, multivariate=True, group=space.conditional)
+
+
+def check_sampler(name: SamplerName, space: SearchSpace) -> None:
+    """Refuse a sampler that cannot work in the space.
+
+    Raises:
+        ConfigError: naming the parameters that are in its way.
+    """
+    if name != "cmaes":
+        return
+    unfit = [n for n, p in space.parameters.items() if p.choices is not None or p.when]
+    if unfit:
+        raise ConfigError(
+            f"--sampler: cmaes needs ranges that every trial has, but {space.name} varies "
+            f"{', '.join(unfit)}; fix these with --set, or pass tpe"
+        )
