@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from results.curves import accuracy_curve, average_certified_radius, outcomes
-from results.schema import VARIANTS, Row
+from results.schema import SEARCHED, VARIANTS, Row
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Theme:
     text: str
     muted: str
     grid: str
-    search: str
+    origins: Mapping[str, str]
     variants: Mapping[str, str]
 
 
@@ -33,7 +33,12 @@ _LIGHT = _Theme(
     text="#1f2430",
     muted="#667085",
     grid="#e4e7ec",
-    search="#0072b2",
+    origins={
+        "search": "#0072b2",
+        "published": "#d55e00",
+        "label_consistency": "#009e73",
+        "mse": "#cc79a7",
+    },
     variants={
         "none": "#7a7f87",
         "label_consistency": "#009e73",
@@ -46,7 +51,12 @@ _DARK = _Theme(
     text="#e6e9ef",
     muted="#98a2b3",
     grid="#2b313b",
-    search="#56b4e9",
+    origins={
+        "search": "#56b4e9",
+        "published": "#f09a4b",
+        "label_consistency": "#2fc79a",
+        "mse": "#e3a3c8",
+    },
     variants={
         "none": "#a3a9b3",
         "label_consistency": "#2fc79a",
@@ -59,6 +69,7 @@ _ORIGINS = {
     "search": "search",
     "published": "published values",
     "label_consistency": "label consistency",
+    "mse": "mean squared error",
 }
 _MARKERS = {"complete": "o", "pruned": "v", "failed": "x"}
 
@@ -100,9 +111,8 @@ def history_figure(
     _draw_incumbent(axes, trials, theme)
     for state, marker in _MARKERS.items():
         for origin, label in _ORIGINS.items():
-            group = [row for row in trials if (row["state"], row["origin"]) == (state, origin)]
-            colour = theme.search if origin == "search" else theme.variants[origin]
-            _draw_trials(axes, group, marker, colour, f"{label}, {state}")
+            group = [row for row in trials if (row["state"], _origin(row)) == (state, origin)]
+            _draw_trials(axes, group, marker, theme.origins[origin], f"{label}, {state}")
     axes.set_xlabel("trial")
     axes.set_ylabel(f"{objective} on tuning images")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -170,6 +180,10 @@ def _draw_incumbent(axes: Axes, trials: Sequence[Row], theme: _Theme) -> None:
         linewidth=1.6,
         label="best so far",
     )
+
+
+def _origin(row: Row) -> str:
+    return "search" if row["origin"] in SEARCHED else str(row["origin"])
 
 
 def _scored(row: Row) -> bool:

@@ -13,9 +13,12 @@ from typing import Any
 
 import jinja2
 import yaml
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from results.curves import Estimate, outcomes, paired_difference
 from results.figures import curves_figure, history_figure
+from results.insight import rungs
 from results.run import Run, Setting, load_run
 from results.schema import CERTIFIED_AT, VARIANTS, Row
 from results.store import write_text
@@ -98,7 +101,12 @@ def _render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=_number, percent=_percent, signed=_signed, cell=_cell, duration=_duration
+        number=_number,
+        percent=_percent,
+        signed=_signed,
+        cell=_cell,
+        duration=_duration,
+        caption=_caption,
     )
     objective = objective_label(str(run.config.get("objective", "acr")))
     return environment.get_template("report.html.j2").render(
@@ -110,6 +118,7 @@ def _render(run: Run) -> str:
         config=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
         manifest=list(_flatten(run.manifest)),
         certificate=_certificate(run),
+        plotly=Markup(get_plotlyjs()) if any(s.insight for s in run.settings) else None,
     )
 
 
@@ -125,6 +134,7 @@ def _section(run: Run, setting: Setting, objective: str) -> dict[str, Any]:
             (state, sum(row["state"] == state for row in trials))
             for state in ("complete", "pruned", "failed")
         ],
+        "rungs": rungs(trials),
         "curves": certificates
         and _Figure(_uri(curves_figure(certificates)), _uri(curves_figure(certificates, True))),
         "history": trials
@@ -161,6 +171,11 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _caption(figure: Mapping[str, Any]) -> str:
+    meta = figure["layout"].get("meta")
+    return str(meta.get("caption", "")) if isinstance(meta, Mapping) else ""
 
 
 def _number(value: float | None) -> str:

@@ -19,6 +19,8 @@ from results.schema import (
 )
 from results.store import StoreError, read_metadata, read_table
 
+# In the folder of a setting; tuning.insight writes it.
+INSIGHT = "insight.json"
 _FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
 
 
@@ -27,7 +29,8 @@ class Setting:
     """Tables of one setting; a table the run did not write is empty.
 
     `certificates` holds rows by variant, weakest baseline first; `metadata` is that of the
-    certificates (config hash, model hash, precision, device).
+    certificates (config hash, model hash, precision, device); `insight` holds Plotly figures by
+    title.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Setting:
     baselines: Sequence[Row]
     certificates: Mapping[str, Sequence[Row]]
     metadata: Mapping[str, str]
+    insight: Mapping[str, Mapping[str, Any]]
 
     @property
     def hyperparameters(self) -> list[str]:
@@ -60,7 +64,7 @@ def load_run(folder: Path) -> Run:
 
     Raises:
         StoreError: if config.yaml, manifest.json or summary.parquet is missing or damaged, or any
-            other table is damaged.
+            other table or insight.json is damaged.
     """
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such run folder")
@@ -93,6 +97,7 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
         _optional(folder / "baselines.parquet", BASELINES),
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
+        _figures(folder / INSIGHT),
     )
 
 
@@ -112,12 +117,29 @@ def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def _figures(path: Path) -> dict[str, dict[str, Any]]:
+    figures = _mapping(path) if path.exists() else {}
+    for title, figure in figures.items():
+        parts = figure if isinstance(figure, dict) else {}
+        if not (isinstance(parts.get("data"), list) and isinstance(parts.get("layout"), dict)):
+            raise StoreError(f"{path}: {title} is no Plotly figure")
+    return figures
+
+
 def _mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        value = _json(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise StoreError(f"{path}: holds no mapping of names to values")
     return value
+
+
+def _json(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        # Python would read NaN; a browser would not.
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)

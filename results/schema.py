@@ -18,6 +18,9 @@ VARIANTS: Mapping[str, str] = {
 }
 """What is certified, weakest baseline first: name in tables and files to name for readers."""
 
+SEARCHED = frozenset({"start", "transferred", "search"})
+"""Origins of the trials of the search itself; the others are there to compare it with."""
+
 CERTIFIED_AT: Mapping[str, float] = {
     "certified_accuracy_0": 0.0,
     "certified_accuracy_0_25": 0.25,

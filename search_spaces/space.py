@@ -151,7 +151,8 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Hyperparameters of a trial: the constant ones, and the varied ones as proposed."""
         values = {**self.published, **self.fixed}
-        for name, parameter in self.parameters.items():
+        # Conditions come last, whatever the order in the file.
+        for name, parameter in sorted(self.parameters.items(), key=lambda item: bool(item[1].when)):
             if parameter.applies(values):
                 values[name] = parameter.suggest(name, trial)
         return values
@@ -185,12 +186,11 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     def _check_conditions(self) -> None:
         known = {**self.published, **self.fixed}
         for name, parameter in self.parameters.items():
-            later = list(self.parameters)[list(self.parameters).index(name) :]
             for other in parameter.when:
                 if other not in known:
                     raise ValueError(f"parameters.{name}: when: {other} has no value here")
-                if other in later:
-                    raise ValueError(f"parameters.{name}: when: {other} must come before {name}")
+                if other in self.parameters and self.parameters[other].when:
+                    raise ValueError(f"parameters.{name}: when: {other} has a condition itself")
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with anything in the space."""

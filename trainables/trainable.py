@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import math
+import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,8 +62,9 @@ class TrialTask:
 class DecropTrainable(tune.Trainable):
     """Trains one denoiser from rung to rung and scores it on the tuning images.
 
-    The configuration holds the name of the `setting`, the `number` of the trial, its `seed`, and
-    `hyperparameters`, a full set of `DecropConfig` fields.
+    The configuration holds the name of the `setting`, the `number` of the trial, its `seed`,
+    `hyperparameters`, a full set of `DecropConfig` fields, and `checkpoints`, files that earlier
+    attempts at the same trial left, the latest first.
     """
 
     def setup(self, config: dict[str, Any], tasks: Mapping[str, TrialTask] | None = None) -> None:
@@ -89,6 +92,11 @@ class DecropTrainable(tune.Trainable):
             initial=self.task.initial,
         )
         self.seconds = 0.0
+        for path in config["checkpoints"]:
+            # What was being written when the run was killed, or lies on another machine.
+            with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+                self.training.load_state_dict(_read(path)["training"])
+                break
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial in this actor: model, optimiser and random streams are all new."""
@@ -130,7 +138,7 @@ class DecropTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Go on from a state written by `save_checkpoint`."""
-        state = torch.load(Path(str(checkpoint)) / CHECKPOINT, weights_only=True)
+        state = _read(Path(str(checkpoint)) / CHECKPOINT)
         self.training.load_state_dict(state["training"])
         self.seconds = state["seconds"]
 
@@ -150,3 +158,8 @@ class DecropTrainable(tune.Trainable):
             )
         ]
         return task.objective.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state

@@ -40,11 +40,16 @@ STATES = {
 
 
 class Proposal(NamedTuple):
-    """A trial to run: its number and seed, and a full set of hyperparameters."""
+    """A trial to run: its number and seed, and a full set of hyperparameters.
+
+    `abandoned` are the numbers of earlier attempts, the latest first: the trial may go on from
+    where one of them was.
+    """
 
     number: int
     seed: int
     hyperparameters: dict[str, Any]
+    abandoned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Ledger:
         self._pruner = Pruner(plan.scheduler, rungs[:-1])
         self._asked: list[Proposal] = []
         self._settled: dict[int, FrozenTrial] = {}
-        self._attempts: dict[int, FrozenTrial] = {}
+        self._abandoned: dict[int, list[FrozenTrial]] = {}
         self._running: set[int] = set()
         self._records: list[TrialRecord] = []
         for trial in self._study.trials:
@@ -232,12 +237,12 @@ class Ledger:
     def _take(self, trial: FrozenTrial) -> None:
         """Keep account of a trial as it is now in the study."""
         root = trial.user_attrs["root"]
-        self._attempts[root] = trial
         if not trial.state.is_finished():
             self._running.add(trial.number)
             return
         self._records.append(_record(trial))
         if _result(trial).get("error") == ABANDONED:
+            self._abandoned.setdefault(root, []).insert(0, trial)
             return
         self._settled[root] = trial
         for rung, value in trial.intermediate_values.items():
@@ -263,8 +268,9 @@ class Ledger:
         # One sampler per root, so that a resumed study proposes what an undisturbed one would.
         seed = derive_seed(plan.seed, "sampler", root) % 2**32
         origin, point = self._known(root)
-        if root in self._attempts:
-            point = self._attempts[root].params
+        abandoned = list(self._abandoned.get(root, ()))
+        if abandoned:
+            point = abandoned[0].params
 
         def suggest(trial: Trial) -> dict[str, Any]:
             hyperparameters = self.space.suggest(trial)
@@ -287,9 +293,21 @@ class Ledger:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             self._end(trial.number, TrialState.FAIL, None, {"error": message})
             return
-        self._asked.append(
-            Proposal(trial.number, attributes["seed"], attributes["hyperparameters"])
-        )
+        if not self._carry_over(trial.number, abandoned):
+            seed, hyperparameters = attributes["seed"], attributes["hyperparameters"]
+            numbers = tuple(attempt.number for attempt in abandoned)
+            self._asked.append(Proposal(trial.number, seed, hyperparameters, numbers))
+
+    def _carry_over(self, number: int, abandoned: Sequence[FrozenTrial]) -> bool:
+        """Report what abandoned attempts had reported; True if that ends the trial at once."""
+        values = {rung: v for a in abandoned for rung, v in a.intermediate_values.items()}
+        for rung, value in sorted(values.items()):
+            if self.report(number, rung, value, 0.0):
+                # It was to be pruned when the run was interrupted.
+                result = {"epochs": rung, "seconds": 0.0, "node": "", "error": ""}
+                self._end(number, TrialState.PRUNED, None, result)
+                return True
+        return False
 
     def _known(self, root: int) -> tuple[str, dict[str, Value]]:
         """A root's origin, and what is known of its parameters before the sampler is asked."""

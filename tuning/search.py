@@ -17,9 +17,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from trainables.decrop.config import DecropConfig
-from trainables.trainable import DecropTrainable, TrialTask
+from trainables.trainable import CHECKPOINT, DecropTrainable, TrialTask
 from tuning.cluster import Resources
-from tuning.ledger import Ledger
+from tuning.ledger import Ledger, Proposal
 from tuning.tensorboard import StudyBoard
 
 # How often Ray restarts a trial whose worker died before the trial counts as failed.
@@ -66,8 +66,11 @@ class LedgerSearcher(Searcher):
     Tune's own OptunaSearch would tell the study that a pruned trial is complete.
     """
 
-    def __init__(self, studies: Sequence[Study], limits: Limits, transfer: int) -> None:
+    def __init__(
+        self, studies: Sequence[Study], limits: Limits, transfer: int, scratch: Path
+    ) -> None:
         super().__init__(metric="objective", mode="max")
+        self._scratch = scratch.resolve()
         self._studies = {study.setting: study for study in studies}
         self._turn = deque(self._studies)
         self._limits, self._transfer = limits, transfer
@@ -93,8 +96,17 @@ class LedgerSearcher(Searcher):
                     "number": proposal.number,
                     "seed": proposal.seed,
                     "hyperparameters": full,
+                    "checkpoints": self._checkpoints(study.setting, proposal),
                 }
         return None
+
+    def _checkpoints(self, setting: str, proposal: Proposal) -> list[str]:
+        """What earlier attempts at the trial left, the latest first."""
+        found: list[Path] = []
+        for number in proposal.abandoned:
+            files = self._scratch.glob(f"*/{_folder(setting, number)}/checkpoint_*/{CHECKPOINT}")
+            found += sorted(files, reverse=True)
+        return [str(path) for path in found]
 
     def _pass_on(self, study: Study) -> None:
         """Give a study the best points of its source, once that has them."""
@@ -199,7 +211,8 @@ def run_search(
     """Run trials of all studies, until their ledgers are finished or a limit is reached.
 
     Each study whose `source` is another one evaluates the `transfer` best points of that first.
-    `scratch` holds Tune's own files and is deleted at the end.
+    `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials go on
+    from the checkpoints in it.
     """
     tuner = tune.Tuner(
         tune.with_resources(
@@ -207,7 +220,7 @@ def run_search(
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(studies, limits, transfer),
+            search_alg=LedgerSearcher(studies, limits, transfer, scratch),
             scheduler=LedgerScheduler(studies),
             num_samples=-1,
             max_concurrent_trials=resources.concurrency,
@@ -236,7 +249,11 @@ def run_search(
 
 
 def _name(trial: Trial) -> str:
-    return f"{trial.config['setting']}-{trial.config['number']:05d}"
+    return _folder(trial.config["setting"], trial.config["number"])
+
+
+def _folder(setting: str, number: int) -> str:
+    return f"{setting}-{number:05d}"
 
 
 def _reason(trial: Trial) -> str:

@@ -103,7 +103,8 @@ def confirmation_rows() -> list[dict[str, Any]]:
             "standard_error": 0.012,
             "optimism_gap": 0.02 + 0.005 * index,
             "votes": 1000,
-            "images": 50,
+            "folds": 3,
+            "images": 150,
             "selected": bool(variant),
         }
         for index, (number, variant) in enumerate(kept.items())

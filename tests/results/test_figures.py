@@ -74,3 +74,19 @@ def test_a_score_that_is_not_finite_does_not_hide_the_others():
         for row in trial_rows()
     ]
     assert colours(history_figure(rows))[(0, 114, 178)] > 100
+
+
+@pytest.mark.parametrize(
+    ("origin", "colour"),
+    [
+        ("search", (0, 114, 178)),
+        ("start", (0, 114, 178)),
+        ("transferred", (0, 114, 178)),
+        ("published", (213, 94, 0)),
+        ("label_consistency", (0, 158, 115)),
+        ("mse", (204, 121, 167)),
+    ],
+)
+def test_trials_of_every_origin_are_drawn(origin, colour):
+    rows = [{**row, "origin": origin} for row in trial_rows()]
+    assert colours(history_figure(rows))[colour] > 100

@@ -1,16 +1,31 @@
+import json
 import re
+import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from results.report import build_report, compare, main
+from results.run import INSIGHT
 from results.schema import CERTIFICATES, SUMMARY, VARIANTS
-from results.store import read_table, write_table
+from results.store import read_table, write_json, write_table
 from tests.results.invented import certificate_rows, scores, write_run
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FIGURES = {
+    "Importance": {
+        "data": [{"type": "bar", "orientation": "h", "x": [0.25, 0.75], "y": ["w_mmd", "sigma"]}],
+        "layout": {"height": 200, "meta": {"caption": "How much <b>each</b> matters."}},
+    },
+    "<i>&</i>": {
+        "data": [{"type": "scatter", "x": [0, 1], "y": [None, 2], "name": "</script><!--<script>"}],
+        "layout": {"annotations": [{"x": 0, "y": 2, "text": "note", "font": {"color": "#555"}}]},
+    },
+}
 ERROR = "<script>alert(1)</script> & loss\nis nan"
 
 
@@ -19,19 +34,29 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.addresses, self.tags, self.text = [], [], ""
+        self.addresses, self.tags, self.text, self.scripts = [], [], "", []
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        if tag == "script":
+            self.scripts.append([dict(attributes).get("type"), ""])
         self.addresses += [v for k, v in attributes if k in {"src", "srcset", "href", "data"}]
 
     def handle_data(self, data):
-        self.text += data
+        if self.tags[-1:] == ["script"] and self.cdata_elem == "script":
+            self.scripts[-1][1] += data
+        else:
+            self.text += data
 
 
 def built(run):
     return build_report(run).read_text(encoding="utf-8")
+
+
+def cells(html):
+    """Text with a space between the cells of a table."""
+    return " ".join(Page(re.sub(r"</t[dh]>|<br>", " ", html)).text.split())
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +77,111 @@ def test_a_report_loads_nothing_from_anywhere(html):
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"url\(|@import|https?://", html)
+
+
+@pytest.fixture(scope="module")
+def insight(tmp_path_factory):
+    run = write_run(tmp_path_factory.mktemp("insight"), ("digits-10shot", "digits-5shot"))
+    for name in ("digits-10shot", "digits-5shot"):
+        write_json(run / name / INSIGHT, FIGURES)
+    return run
+
+
+def test_figures_are_embedded_as_they_are_and_plotly_once(insight):
+    html = built(insight)
+    page = Page(html)
+    embedded = [json.loads(text) for kind, text in page.scripts if kind == "application/json"]
+    assert embedded == 2 * list(FIGURES.values())
+    code = [text for kind, text in page.scripts if kind is None]
+    assert [text.count("plotly.js v") > 0 for text in code] == [True, False]
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    own = html.replace(code[0], "")
+    assert not re.search(r"url\(|@import|https?://", own)
+    assert "default-src 'none'" in own
+    assert page.text.count("How much <b>each</b> matters.") == 2
+    assert page.text.count("<i>&</i>") == 2
+
+
+def test_a_report_without_figures_may_run_no_code(html):
+    assert "script-src 'none'" in html
+    assert "<h3>Insight" not in html
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme):
+    page = insight / "report.html"
+    page.write_text(built(insight).replace("<style>", f"<script>{_PROBE}</script><style>", 1))
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path}",
+            # Every address but the file itself is refused.
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    drawn = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout).group(1)))
+    card, ink = {
+        "light": ("rgb(255, 255, 255)", "rgb(31, 36, 48)"),
+        "dark": ("rgb(23, 27, 34)", "rgb(230, 233, 239)"),
+    }[scheme]
+    assert drawn["figures"] == 4
+    assert drawn["ground"] == 4 * [card]
+    assert drawn["ink"] == 4 * [ink]
+    assert drawn["ticks"][:2] == ["w_mmd", "sigma"]
+    assert drawn["loaded"] == []
+    assert drawn["errors"] == []
+    # Nothing that would send the figure away.
+    assert "Zoom" in drawn["buttons"]
+    assert not any(word in " ".join(drawn["buttons"]).lower() for word in ("share", "cloud"))
+
+
+# Puts what a reader would see into the title.
+_PROBE = """
+const errors = [];
+addEventListener("error", (event) => errors.push(event.message));
+addEventListener("securitypolicyviolation", (event) => errors.push(event.violatedDirective));
+addEventListener("load", () => setTimeout(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const fill = (selector) => all(selector).map((node) => getComputedStyle(node).fill);
+  document.title = JSON.stringify({
+    figures: all(".plot .main-svg .plot").length,
+    ground: all(".plot > .plot-container .main-svg:first-child").map(
+      (node) => getComputedStyle(node).backgroundColor),
+    ink: all(".plot").map((plot) => getComputedStyle(plot.querySelector(".xtick text")).fill),
+    ticks: all(".ytick text").map((node) => node.textContent),
+    buttons: all(".modebar-btn").map(
+      (node) => node.dataset.title ?? node.getAttribute("aria-label") ?? ""),
+    loaded: performance.getEntriesByType("resource").map((entry) => entry.name)
+      .filter((name) => !name.startsWith("data:") && !name.startsWith("blob:")),
+    errors,
+  });
+}, 500));
+"""
+
+
+def test_rungs_are_shown_with_who_went_on(html):
+    text = cells(html)
+    # Ten complete and two pruned trials of the search.
+    assert "9 11 9 81.8% 27 9 complete" in text
+
+
+def test_confirmation_says_on_how_many_folds(html):
+    text = cells(html)
+    assert "Votes Folds Images 9 search best 0.375 0.310 0.290 0.012 +0.020 1000 3 150" in text
+    assert "within one standard error of the highest" in text
 
 
 def test_an_error_message_is_shown_as_text_not_as_html(html):

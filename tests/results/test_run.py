@@ -1,8 +1,8 @@
 import pytest
 
-from results.run import load_run
+from results.run import INSIGHT, load_run
 from results.schema import CERTIFICATES, SUMMARY
-from results.store import StoreError, read_table, write_table
+from results.store import StoreError, read_table, write_json, write_table
 from tests.results.invented import HYPERPARAMETERS, certificate_rows, write_run
 
 
@@ -42,6 +42,35 @@ def test_a_run_without_its_main_files_is_refused_by_name(tmp_path, name):
 def test_a_damaged_configuration_is_a_one_line_error(tmp_path, name, text):
     (write_run(tmp_path) / name).write_text(text)
     with pytest.raises(StoreError, match=name) as error:
+        load_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_figures_of_a_setting_come_back_in_their_order(tmp_path):
+    write_run(tmp_path, ("digits-10shot", "digits-5shot"))
+    figures = {title: {"data": [{"y": [1, None]}], "layout": {}} for title in ("b", "a")}
+    write_json(tmp_path / "digits-5shot" / INSIGHT, figures)
+    without, having = load_run(tmp_path).settings
+    assert without.insight == {}
+    assert list(having.insight.items()) == list(figures.items())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"a": 1}',
+        '{"a": {"layout": {}}}',
+        '{"a": {"data": {}, "layout": {}}}',
+        '{"a": {"data": [], "layout": []}}',
+        '{"a": {"data": [NaN], "layout": {}}}',
+    ],
+)
+def test_damaged_figures_are_a_one_line_error(tmp_path, text):
+    (write_run(tmp_path) / "digits-10shot" / INSIGHT).write_text(text)
+    with pytest.raises(StoreError, match=INSIGHT) as error:
         load_run(tmp_path)
     assert "\n" not in str(error.value)
 

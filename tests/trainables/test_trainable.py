@@ -42,7 +42,13 @@ def task() -> TrialTask:
 def trial(number: int, **hyperparameters: Any) -> dict[str, Any]:
     config = DecropConfig(**{**SIZE, **hyperparameters})
     hyperparameters = config.model_dump()
-    return {"setting": "x", "number": number, "seed": 7, "hyperparameters": hyperparameters}
+    return {
+        "setting": "x",
+        "number": number,
+        "seed": 7,
+        "hyperparameters": hyperparameters,
+        "checkpoints": [],
+    }
 
 
 def start(config: dict[str, Any], task: TrialTask) -> DecropTrainable:
@@ -89,6 +95,22 @@ def test_restored_trial_goes_on_as_if_nothing_had_happened(task: TrialTask, tmp_
     second = start(trial(1), task)
     second.load_checkpoint(str(tmp_path / "checkpoint"))
     assert comparable(second.train()) == undisturbed[-1]
+
+
+def test_a_new_attempt_goes_on_from_the_latest_readable_checkpoint(
+    task: TrialTask, tmp_path: Path
+) -> None:
+    undisturbed = finish(start(trial(1), task))
+    first = start(trial(1), task)
+    first.train()
+    first.save_checkpoint(str(tmp_path))
+    (tmp_path / "torn.pt").write_bytes((tmp_path / "training.pt").read_bytes()[:5000])
+    files = [str(tmp_path / name) for name in ("gone.pt", "torn.pt", "training.pt")]
+    second = start(trial(2) | {"checkpoints": files}, task)
+    assert finish(second) == undisturbed[1:]
+    # The first attempt's time is on its own account.
+    assert 0 < second.seconds < 60
+    assert finish(start(trial(3) | {"checkpoints": files[:2]}, task)) == undisturbed
 
 
 def test_loss_that_is_no_number_ends_the_trial_with_its_name(task: TrialTask) -> None:

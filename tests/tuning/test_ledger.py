@@ -8,7 +8,9 @@ import pytest
 from optuna.trial import TrialState
 
 from search_spaces import load_space
+from tuning.errors import ConfigError
 from tuning.ledger import Ledger, Plan, Proposal, TrialRecord, sqlite_url
+from tuning.samplers import check_sampler
 
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)
@@ -188,3 +190,133 @@ def test_seed_changes_the_proposals(tmp_path: Path) -> None:
         drive(ledger, workers=1)
     first, second = (ledger.records()[-1].hyperparameters for ledger in ledgers)
     assert first != second
+
+
+def test_start_points_of_the_space_come_first(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    drive(ledger, workers=2)
+    first = ledger.records()[BASELINES]
+    assert first.origin == "start"
+    assert first.hyperparameters.items() >= SPACE.start[0].items()
+
+
+def test_without_the_points_it_waits_for_only_the_baselines_run(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, awaits_transfer=True)
+    drive(ledger, workers=2)
+    assert ledger.baselines_finished
+    assert len(ledger.records()) == BASELINES
+    point = {**SPACE.published, **SPACE.fixed, "sigma": 0.3, "w_mmd": 0.0}
+    ledger.transfer([point])
+    ledger.transfer([{**point, "sigma": 0.4}])
+    drive(ledger, workers=2)
+    transferred = [r.hyperparameters for r in ledger.records() if r.origin == "transferred"]
+    assert transferred == [point]
+    resumed = open_ledger(tmp_path, trials=12, awaits_transfer=True)
+    drive(resumed, workers=2)
+    assert resumed.finished
+
+
+def test_seconds_of_abandoned_attempts_count(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    proposal = ledger.next_proposal()
+    assert proposal is not None
+    ledger.report(proposal.number, 25, 0.2, 3.5)
+    resumed = open_ledger(tmp_path)
+    resumed.reconcile()
+    assert resumed.seconds == 3.5
+    assert open_ledger(tmp_path).seconds == 3.5
+
+
+def test_values_that_do_not_go_together_fail_without_a_trial(tmp_path: Path) -> None:
+    weights = ("w_label", "w_mse", "w_cosine", "w_mmd")
+    nothing = SPACE.model_copy(update={"start": (dict.fromkeys(weights, 0.0),)})
+    ledger = open_ledger(tmp_path, space=nothing)
+    drive(ledger, workers=2)
+    record = ledger.records()[BASELINES]
+    assert (record.origin, record.state) == ("start", "failed")
+    assert "every loss weight is 0" in record.error
+    assert ledger.finished
+
+
+def test_another_search_space_is_refused_with_the_difference(tmp_path: Path) -> None:
+    open_ledger(tmp_path)
+    narrow = SPACE.parameters["mix"].model_copy(update={"high": 0.9})
+    other = SPACE.model_copy(update={"parameters": {**SPACE.parameters, "mix": narrow}})
+    with pytest.raises(ConfigError, match=r"parameters\.mix\.high was 1\.0, and is 0\.9"):
+        open_ledger(tmp_path, space=other)
+
+
+def test_a_study_of_another_run_is_refused(tmp_path: Path) -> None:
+    open_ledger(tmp_path, run="mine")
+    open_ledger(tmp_path, run="mine")
+    with pytest.raises(ConfigError, match="another run"):
+        open_ledger(tmp_path, run="yours")
+
+
+@pytest.mark.parametrize("sampler", ["gp", "random", "tpe"])
+def test_samplers_propose_within_the_space_and_resume(tmp_path: Path, sampler: str) -> None:
+    (tmp_path / "killed").mkdir()
+    whole = open_ledger(tmp_path, trials=13, sampler=sampler)
+    drive(whole, workers=2)
+    drive(open_ledger(tmp_path / "killed", trials=13, sampler=sampler), 2, stop_after=16)
+    resumed = open_ledger(tmp_path / "killed", trials=13, sampler=sampler)
+    resumed.reconcile()
+    drive(resumed, workers=2)
+    assert outcomes(resumed) == outcomes(whole)
+    for record in whole.records():
+        assert all(
+            record.hyperparameters[n] in p for n, p in SPACE.parameters.items() if not p.when
+        )
+
+
+def test_cmaes_learns_from_trials_before_a_resumption(tmp_path: Path) -> None:
+    ranges = {"sigma", "mix", "learning_rate"}
+    fixed = {n: SPACE.published[n] for n in SPACE.parameters if n not in ranges}
+    space = SPACE.holding(fixed).model_copy(update={"start": ()})
+    check_sampler("cmaes", space)
+
+    def open_cmaes() -> Ledger:
+        return open_ledger(tmp_path, trials=80, cohort=6, space=space, sampler="cmaes")
+
+    drive(open_cmaes(), workers=6, stop_after=BASELINES + 40)
+    resumed = open_cmaes()
+    resumed.reconcile()
+    drive(resumed, workers=6)
+    sigmas = [float(r.hyperparameters["sigma"]) for r in resumed.records() if r.origin == "search"]
+    far = [abs(s - 0.3) for s in sigmas]
+    assert sum(far[-20:]) < 0.5 * sum(far[:20])
+
+
+def test_cmaes_is_refused_where_the_space_has_choices() -> None:
+    with pytest.raises(ConfigError, match=r"--sampler: cmaes .* schedule"):
+        check_sampler("cmaes", SPACE)
+
+
+@pytest.mark.parametrize("stop_after", [0, 4, 13, 15, 18, 22])
+def test_what_an_attempt_had_reported_counts_for_the_next_one(
+    tmp_path: Path, stop_after: int
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = open_ledger(tmp_path / "whole", trials=20)
+    drive(whole, workers=2)
+    killed = open_ledger(tmp_path, trials=20)
+    drive(killed, workers=2, stop_after=stop_after)
+    killed.next_proposal()
+    # A rung was reported, and the driver died before it acted on that.
+    number = min(killed._running)
+    root = killed.study.trials[number].user_attrs["root"]
+    value = by_sigma(killed.study.trials[number].user_attrs["hyperparameters"]) - 0.1
+    pruned = killed.report(number, 25, value, 1.0)
+    resumed = open_ledger(tmp_path, trials=20)
+    resumed.reconcile()
+    again: list[Proposal] = []
+    while proposal := resumed.next_proposal():
+        again.append(proposal)
+    mine = [p for p in again if number in p.abandoned]
+    assert len(mine) == (0 if pruned else 1)
+    for proposal in again:
+        finish(resumed, proposal)
+    drive(resumed, workers=2)
+    assert outcomes(resumed) == outcomes(whole)
+    (record,) = [r for r in resumed.records() if r.root == root and not r.error]
+    assert (record.state == "pruned") == pruned

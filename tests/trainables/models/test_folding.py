@@ -57,6 +57,12 @@ def assert_same(
     assert before[2].abs().max() > 1e-6
 
 
+def test_it_folds_within_mixed_precision_too() -> None:
+    classifier = BaseClassifier(build(lambda: CifarResNet(1)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norms(folded(classifier, images((3, 16, 16)))) == 0
+
+
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
