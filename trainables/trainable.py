@@ -8,55 +8,25 @@ import math
 import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray import tune
-from torch import Tensor, nn
+from torch import nn
 
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.samples import SampleStore
 from trainables.decrop.training import DecropTraining
 from trainables.errors import NonFiniteLoss
-from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.certify import total_votes
 from trainables.smoothing.noise import plan_blocks
-from trainables.smoothing.objective import Objective, Score
+from trainables.smoothing.objective import Score
+from trainables.task import TrialTask
 
 CHECKPOINT = "training.pt"
 # Votes an image at an early rung; fewer could not tell trials apart.
 FEWEST_VOTES = 100
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    """What all trials of a setting share; it travels to each worker once.
-
-    Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
-    trial reports, in ascending order; the last one ends it, and has `tuning_votes`. `samples` is
-    where trials share their generated samples, and `initial` the weights they start from. A
-    worker that needs more than `timeout` seconds from one rung to the next ends itself.
-    """
-
-    classifier: BaseClassifier
-    train_images: Tensor
-    train_labels: Tensor
-    tuning_images: Tensor
-    tuning_labels: Tensor
-    objective: Objective
-    tuning_votes: int
-    n: int
-    alpha: float
-    seed: int
-    rungs: tuple[int, ...]
-    samples: SampleStore
-    initial: bytes | None
-    device: str
-    threads: int
-    timeout: float | None
 
 
 class DecropTrainable(tune.Trainable):

@@ -113,7 +113,7 @@ def _join(config: RunConfig) -> Cluster:
     try:
         context = ray.init(address=address, log_to_driver=False)
     except Exception as error:  # Ray raises a dozen unrelated types here
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigError(
             f"--cluster: the Ray cluster at {address} cannot be joined: {reason} "
             "(both sides need the same versions of Ray and Python)"

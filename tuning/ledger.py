@@ -108,7 +108,7 @@ class Ledger:
         run: str = "",
         awaits_transfer: bool = False,
     ) -> None:
-        self.name, self.space, self.plan = name, space, plan
+        self.name, self.space, self.plan, self.rungs = name, space, plan, rungs
         self._plain = [
             (name, {**weights, "sigma": sigma})
             for name, weights in BASELINES.items()
@@ -117,10 +117,11 @@ class Ledger:
         self.baselines = 1 + len(self._plain)
         self.roots = self.baselines + plan.trials - 1
         self._study = DurableStudy(url, name, [StudyDirection.MAXIMIZE])
-        if not self._study.attributes:
-            self._study.set_attribute("cohort", plan.cohort)
-            self._study.set_attribute("space", space.model_dump(mode="json"))
+        # Last of all the cohort: who is killed before starts again from here.
+        if "cohort" not in self._study.attributes:
             self._study.set_attribute("run", run)
+            self._study.set_attribute("space", space.model_dump(mode="json"))
+            self._study.set_attribute("cohort", plan.cohort)
         self._check_same(run)
         if not awaits_transfer:
             self.transfer([])

@@ -20,11 +20,10 @@ from tuning.config import RunConfig, to_yaml
 from tuning.errors import ConfigError
 from tuning.setting import Setting
 
-# What a resumed run must find as it was, and the flag that names it.
+# What a resumed run must find as it was, and the flag that names it. (The ledger checks the space.)
 UNCHANGED = {
     "images_hash": "--data-dir: the images",
     "classifier_hash": "--classifier: the weights",
-    "space_fingerprint": "--space: the search space",
 }
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
 
@@ -82,13 +81,12 @@ def setting_manifest(
     `seconds` adds up over all starts of the run.
 
     Raises:
-        ConfigError: when images, classifier or space are not those with which the run started.
+        ConfigError: when images or classifier are not those with which the run started.
     """
     before = previous.get("settings", {}).get(setting.name, {})
     hashes = {
         "images_hash": images_hash(setting),
         "classifier_hash": weights_hash(classifier),
-        "space_fingerprint": setting.space.fingerprint(),
     }
     for name, found in hashes.items():
         if before.get(name, found) != found:
@@ -99,6 +97,7 @@ def setting_manifest(
     return {
         **hashes,
         "space": setting.space.name,
+        "space_fingerprint": setting.space.fingerprint(),
         "classes": len(setting.dataset.classes),
         "image_shape": list(setting.shots.train_images.shape[1:]),
         "training_indices": setting.shots.train_indices,

@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 # Columns of a table that goes to a file or a pipe.
 PLAIN_WIDTH = 100
 # Seconds between plain lines.
 LINE_EVERY = 5.0
+
+
+class Advance(Protocol):
+    """Reports that `units` more are done, and how many seconds are `left` if that is known."""
+
+    def __call__(self, units: int, left: float | None = None) -> None:
+        """Without `left`, the rest is taken to go as fast as what is done."""
+        ...
 
 
 class Reporter:
@@ -31,35 +40,52 @@ class Reporter:
         self.err.print(message, markup=False)
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    def track(self, what: str, total: int) -> Iterator[Advance]:
         """A step of `total` units; call the result with the number of units just done."""
+        started, done = time.monotonic(), 0
+
+        def remaining(left: float | None) -> str:
+            if left is None and done:
+                left = (time.monotonic() - started) / done * (total - done)
+            return "" if left is None or done >= total else f", about {_duration(left)} left"
+
         if self.err.is_terminal:
             with Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
                 console=self.err,
             ) as bars:
-                task = bars.add_task(what, total=total)
-                yield lambda done: bars.advance(task, done)
-        else:
-            yield self._lines(what, total)
+                task = bars.add_task(what, total=total, left="")
 
-    def _lines(self, what: str, total: int) -> Callable[[int], None]:
-        started = last = time.monotonic()
-        done = 0
+                def draw(units: int, left: float | None = None) -> None:
+                    nonlocal done
+                    done += units
+                    bars.update(task, advance=units, left=remaining(left).removeprefix(", "))
 
-        def advance(units: int) -> None:
-            nonlocal done, last
+                yield draw
+            return
+        shown = started
+
+        def write(units: int, left: float | None = None) -> None:
+            nonlocal done, shown
             done += units
             now = time.monotonic()
-            if done >= total or now - last >= LINE_EVERY:
-                last = now
-                self.say(f"{what}: {done}/{total} ({now - started:.0f} s)")
+            if done >= total or now - shown >= LINE_EVERY:
+                shown = now
+                seconds = _duration(now - started)
+                self.say(f"{what}: {done}/{total} ({seconds}{remaining(left)})")
 
         self.say(f"{what}: 0/{total}")
-        return advance
+        yield write
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

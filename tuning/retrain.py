@@ -23,7 +23,7 @@ from trainables.errors import NonFiniteLoss
 from trainables.models.checkpoint import weights_hash
 from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
 from trainables.models.denoisers import Denoiser
-from trainables.trainable import TrialTask
+from trainables.task import TrialTask
 from tuning.cluster import Resources
 
 # How often Ray starts a training again whose worker died.

@@ -20,11 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_json, write_table
+from results.terminal import objective_label
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective
-from trainables.trainable import TrialTask
+from trainables.task import TrialTask
 from tuning import publish
 from tuning.base_classifier import Access, gain_access
 from tuning.certification import certify_variants
@@ -41,10 +42,12 @@ from tuning.confirm import (
 )
 from tuning.cost import confirmation_votes, search_share
 from tuning.errors import AllTrialsFailed, CertificationIncomplete, ConfigError
+from tuning.insight import write_insight
 from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, Plan, TrialRecord, sqlite_url
 from tuning.manifest import run_manifest, setting_manifest
 from tuning.progress import Reporter
+from tuning.remaining import remaining_seconds
 from tuning.retrain import Trainer
 from tuning.samples import SharedSamples
 from tuning.search import Limits, Study, run_search
@@ -143,12 +146,16 @@ class Run:
         total = sum(part.ledger.roots for part in parts)
         name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
         with self.reporter.track(f"{name}: search", total) as advance:
-            shown = 0
+            ledgers = [part.ledger for part in parts]
+            before, shown = sum(ledger.seconds for ledger in ledgers), 0
 
             def show() -> None:
                 nonlocal shown
-                done = total - sum(part.ledger.open_roots for part in parts)
-                advance(done - shown)
+                done = total - sum(ledger.open_roots for ledger in ledgers)
+                worked = sum(ledger.seconds for ledger in ledgers) - before
+                rate = worked / (time.perf_counter() - started)
+                left = remaining_seconds(ledgers, rate)
+                advance(done - shown, left)
                 shown = done
 
             show()
@@ -194,6 +201,7 @@ class Run:
         setting, access = part.setting, part.access
         records = part.ledger.records()
         publish.write_trials(setting.folder, setting.space, records)
+        write_insight(setting.folder, part.ledger.study, objective_label(self.config.objective))
         if not any(r.state == "complete" for r in records):
             errors = "; ".join(sorted({r.error for r in records if r.error}))
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")

@@ -17,7 +17,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from trainables.decrop.config import DecropConfig
-from trainables.trainable import CHECKPOINT, DecropTrainable, TrialTask
+from trainables.task import TrialTask
+from trainables.trainable import CHECKPOINT, DecropTrainable
 from tuning.cluster import Resources
 from tuning.ledger import Ledger, Proposal
 from tuning.tensorboard import StudyBoard

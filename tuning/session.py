@@ -23,6 +23,7 @@ from tuning.errors import ConfigError
 from tuning.ledger import FILE as LEDGER
 from tuning.progress import Reporter, chatter_to
 from tuning.setting import Setting, make_settings
+from tuning.study import open_database
 
 CONFIG = "config.yaml"
 LOCK = ".lock"
@@ -58,6 +59,9 @@ def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
     from tuning.run import Run
 
+    if config.ledger is not None:
+        # Before Ray is started and anything is written.
+        open_database(config.ledger)
     with _locked_folder(config):
         write_text(config.run_folder / CONFIG, to_yaml(config))
         with chatter_to(config.run_folder / "ray.log") as reporter:
@@ -131,10 +135,12 @@ def _locked_folder(config: RunConfig) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"--out: {folder} cannot be written: {error.strerror}") from error
     with lock:
+        new = not _holds_something(folder)
         try:
             yield
         except ConfigError:
-            # Nothing half-written: a run that never recorded a trial leaves no folder behind.
-            if not (folder / LEDGER).exists():
+            # Nothing half-written: a run that never recorded a trial leaves no folder behind. The
+            # trials of one that is resumed may be in another database.
+            if new and not (folder / LEDGER).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise

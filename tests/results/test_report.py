@@ -19,7 +19,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FIGURES = {
     "Importance": {
         "data": [{"type": "bar", "orientation": "h", "x": [0.25, 0.75], "y": ["w_mmd", "sigma"]}],
-        "layout": {"height": 200, "meta": {"caption": "How much <b>each</b> matters."}},
+        "layout": {"height": 300, "meta": {"caption": "How much <b>each</b> matters."}},
     },
     "<i>&</i>": {
         "data": [{"type": "scatter", "x": [0, 1], "y": [None, 2], "name": "</script><!--<script>"}],
@@ -137,7 +137,7 @@ def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme
         "light": ("rgb(255, 255, 255)", "rgb(31, 36, 48)"),
         "dark": ("rgb(23, 27, 34)", "rgb(230, 233, 239)"),
     }[scheme]
-    assert drawn["figures"] == 4
+    assert (drawn["plots"], drawn["traces"]) == (4, 4)
     assert drawn["ground"] == 4 * [card]
     assert drawn["ink"] == 4 * [ink]
     assert drawn["ticks"][:2] == ["w_mmd", "sigma"]
@@ -155,12 +155,14 @@ addEventListener("error", (event) => errors.push(event.message));
 addEventListener("securitypolicyviolation", (event) => errors.push(event.violatedDirective));
 addEventListener("load", () => setTimeout(() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const fill = (selector) => all(selector).map((node) => getComputedStyle(node).fill);
+  // As when the colour scheme changes.
+  draw();
   document.title = JSON.stringify({
-    figures: all(".plot .main-svg .plot").length,
-    ground: all(".plot > .plot-container .main-svg:first-child").map(
+    plots: all(".js-plotly-plot").length,
+    traces: all(".insight .cartesianlayer .trace").length,
+    ground: all(".insight .main-svg:first-child").map(
       (node) => getComputedStyle(node).backgroundColor),
-    ink: all(".plot").map((plot) => getComputedStyle(plot.querySelector(".xtick text")).fill),
+    ink: all(".insight").map((plot) => getComputedStyle(plot.querySelector(".xtick text")).fill),
     ticks: all(".ytick text").map((node) => node.textContent),
     buttons: all(".modebar-btn").map(
       (node) => node.dataset.title ?? node.getAttribute("aria-label") ?? ""),

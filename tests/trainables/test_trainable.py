@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,18 @@ from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
 from trainables.smoothing.objective import Objective
-from trainables.trainable import DecropTrainable, TrialTask
+from trainables.task import TrialTask
+from trainables.trainable import DecropTrainable
 
 SIZE = {"depth": 3, "width": 4, "crop_padding": 1, "flip": False, "epochs": 4, "batch_size": 8}
 
 
 @pytest.fixture
 def task() -> TrialTask:
+    return make_task()
+
+
+def make_task(timeout: float | None = None) -> TrialTask:
     torch.manual_seed(0)
     shots = draw_shots(load_dataset("digits"), "3", seed=0)
     return TrialTask(
@@ -35,7 +43,7 @@ def task() -> TrialTask:
         initial=None,
         device="cpu",
         threads=1,
-        timeout=None,
+        timeout=timeout,
     )
 
 
@@ -117,3 +125,27 @@ def test_loss_that_is_no_number_ends_the_trial_with_its_name(task: TrialTask) ->
     torch.nn.init.constant_(task.classifier.network[-1].weight, float("nan"))
     (result,) = finish(start(trial(1), task))
     assert "label_consistency became nan in epoch 1" in result["error"]
+
+
+HANGING = """
+import sys, time
+from tests.trainables.test_trainable import make_task, start, trial
+trainable = start(trial(1), make_task(timeout=0.5))
+trainable.training.train_epoch = lambda: time.sleep(60)
+trainable.train()
+"""
+
+
+def test_a_worker_that_hangs_ends_itself_and_shows_where() -> None:
+    command = [sys.executable, "-c", HANGING]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=25)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+    assert "trainable.py" in ended.stderr
+
+
+def test_a_worker_in_time_is_left_alone() -> None:
+    patient = start(trial(1), make_task(timeout=0.4))
+    undisturbed = finish(patient)
+    time.sleep(0.6)
+    assert finish(start(trial(1), make_task())) == undisturbed

@@ -111,7 +111,7 @@ def test_what_pruned_trials_had_in_common_matters() -> None:
         for t in search(80)
     ]
     found = shares(figures_of(study_of(*trials))["Hyperparameter importance"])
-    assert min(found["x"], found["z"]) > 2 * found["y"]
+    assert found["x"] > found["z"] > 0.2 > 0.1 > found["y"]
 
 
 @pytest.mark.parametrize("origin", ["label_consistency", "mse"])

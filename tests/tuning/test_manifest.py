@@ -30,7 +30,6 @@ def test_unchanged_run_resumes_and_its_seconds_add_up(setting: Setting) -> None:
     [
         ("images_hash", "--data-dir"),
         ("classifier_hash", "--classifier"),
-        ("space_fingerprint", "--space"),
     ],
 )
 def test_resumption_with_something_else_is_refused(setting: Setting, name: str, flag: str) -> None:
@@ -38,12 +37,3 @@ def test_resumption_with_something_else_is_refused(setting: Setting, name: str, 
     before = setting_manifest(setting, classifier, {}) | {name: "another"}
     with pytest.raises(ConfigError, match=f"{flag}: .* changed since the run started"):
         setting_manifest(setting, classifier, {"settings": {setting.name: before}})
-
-
-def test_changed_space_is_noticed(setting: Setting, tmp_path: Path) -> None:
-    values = {"name": "x", "out": tmp_path, "certify_images": 5, "shots": "3", "set": ["depth=4"]}
-    (changed,) = make_settings(make_config(values))
-    classifier = BaseClassifier(DigitsCNN())
-    before = setting_manifest(setting, classifier, {})
-    with pytest.raises(ConfigError, match="--space"):
-        setting_manifest(changed, classifier, {"settings": {setting.name: before}})

@@ -1,5 +1,6 @@
 """The ledger in PostgreSQL: a real server, with passwords."""
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from tests.tuning.postgres import Server, programs
 from tests.tuning.runs import SETTING, Workplace, tables
 from tests.tuning.test_ledger import RUNGS, SPACE, drive, open_ledger, outcomes
 from tuning.errors import ConfigError
+from tuning.launch import main
 from tuning.ledger import Ledger, Plan
 
 pytestmark = [
@@ -109,7 +111,7 @@ class Watch(threading.Thread):
         self._secret, self._over = secret, threading.Event()
 
     def run(self) -> None:
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.2):
             self.rounds += 1
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -142,21 +144,19 @@ def informed(workplace: Workplace, server: Server) -> Iterator[Workplace]:
     shutil.rmtree(folder)
 
 
-def wait_for_trials(url: str, password: str, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_trials(url: str, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until so many trials of the database are complete."""
     query = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
     deadline = time.monotonic() + 90
-    while True:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        try:
-            with psycopg.connect(url, password=password) as connection:
-                row = connection.execute(query).fetchone()
-        except psycopg.errors.UndefinedTable:
-            row = None
-        if row and row[0] >= count:
-            return
-        time.sleep(0.05)
+    complete = 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        while complete < count:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            # The tables are not there at first.
+            with contextlib.suppress(psycopg.errors.UndefinedTable):
+                ((complete,),) = connection.execute(query).fetchall()
 
 
 def files(folder: Path) -> set[Path]:
@@ -170,63 +170,19 @@ def holders(secret: str, folder: Path) -> list[Path]:
     return [path for path in files(folder) if secret.encode() in path.read_bytes()]
 
 
-def test_run_whose_database_goes_away_ends_in_one_line_and_resumes(
-    informed: Workplace, server: Server, watch: Watch
+def test_wrong_password_is_one_line_and_nothing_is_written(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = server.new_database()
-    space = informed.folder / "postgres.yaml"
-    space.write_text("name: postgres\nextends: digits\nsweep: [0.25]\n")
-    process = informed.start(
-        "--name=postgres", f"--ledger={url}", "--concurrency=2", f"--space={space}", *SMALLEST
-    )
-    wait_for_trials(url, server.password, 1, process)
-    server.stop()
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 4, f"{out}\n{err}"
-    assert "Traceback" not in err
-    last = err.splitlines()[-1]
-    assert last.startswith("error: the run stopped: ")
-    assert url in last
-    assert "--resume" in last
-
-    folder = informed.folder / "postgres"
-    before = files(folder)
-    refused = informed.run("--name=postgres", "--resume", code=2)
-    assert refused.err.startswith(f"error: --ledger: {url} cannot be used: ")
-    assert refused.err.count("\n") == 1
-    assert files(folder) == before
-
-    server.start()
-    run = informed.run("--name=postgres", "--resume")
-    (rows,) = tables(folder, ["trials"])
-    study = optuna.load_study(study_name=f"postgres/{SETTING}", storage=_with(url, server))
-    assert [t.number for t in study.trials] == [row["number"] for row in rows]
-    assert {row["root"] for row in rows if not row["error"]} == set(range(6))
-    assert not (folder / "study.db").exists()
-
-    assert server.password not in out + err + refused.err + run.out + run.err
-    assert holders(server.password, folder) == []
-    assert holders(server.password, Path(informed.environment["RAY_TMPDIR"])) == []
-    watch.stop()
-    assert watch.rounds > 10
-    assert watch.found == set()
-
-
-def _with(url: str, server: Server) -> str:
-    return url.replace("@", f":{server.password}@")
-
-
-def test_wrong_password_is_one_line_at_once(informed: Workplace, server: Server) -> None:
-    url, wrong = server.new_database(), f"wrong-{server.password}"
-    user = replace(informed, environment=informed.environment | {"PGPASSWORD": wrong})
+    monkeypatch.setenv("PGPASSWORD", "not-the-password")
     started = time.monotonic()
-    run = user.run("--name=unopened", f"--ledger={url}", code=2)
+    assert main([f"--out={tmp_path}", "--name=unopened", f"--ledger={url}"]) == 2
     assert time.monotonic() - started < 20
-    assert run.err.startswith(f"error: --ledger: {url} cannot be used: ")
-    assert "PGPASSWORD" in run.err
-    assert run.err.count("\n") == 1
-    assert wrong not in run.out + run.err
-    assert not run.folder.exists()
+    out, err = capsys.readouterr()
+    assert err.startswith(f"error: --ledger: {url} cannot be used: ")
+    assert "PGPASSWORD" in err
+    assert err.count("\n") == 1
+    assert "not-the-password" not in out + err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -257,3 +213,48 @@ def test_server_that_never_answers_is_given_up(
         other = url.replace(str(server.port), str(silent.getsockname()[1]))
         with pytest.raises(ConfigError, match="timeout"):
             in_postgres(other)
+
+
+def test_run_whose_database_goes_away_ends_in_one_line_and_resumes(
+    informed: Workplace,
+    server: Server,
+    url: str,
+    watch: Watch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    space = informed.folder / "postgres.yaml"
+    space.write_text("name: postgres\nextends: digits\nsweep: [0.25]\n")
+    process = informed.start(
+        "--name=postgres", f"--ledger={url}", "--concurrency=1", f"--space={space}", *SMALLEST
+    )
+    wait_for_trials(url, 1, process)
+    server.stop()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4, f"{out}\n{err}"
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: the run stopped: ")
+    assert url in last
+    assert "--resume" in last
+
+    folder = informed.folder / "postgres"
+    before = files(folder)
+    assert main([f"--out={informed.folder}", "--name=postgres", "--resume"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --ledger: {url} cannot be used: ")
+    assert files(folder) == before
+
+    server.start()
+    run = informed.run("--name=postgres", "--resume")
+    (rows,) = tables(folder, ["trials"])
+    study = optuna.load_study(study_name=f"postgres/{SETTING}", storage=url)
+    assert [t.number for t in study.trials] == [row["number"] for row in rows]
+    assert {row["root"] for row in rows if not row["error"]} == set(range(6))
+    assert not (folder / "study.db").exists()
+
+    assert server.password not in out + err + run.out + run.err
+    assert folder / "config.yaml" in holders(url, folder)
+    assert holders(server.password, folder) == []
+    assert holders(server.password, Path(informed.environment["RAY_TMPDIR"])) == []
+    watch.stop()
+    assert watch.rounds > 10
+    assert watch.found == set()

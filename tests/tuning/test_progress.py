@@ -52,3 +52,21 @@ def test_progress_without_a_terminal_is_plain_lines() -> None:
     )
     assert out == ""
     assert err.splitlines() == ["votes: 0/100", "votes: 100/100 (0 s)"]
+
+
+def test_progress_says_how_long_it_is_going_to_take() -> None:
+    _, err = run(
+        "import time\n"
+        "import tuning.progress\n"
+        "from tuning.progress import Reporter\n"
+        "tuning.progress.LINE_EVERY = 0.05\n"
+        "with Reporter().track('votes', 100) as advance:\n"
+        "    time.sleep(1)\n"
+        "    advance(20)\n"
+        "    time.sleep(0.1)\n"
+        "    advance(1, 600)\n"
+    )
+    assert err.splitlines()[1:] == [
+        "votes: 20/100 (1 s, about 4 s left)",
+        "votes: 21/100 (1 s, about 10 min left)",
+    ]

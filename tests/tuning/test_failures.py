@@ -1,0 +1,124 @@
+"""What goes wrong inside trials: recorded with its reason, retried within limits, never the end."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from search_spaces import load_space
+from tuning.cluster import Resources
+from tuning.ledger import Ledger, Plan, TrialRecord, sqlite_url
+from tuning.search import WORKER_RESTARTS, Limits, Study, run_search
+
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
+SPACE = load_space("digits")
+RUNGS = (25, 200)
+GOOD = 0.4
+
+
+class NoBoard:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+class Unreliable(tune.Trainable):
+    """Trials that go wrong in the way that the folder `tasks` says for their number."""
+
+    def setup(self, config: dict[str, Any], tasks: dict[str, Path] | None = None) -> None:
+        if tasks is not None:
+            self.folder = tasks["x"]
+        self.rung = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        number, epochs = self.config["number"], RUNGS[self.rung]
+        (self.folder / f"{number}-{epochs}-{time.time_ns()}").touch()
+        self.rung += 1
+        error, objective = "", GOOD
+        if number == 1:
+            error, objective = "loss term mmd became nan in epoch 3", float("nan")
+        if number == 2 and epochs == 200:
+            os._exit(1)
+        if number == 3 and epochs == 200 and len(attempts(self.folder, 3, 200)) == 1:
+            os._exit(1)
+        if number == 4:
+            raise MemoryError("cannot allocate 80 GB")
+        return {
+            "objective": objective, "epochs": epochs, "losses": [], "trial_seconds": 0.5,
+            "node": "here", "error": error, "done": bool(error) or epochs == RUNGS[-1],
+        }  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.rung = int(Path(checkpoint, "training.pt").read_text())
+
+
+def attempts(folder: Path, number: int, epochs: int) -> list[Path]:
+    return list(folder.glob(f"{number}-{epochs}-*"))
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Ledger, Path]:
+    folder = tmp_path_factory.mktemp("failures")
+    ledger = Ledger(sqlite_url(folder / "study.db"), "x", SPACE, Plan(3, 2, 0), RUNGS)
+    board: Any = NoBoard()
+    task: Any = folder
+    run_search(
+        [Study("x", ledger, task, board, lambda: None)],
+        resources=Resources(1, 0.0, 2),
+        scratch=folder / "tune",
+        limits=Limits(),
+        transfer=0,
+        trainable=Unreliable,
+    )
+    return ledger, folder
+
+
+def record(ledger: Ledger, number: int) -> TrialRecord:
+    return ledger.records()[number]
+
+
+def test_the_study_ends_all_the_same(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert ledger.finished
+    states = [r.state for r in ledger.records()]
+    assert [n for n, state in enumerate(states) if state == "failed"] == [1, 2, 4]
+    assert states.count("complete") == ledger.roots - 3
+    assert not (folder / "tune").exists()
+    assert all(r.objective == GOOD for r in ledger.records() if r.state == "complete")
+
+
+def test_a_loss_that_is_no_number_is_not_tried_again(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert record(ledger, 1).error == "loss term mmd became nan in epoch 3"
+    assert record(ledger, 1).objective is None
+    assert len(attempts(folder, 1, 25)) == 1
+
+
+def test_a_worker_that_dies_each_time_is_given_up(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert "died" in record(ledger, 2).error
+    # It went on from its checkpoint each time, and what it had reported is kept.
+    assert len(attempts(folder, 2, 25)) == 1
+    assert len(attempts(folder, 2, 200)) == 1 + WORKER_RESTARTS
+    assert (record(ledger, 2).objective, record(ledger, 2).epochs) == (GOOD, 25)
+
+
+def test_a_worker_that_dies_once_is_forgiven(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert (record(ledger, 3).state, record(ledger, 3).error) == ("complete", "")
+    assert len(attempts(folder, 3, 200)) == 2
+
+
+def test_lack_of_memory_is_named(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert record(ledger, 4).error == "MemoryError: cannot allocate 80 GB"
+    assert len(attempts(folder, 4, 25)) == 1 + WORKER_RESTARTS

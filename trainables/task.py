@@ -1,0 +1,39 @@
+"""What all trainings of a setting share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trainables.decrop.samples import SampleStore
+from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.objective import Objective
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What all trials of a setting share; it travels to each worker once.
+
+    Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
+    trial reports, in ascending order; the last one ends it, and has `tuning_votes`. `samples` is
+    where trials share their generated samples, and `initial` the weights they start from. A
+    worker that needs more than `timeout` seconds from one rung to the next ends itself.
+    """
+
+    classifier: BaseClassifier
+    train_images: Tensor
+    train_labels: Tensor
+    tuning_images: Tensor
+    tuning_labels: Tensor
+    objective: Objective
+    tuning_votes: int
+    n: int
+    alpha: float
+    seed: int
+    rungs: tuple[int, ...]
+    samples: SampleStore
+    initial: bytes | None
+    device: str
+    threads: int
+    timeout: float | None

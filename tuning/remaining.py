@@ -1,0 +1,50 @@
+"""How long a search is going to take, from what its trials took so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+from tuning.ledger import Ledger, TrialRecord
+from tuning.pruning import REDUCTION_FACTOR
+
+# How many trials what pruning is expected to save counts for, beside what trials really took.
+PRIOR_TRIALS = 4
+
+
+def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
+    """Seconds until all `ledgers` are finished, if workers do `rate` seconds of trials a second.
+
+    None as long as no trial has ended.
+
+    Trials of the baselines are never pruned and cost what those before them did; a trial of the
+    search costs, to begin with, the published point's time less what pruning saves on average.
+    """
+    work = 0.0
+    for ledger in ledgers:
+        records = [r for r in ledger.records() if r.state != "failed"]
+        plain = [r.seconds for r in records if r.is_baseline and r.origin != "published"]
+        full = _full_trial(records, plain)
+        searched = [r.seconds for r in records if not r.is_baseline]
+        expected = full * (expected_share(ledger.rungs) if ledger.plan.scheduler != "none" else 1.0)
+        each = (PRIOR_TRIALS * expected + sum(searched)) / (PRIOR_TRIALS + len(searched))
+        done = sum(r.is_baseline for r in records)
+        open_baselines = max(0, ledger.baselines - done)
+        open_searched = max(0, ledger.open_roots - open_baselines)
+        work += open_baselines * (mean(plain) if plain else full) + open_searched * each
+    return work / rate if rate else None
+
+
+def expected_share(rungs: tuple[int, ...]) -> float:
+    """The share of a trial's epochs that is trained on average if a third survives each rung."""
+    reached, share, before = 1.0, 0.0, 0
+    for rung in rungs:
+        share += reached * (rung - before)
+        reached, before = reached / REDUCTION_FACTOR, rung
+    return share / rungs[-1]
+
+
+def _full_trial(records: Sequence[TrialRecord], plain: Sequence[float]) -> float:
+    """Seconds of the published point; before it is there, of what is."""
+    published = [r.seconds for r in records if r.origin == "published"]
+    return mean(published or plain or [0.0])
