@@ -90,7 +90,12 @@ def accuracy(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> floa
 def compare_steps(classifier: BaseClassifier, images: Tensor, labels: Tensor, steps: int) -> None:
     """One training step of the published size: plain (with two seeds), float32, bfloat16."""
     config = DecropConfig(
-        batch_size=len(images), epochs=steps, discriminator_start=0, eight_bit_samples=False
+        batch_size=len(images),
+        epochs=steps,
+        discriminator_start=0,
+        eight_bit_samples=False,
+        # The published schedule is constant over so few steps.
+        lr_decay=1.0,
     )
     check_terms(classifier, images)
     trainings = {
