@@ -79,7 +79,9 @@ class DecropTrainable(tune.Trainable):
             # Ends the process from outside Python, which may be what hangs.
             faulthandler.dump_traceback_later(self.task.timeout, exit=True)
         started = time.perf_counter()
-        rung = next(r for r in self.task.rungs if r > self.training.epoch)
+        last = self.task.rungs[-1]
+        # An earlier attempt may have left the checkpoint of the last rung, but no score.
+        rung = next((r for r in self.task.rungs if r > self.training.epoch), last)
         losses: list[dict[str, float]] = []
         objective, error = math.nan, ""
         try:
@@ -98,7 +100,7 @@ class DecropTrainable(tune.Trainable):
             "trial_seconds": self.seconds,
             "node": ray.util.get_node_ip_address(),
             "error": error,
-            "done": bool(error) or rung == self.task.rungs[-1],
+            "done": bool(error) or rung == last,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -108,7 +108,7 @@ class Ledger:
         run: str = "",
         awaits_transfer: bool = False,
     ) -> None:
-        self.name, self.space, self.plan, self.rungs = name, space, plan, rungs
+        self.name, self.space, self.plan = name, space, plan
         self._plain = [
             (name, {**weights, "sigma": sigma})
             for name, weights in BASELINES.items()

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from statistics import mean
 
 from tuning.ledger import Ledger, TrialRecord
-from tuning.pruning import REDUCTION_FACTOR
+from tuning.pruning import SchedulerName
 
-# How many trials what pruning is expected to save counts for, beside what trials really took.
+# The share of a trial of the search that is trained on average; under ASHA, 0.3 to 0.75 were seen.
+EXPECTED_SHARE: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.75, "none": 1.0}
+# How many trials this expectation counts for, beside what trials really took.
 PRIOR_TRIALS = 4
 
 
@@ -18,7 +20,7 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
     None as long as no trial has ended.
 
     Trials of the baselines are never pruned and cost what those before them did; a trial of the
-    search costs, to begin with, the published point's time less what pruning saves on average.
+    search costs, to begin with, the published point's time less what pruning saves.
     """
     work = 0.0
     for ledger in ledgers:
@@ -26,22 +28,13 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
         plain = [r.seconds for r in records if r.is_baseline and r.origin != "published"]
         full = _full_trial(records, plain)
         searched = [r.seconds for r in records if not r.is_baseline]
-        expected = full * (expected_share(ledger.rungs) if ledger.plan.scheduler != "none" else 1.0)
+        expected = full * EXPECTED_SHARE[ledger.plan.scheduler]
         each = (PRIOR_TRIALS * expected + sum(searched)) / (PRIOR_TRIALS + len(searched))
         done = sum(r.is_baseline for r in records)
         open_baselines = max(0, ledger.baselines - done)
         open_searched = max(0, ledger.open_roots - open_baselines)
         work += open_baselines * (mean(plain) if plain else full) + open_searched * each
     return work / rate if rate else None
-
-
-def expected_share(rungs: tuple[int, ...]) -> float:
-    """The share of a trial's epochs that is trained on average if a third survives each rung."""
-    reached, share, before = 1.0, 0.0, 0
-    for rung in rungs:
-        share += reached * (rung - before)
-        reached, before = reached / REDUCTION_FACTOR, rung
-    return share / rungs[-1]
 
 
 def _full_trial(records: Sequence[TrialRecord], plain: Sequence[float]) -> float:

@@ -234,10 +234,11 @@ class Run:
             sampler=config.sampler,
             scheduler=config.scheduler,
         )
-        own = sqlite_url(self.folder / LEDGER)
+        # In a database of many runs, a study needs the name of its own.
+        shared = config.ledger is not None
         ledger = Ledger(
-            config.ledger or own,
-            f"{config.name}/{setting.name}",
+            config.ledger or sqlite_url(self.folder / LEDGER),
+            f"{config.name}/{setting.name}" if shared else setting.name,
             setting.space,
             plan,
             setting.rungs,

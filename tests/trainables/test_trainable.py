@@ -116,6 +116,11 @@ def test_a_new_attempt_goes_on_from_the_latest_readable_checkpoint(
     files = [str(tmp_path / name) for name in ("gone.pt", "torn.pt", "training.pt")]
     second = start(trial(2) | {"checkpoints": files}, task)
     assert finish(second) == undisturbed[1:]
+    first.train()
+    first.save_checkpoint(str(tmp_path))
+    assert finish(start(trial(4) | {"checkpoints": files}, task)) == [
+        undisturbed[1] | {"losses": []}
+    ]
     # The first attempt's time is on its own account.
     assert 0 < second.seconds < 60
     assert finish(start(trial(3) | {"checkpoints": files[:2]}, task)) == undisturbed

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tuning.runs import REPO, SETTING, TINY, Finished, Workplace, tables
+from tests.tuning.runs import REPO, SETTING, TINY, VARIANTS, Finished, Workplace, tables
 from trainables.data.datasets import load_dataset
 from trainables.models.checkpoint import load_classifier
 from trainables.models.endpoint import HttpClassifier
@@ -56,34 +57,14 @@ def certificates(run: Finished, variant: str) -> list[tuple[object, ...]]:
     return [tuple(row[c] for c in columns) for row in rows if row["variant"] == variant]
 
 
-def test_black_box_is_certified_by_its_answers_and_trained_within_its_budget(
+def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_the_budget(
     checkpoint: Path, reference_run: Finished, workplace: Workplace
 ) -> None:
-    with serving(checkpoint, workplace) as (url, _):
-        arguments = ["--name=endpoint", f"--classifier={url}", "--access=black-box"]
-        run = workplace.run(*arguments, "--query-budget=900", *SHORT)
-        exported = run.folder / SETTING / "smoothed_classifier"
-        deployed = SmoothedClassifier.load(exported, classifier=HttpClassifier.connect(url))
-        assert deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n == 200
-    # The real classifier votes, not its surrogate: exactly as it does without a socket between.
-    assert certificates(run, "none") == certificates(reference_run, "none")
-    manifest = json.loads((run.folder / "manifest.json").read_text())
-    queries = manifest["settings"][SETTING]["queries"]
-    assert 500 < queries["training"] <= 900
-    assert 0.3 < queries["surrogate_agreement"] <= 1
-    # Two variants can be one model, which is then asked once.
-    assert queries["certification"] in {12 * 2050 * models for models in (2, 3, 4)}
-    assert "Black box" in (run.folder / "report.html").read_text()
-
-
-def test_endpoint_that_goes_away_stops_the_run_in_one_line_and_resume_goes_on(
-    checkpoint: Path, reference_run: Finished, workplace: Workplace
-) -> None:
-    arguments = ["--name=gone", "--access=black-box", "--query-budget=100", *SHORT]
+    arguments = ["--name=endpoint", "--access=black-box", "--query-budget=900", *SHORT]
     with serving(checkpoint, workplace) as (url, server):
         run = workplace.start(*arguments, f"--classifier={url}")
         assert run.stderr is not None
-        while "confirmation" not in run.stderr.readline():
+        while "confirmation votes" not in run.stderr.readline():
             assert run.poll() is None
         os.kill(server, signal.SIGKILL)
         _, rest = run.communicate(timeout=120)
@@ -92,11 +73,22 @@ def test_endpoint_that_goes_away_stops_the_run_in_one_line_and_resume_goes_on(
     assert url in line
     assert "--resume" in line
     with serving(checkpoint, workplace, port=int(url.rstrip("/").rsplit(":", 1)[1])):
-        finished = workplace.run("--name=gone", "--resume")
+        finished = workplace.run("--name=endpoint", "--resume")
+        exported = finished.folder / SETTING / "smoothed_classifier"
+        deployed = SmoothedClassifier.load(exported, classifier=HttpClassifier.connect(url))
+        assert deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n == 200
+    # The real classifier votes, not its surrogate: exactly as it does without a socket between.
     assert certificates(finished, "none") == certificates(reference_run, "none")
+    manifest = json.loads((finished.folder / "manifest.json").read_text())
+    queries = manifest["settings"][SETTING]["queries"]
+    assert 500 < queries["training"] <= 900
+    assert 0.3 < queries["surrogate_agreement"] <= 1
+    # Two variants can be one model, which is then asked once.
+    assert queries["certification"] in {12 * 2050 * models for models in (2, 3, 4)}
+    assert "Black box" in (finished.folder / "report.html").read_text()
 
 
-def test_factory_with_weights_trains_from_a_denoiser_of_another_run(
+def test_factory_with_weights_trains_from_a_denoiser_of_another_run_in_two_settings(
     checkpoint: Path, reference_run: Finished, workplace: Workplace
 ) -> None:
     weights = load_classifier(checkpoint).network.state_dict()
@@ -106,7 +98,17 @@ def test_factory_with_weights_trains_from_a_denoiser_of_another_run(
     arguments = ["--name=factory", "--classifier=tests.tuning.foreign:make", f"--weights={file}"]
     # A step so small that the weights stay what they were.
     still = ["--set=learning_rate=1e-12", "--set=weight_decay=0", "--set=ema_decay=0"]
-    run = workplace.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still)
+    grid = ["--shots=5,10", "--trials=3", "--transfer=1"]
+    run = workplace.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still, *grid)
+    summary = pq.read_table(run.folder / "summary.parquet").to_pylist()
+    settings = ["digits-5shot", "digits-10shot"]
+    assert [row["setting"] for row in summary] == [s for s in settings for _ in VARIANTS]
+    # The second setting starts from what the first one found.
+    of = {s: pq.read_table(run.folder / s / "trials.parquet").to_pylist() for s in settings}
+    searched = [row for row in of["digits-5shot"] if row["origin"] in ("start", "search")]
+    best = max((r for r in searched if r["state"] == "complete"), key=lambda r: r["objective"])
+    (taken,) = [row for row in of["digits-10shot"] if row["origin"] == "transferred"]
+    assert (taken["sigma"], taken["mix"]) == (best["sigma"], best["mix"])
     assert certificates(run, "none") == certificates(reference_run, "none")
     before = load_file(initial / "denoiser.safetensors")
     after = load_file(run.folder / SETTING / "smoothed_classifier" / "denoiser.safetensors")

@@ -75,4 +75,4 @@ def check_attempts(folder: Path) -> None:
     assert set(results) == set(range(15))
     assert set(results.values()) == {1}
     assert all(t.state.is_finished() for t in study.trials)
-    assert name == f"killed/{SETTING}"
+    assert name == SETTING
