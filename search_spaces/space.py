@@ -183,6 +183,10 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
             for name, p in self.parameters.items()
         }
 
+    def difference(self, stored: Mapping[str, Any]) -> str:
+        """The first place at which this space differs from `stored`, a dump of it; or nothing."""
+        return _difference(stored, self.model_dump(mode="json"))
+
     def _check_conditions(self) -> None:
         known = {**self.published, **self.fixed}
         for name, parameter in self.parameters.items():
@@ -260,3 +264,14 @@ def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _difference(before: Any, now: Any, where: str = "") -> str:
+    """The first place at which two nested values differ, and how; empty if they are equal."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            path = f"{where}.{key}" if where else str(key)
+            if found := _difference(before.get(key, "absent"), now.get(key, "absent"), path):
+                return found
+        return ""
+    return "" if before == now else f"{where} was {before}, and is {now}"

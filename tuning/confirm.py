@@ -11,22 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-import numpy as np
 from torch import nn
 
 from trainables.data.splits import Shots
-from trainables.decrop.config import BASELINES, DecropConfig
+from trainables.decrop.config import DecropConfig
 from trainables.models.checkpoint import weights_hash
-from trainables.models.denoisers import DENOISERS, Denoiser
+from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective, Score
 from tuning.cluster import Resources
 from tuning.config import RunConfig
 from tuning.errors import AllTrialsFailed
-from tuning.ledger import TrialRecord
+from tuning.records import TrialRecord
 from tuning.retrain import Trainer, Training
+from tuning.selection import Confirmed, choose, highest, shortlisted
 from tuning.setting import Setting
 from tuning.votes import VoteJob, VoteStore, collect_votes
 
@@ -37,19 +36,6 @@ class Trained:
 
     trial: TrialRecord
     denoisers: list[Denoiser]
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """A configuration and its score on fresh splits; `trial` is None for the bare classifier.
-
-    `scores` has one entry for each image of each fold, in the same order for all candidates.
-    """
-
-    trial: TrialRecord | None
-    sigma: float
-    score: Score
-    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -190,9 +176,9 @@ def confirm(
     ]
     trained, bare = confirmed[: len(trials)], confirmed[len(trials) :]
     variants = {
-        "none": _highest(bare),
-        "label_consistency": _highest(_of_origin(trained, "label_consistency")),
-        "published": _highest(_of_origin(trained, "published")),
+        "none": highest(bare),
+        "label_consistency": highest(_of_origin(trained, "label_consistency")),
+        "published": highest(_of_origin(trained, "published")),
         "best": choose(trained),
     }
     return Confirmation(
@@ -233,76 +219,6 @@ def retrain(
     return candidates
 
 
-def choose(trials: Sequence[Confirmed]) -> Confirmed:
-    """The simplest of the candidates that score as well as the best one.
-
-    As well: lower by no more than one standard error of the difference, image by image. Source:
-    Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule).
-    """
-    best = _highest(trials)
-    return min((c for c in trials if _as_good(c, best)), key=_complexity)
-
-
-def shortlisted(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """The best trial of each baseline, and the `top` others, by search objective.
-
-    Raises:
-        AllTrialsFailed: when a variant has no complete trial.
-    """
-    complete = [r for r in records if r.state == "complete"]
-    complete.sort(key=lambda r: (-(r.objective or 0.0), r.root))
-    shortlist = []
-    for origin in ("published", *BASELINES):
-        mine = [r for r in complete if r.origin == origin]
-        if not mine and origin != "mse":
-            reasons = {r.error for r in records if r.origin == origin and r.error}
-            raise AllTrialsFailed(f"every {origin} trial failed: {'; '.join(sorted(reasons))}")
-        shortlist += mine[:1]
-    return shortlist + [r for r in complete if not r.is_baseline][:top]
-
-
-def confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
-    """One row per confirmed trial, as in results.schema.CONFIRMATION."""
-    rows = []
-    for confirmed in confirmation.trials:
-        trial = confirmed.trial
-        assert trial is not None
-        assert trial.objective is not None
-        variants = [name for name, chosen in confirmation.variants.items() if chosen is confirmed]
-        rows.append(
-            {
-                "number": trial.number,
-                "root": trial.root,
-                "origin": trial.origin,
-                "variant": ", ".join(variants),
-                "sigma": confirmed.sigma,
-                "search_objective": trial.objective,
-                "confirmed_objective": confirmed.score.mean,
-                "standard_error": confirmed.score.standard_error,
-                "optimism_gap": trial.objective - confirmed.score.mean,
-                "votes": confirmation.votes,
-                "folds": confirmation.folds,
-                "images": images,
-                "selected": bool(variants),
-            }
-        )
-    return rows
-
-
-def baseline_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
-    """One row per sigma of the bare classifier, as in results.schema.BASELINES."""
-    return [
-        {
-            "sigma": confirmed.sigma,
-            "objective": confirmed.score.mean,
-            "votes": confirmation.votes,
-            "images": images,
-            "selected": confirmed is confirmation.variants["none"],
-        }
-        for confirmed in confirmation.bare
-    ]
-
-
 def sigma_of(record: TrialRecord) -> float:
     """The noise a trial was trained for."""
     return DecropConfig.model_validate(record.hyperparameters).sigma
@@ -313,29 +229,8 @@ def smoothable(denoiser: Denoiser, classifier: nn.Module) -> nn.Module:
     return nn.Sequential(denoiser, classifier).eval()
 
 
-def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
-    lost = np.subtract(best.scores, candidate.scores)
-    return bool(lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)))
-
-
-def _complexity(confirmed: Confirmed) -> tuple[float, ...]:
-    """Fewer loss terms, a smaller denoiser and cheaper samples are simpler; then the score."""
-    assert confirmed.trial is not None
-    config = DecropConfig.model_validate(confirmed.trial.hyperparameters)
-    weights = (config.w_label, config.w_mse, config.w_cosine, config.w_mmd)
-    terms = sum(weight > 0 for weight in (*weights, config.reversal_strength))
-    sizes = [float(getattr(config, name)) for name in DENOISERS[config.denoiser].sizes]
-    samples = config.interpolation_steps if config.uses_generated_samples else 0
-    return (terms, float(np.prod(sizes)), samples, -confirmed.score.mean)
-
-
 def _of_origin(trials: Sequence[Confirmed], origin: str) -> list[Confirmed]:
     found = [c for c in trials if c.trial is not None and c.trial.origin == origin]
     if not found:
         raise AllTrialsFailed(f"{origin} diverges when it is trained again")
     return found
-
-
-def _highest(confirmed: Sequence[Confirmed]) -> Confirmed:
-    """The highest score; of equals the first."""
-    return max(confirmed, key=lambda c: c.score.mean)

@@ -25,18 +25,13 @@ from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.smoothing.noise import derive_seed
 from tuning.errors import ConfigError
 from tuning.pruning import Pruner, SchedulerName
+from tuning.records import TrialRecord, read_record, read_result
 from tuning.samplers import SamplerName, make_sampler
-from tuning.study import RESULT, DurableStudy
+from tuning.study import DurableStudy
 
 # In the run folder.
 FILE = "study.db"
 ABANDONED = "abandoned: the run was interrupted"
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-}
 
 
 class Proposal(NamedTuple):
@@ -50,28 +45,6 @@ class Proposal(NamedTuple):
     seed: int
     hyperparameters: dict[str, Any]
     abandoned: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One attempt at a root, as the results need it."""
-
-    number: int
-    root: int
-    origin: str
-    state: str
-    hyperparameters: dict[str, Any]
-    objective: float | None
-    epochs: int
-    seconds: float
-    seed: int
-    node: str
-    error: str
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is a point that every study evaluates to compare the search with."""
-        return self.origin == "published" or self.origin in BASELINES
 
 
 @dataclass(frozen=True)
@@ -142,7 +115,7 @@ class Ledger:
         """
         abandoned = sorted(self._running)
         for number in abandoned:
-            result = _result(self._study.trials[number])
+            result = read_result(self._study.trials[number])
             self._end(number, TrialState.FAIL, None, {**result, "error": ABANDONED})
         self._asked.clear()
         return len(abandoned)
@@ -178,7 +151,7 @@ class Ledger:
     @property
     def seconds(self) -> float:
         """Seconds that workers spent on all attempts so far, the interrupted ones included."""
-        return sum(float(_result(t).get("seconds", 0.0)) for t in self._study.trials)
+        return sum(float(read_result(t).get("seconds", 0.0)) for t in self._study.trials)
 
     def next_proposal(self) -> Proposal | None:
         """The next trial to run, or None while there is none: wait, unless `finished`."""
@@ -241,8 +214,8 @@ class Ledger:
         if not trial.state.is_finished():
             self._running.add(trial.number)
             return
-        self._records.append(_record(trial))
-        if _result(trial).get("error") == ABANDONED:
+        self._records.append(read_record(trial))
+        if read_result(trial).get("error") == ABANDONED:
             self._abandoned.setdefault(root, []).insert(0, trial)
             return
         self._settled[root] = trial
@@ -332,8 +305,7 @@ class Ledger:
                 f"--ledger: the study {self.name} there belongs to another run; pass another "
                 "--name or --ledger"
             )
-        stored = attributes.get("space", {})
-        if difference := _difference(stored, self.space.model_dump(mode="json")):
+        if difference := self.space.difference(attributes.get("space", {})):
             raise ConfigError(
                 f"--space: the run was started with another search space: {difference}; put back "
                 "what was there, or start a new run"
@@ -343,38 +315,3 @@ class Ledger:
 def sqlite_url(path: Path) -> str:
     """Optuna's storage URL for an SQLite file."""
     return f"sqlite:///{path}"
-
-
-def _difference(before: Any, now: Any, where: str = "") -> str:
-    """The first place at which two nested values differ, and how; empty if they are equal."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in dict.fromkeys([*before, *now]):
-            path = f"{where}.{key}" if where else str(key)
-            if found := _difference(before.get(key, "absent"), now.get(key, "absent"), path):
-                return found
-        return ""
-    return "" if before == now else f"{where} was {before}, and is {now}"
-
-
-def _result(trial: FrozenTrial) -> Mapping[str, Any]:
-    result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
-    return result
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    attributes, result = trial.user_attrs, _result(trial)
-    values = trial.intermediate_values
-    last = values[max(values)] if values else None
-    return TrialRecord(
-        number=trial.number,
-        root=attributes["root"],
-        origin=attributes["origin"],
-        state=STATES[trial.state],
-        hyperparameters=attributes["hyperparameters"],
-        objective=trial.value if trial.state == TrialState.COMPLETE else last,
-        epochs=result.get("epochs", max(values, default=0)),
-        seconds=result.get("seconds", 0.0),
-        seed=attributes["seed"],
-        node=result.get("node", ""),
-        error=result.get("error", ""),
-    )

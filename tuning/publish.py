@@ -25,9 +25,9 @@ from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.smoothing.smoothed import CONFIG, export_config
 from tuning.certification import Certified
 from tuning.config import RunConfig
-from tuning.confirm import Candidate, Confirmation, baseline_rows, confirmation_rows
-from tuning.ledger import TrialRecord
+from tuning.confirm import Candidate, Confirmation
 from tuning.manifest import config_hash
+from tuning.records import TrialRecord
 from tuning.setting import Setting
 
 # Seconds between two versions of the trials table while a search runs.
@@ -73,9 +73,9 @@ class TrialsTable:
 def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
     """Write confirmation.parquet and baselines.parquet."""
     images = len(setting.shots.tuning_labels) * confirmation.folds
-    rows = confirmation_rows(confirmation, images)
+    rows = _confirmation_rows(confirmation, images)
     write_table(setting.folder / "confirmation.parquet", rows, CONFIRMATION)
-    bare = baseline_rows(confirmation, images)
+    bare = _baseline_rows(confirmation, images)
     write_table(setting.folder / "baselines.parquet", bare, BASELINES)
 
 
@@ -150,6 +150,48 @@ def summary_rows(
         score = candidate.confirmed.score.mean
         rows.append(summary_row(setting.name, variant, number, score, certificates[variant]))
     return rows
+
+
+def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
+    """One row per confirmed trial, as in results.schema.CONFIRMATION."""
+    rows = []
+    for confirmed in confirmation.trials:
+        trial = confirmed.trial
+        assert trial is not None
+        assert trial.objective is not None
+        variants = [name for name, chosen in confirmation.variants.items() if chosen is confirmed]
+        rows.append(
+            {
+                "number": trial.number,
+                "root": trial.root,
+                "origin": trial.origin,
+                "variant": ", ".join(variants),
+                "sigma": confirmed.sigma,
+                "search_objective": trial.objective,
+                "confirmed_objective": confirmed.score.mean,
+                "standard_error": confirmed.score.standard_error,
+                "optimism_gap": trial.objective - confirmed.score.mean,
+                "votes": confirmation.votes,
+                "folds": confirmation.folds,
+                "images": images,
+                "selected": bool(variants),
+            }
+        )
+    return rows
+
+
+def _baseline_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
+    """One row per sigma of the bare classifier, as in results.schema.BASELINES."""
+    return [
+        {
+            "sigma": confirmed.sigma,
+            "objective": confirmed.score.mean,
+            "votes": confirmation.votes,
+            "images": images,
+            "selected": confirmed is confirmation.variants["none"],
+        }
+        for confirmed in confirmation.bare
+    ]
 
 
 def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:

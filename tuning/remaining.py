@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from tuning.ledger import Ledger, TrialRecord
+from tuning.ledger import Ledger
 from tuning.pruning import SchedulerName
+from tuning.records import TrialRecord
 
 # The share of a trial of the search that is trained on average; under ASHA, 0.3 to 0.75 were seen.
 EXPECTED_SHARE: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.75, "none": 1.0}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 import ray
@@ -27,7 +27,7 @@ from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from tuning import publish
-from tuning.base_classifier import Access, gain_access
+from tuning.base_classifier import gain_access
 from tuning.certification import certify_variants
 from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
@@ -37,20 +37,20 @@ from tuning.confirm import (
     Scorer,
     confirm,
     retrain,
-    shortlisted,
     train_candidates,
 )
-from tuning.cost import confirmation_votes, search_share
+from tuning.cost import confirmation_votes
 from tuning.errors import AllTrialsFailed, CertificationIncomplete, ConfigError
+from tuning.grid import Part, search, sources
 from tuning.insight import write_insight
 from tuning.ledger import FILE as LEDGER
-from tuning.ledger import Ledger, Plan, TrialRecord, sqlite_url
+from tuning.ledger import Ledger, Plan, sqlite_url
 from tuning.manifest import run_manifest, setting_manifest
 from tuning.progress import Reporter
-from tuning.remaining import remaining_seconds
+from tuning.records import TrialRecord
 from tuning.retrain import Trainer
 from tuning.samples import SharedSamples
-from tuning.search import Limits, Study, run_search
+from tuning.selection import shortlisted
 from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
 from tuning.votes import VoteStore
@@ -69,16 +69,6 @@ ENVIRONMENT_ERRORS = (
     ray.exceptions.RayError,
     ray.tune.TuneError,
 )
-
-
-class _Part(NamedTuple):
-    """One setting with all that its search needs."""
-
-    setting: Setting
-    access: Access
-    ledger: Ledger
-    task: TrialTask
-    board: StudyBoard
 
 
 class Run:
@@ -115,7 +105,8 @@ class Run:
             self.reporter.say(f"TensorBoard:   tensorboard --logdir {self.folder / 'tensorboard'}")
             self.manifest = run_manifest(self.config, cluster, self.previous)
             parts = [self._prepare(setting, cluster) for setting in self.settings]
-            self._search(parts, cluster)
+            for setting, seconds in search(parts, self.config, cluster, self.reporter).items():
+                self._add_seconds(setting, "search", seconds)
             for part in parts:
                 summary += self._finish(part, cluster)
                 write_table(self.folder / "summary.parquet", summary, SUMMARY)
@@ -124,13 +115,13 @@ class Run:
         build_report(self.folder)
         return summary
 
-    def _prepare(self, setting: Setting, cluster: Cluster) -> _Part:
+    def _prepare(self, setting: Setting, cluster: Cluster) -> Part:
         setting.folder.mkdir(parents=True, exist_ok=True)
         access = gain_access(self.config, setting, self.reporter)
         entry = setting_manifest(setting, access.certified, self.previous)
         self.manifest["settings"][setting.name] = entry
         self._write_manifest()
-        return _Part(
+        return Part(
             setting,
             access,
             self._ledger(setting, cluster),
@@ -138,65 +129,7 @@ class Run:
             StudyBoard(self.folder / "tensorboard" / setting.name),
         )
 
-    def _search(self, parts: list[_Part], cluster: Cluster) -> None:
-        """Search in all settings at once, so that one fills the pauses of another."""
-        if all(part.ledger.finished for part in parts):
-            return
-        started = time.perf_counter()
-        total = sum(part.ledger.roots for part in parts)
-        name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
-        with self.reporter.track(f"{name}: search", total) as advance:
-            ledgers = [part.ledger for part in parts]
-            before, shown = sum(ledger.seconds for ledger in ledgers), 0
-
-            def show() -> None:
-                nonlocal shown
-                done = total - sum(ledger.open_roots for ledger in ledgers)
-                worked = sum(ledger.seconds for ledger in ledgers) - before
-                rate = worked / (time.perf_counter() - started)
-                left = remaining_seconds(ledgers, rate)
-                advance(done - shown, left)
-                shown = done
-
-            show()
-            run_search(
-                [self._study(part, show) for part in parts],
-                resources=cluster.resources,
-                scratch=self.folder / "tune",
-                limits=self._limits(parts, cluster),
-                transfer=self.config.transfer,
-            )
-        seconds = time.perf_counter() - started
-        worked = sum(part.ledger.seconds for part in parts)
-        for part in parts:
-            share = part.ledger.seconds / worked if worked else 0.0
-            self._add_seconds(part.setting, "search", seconds * share)
-
-    def _study(self, part: _Part, show: Callable[[], None]) -> Study:
-        table = publish.TrialsTable(part.setting.folder, part.setting.space)
-
-        def on_end() -> None:
-            table.update(part.ledger.records())
-            show()
-
-        return Study(
-            part.setting.name, part.ledger, part.task, part.board, on_end, self._source(part)
-        )
-
-    def _source(self, part: _Part) -> str | None:
-        return _sources(self.settings)[part.setting.name] if self.config.transfer else None
-
-    def _limits(self, parts: list[_Part], cluster: Cluster) -> Limits:
-        """The budgets, less what confirmation is going to need of them."""
-        share = min(search_share(self.config, part.setting) for part in parts)
-        budget, hours = self.config.budget, self.config.device_hours
-        return Limits(
-            None if budget is None else time.monotonic() + share * budget,
-            None if hours is None else share * hours * 3600,
-            cluster.resources.devices_per_trial,
-        )
-
-    def _finish(self, part: _Part, cluster: Cluster) -> list[dict[str, Any]]:
+    def _finish(self, part: Part, cluster: Cluster) -> list[dict[str, Any]]:
         """Confirm, certify and publish one setting."""
         setting, access = part.setting, part.access
         records = part.ledger.records()
@@ -243,7 +176,7 @@ class Run:
             plan,
             setting.rungs,
             run=self.manifest["run_id"],
-            awaits_transfer=bool(config.transfer and _sources(self.settings)[setting.name]),
+            awaits_transfer=sources(self.settings, config)[setting.name] is not None,
         )
         if abandoned := ledger.reconcile():
             self.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")
@@ -271,7 +204,7 @@ class Run:
 
     def _confirm(
         self,
-        part: _Part,
+        part: Part,
         records: list[TrialRecord],
         trainer: Trainer,
         cluster: Cluster,
@@ -326,25 +259,15 @@ class Run:
         try:
             yield
         finally:
-            self._add_seconds(setting, step, time.perf_counter() - started)
+            self._add_seconds(setting.name, step, time.perf_counter() - started)
 
-    def _add_seconds(self, setting: Setting, step: str, more: float) -> None:
-        seconds = self.manifest["settings"][setting.name]["seconds"]
+    def _add_seconds(self, setting: str, step: str, more: float) -> None:
+        seconds = self.manifest["settings"][setting]["seconds"]
         seconds[step] = round(seconds.get(step, 0.0) + more, 2)
         self._write_manifest()
 
     def _write_manifest(self) -> None:
         write_json(self.folder / MANIFEST, self.manifest)
-
-
-def _sources(settings: list[Setting]) -> dict[str, str | None]:
-    """For each setting the one before it of the same data set, whose best points it takes over."""
-    latest: dict[str, str] = {}
-    sources: dict[str, str | None] = {}
-    for setting in settings:
-        sources[setting.name] = latest.get(setting.dataset.name)
-        latest[setting.dataset.name] = setting.name
-    return sources
 
 
 def _queries(store: VoteStore) -> dict[str, int]:

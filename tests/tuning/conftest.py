@@ -11,7 +11,6 @@ import ray
 
 from tests.tuning.runs import TINY, Finished, Workplace, free_port, wait_for_port
 
-
 # Fixtures that are slow to make: tests that share one run in one process.
 SHARED = ("reference_run", "foreign_cluster", "local_ray")
 

@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 
 from search_spaces import load_space
 from tuning.errors import ConfigError
-from tuning.ledger import Ledger, Plan, Proposal, TrialRecord, sqlite_url
+from tuning.ledger import Ledger, Plan, Proposal, sqlite_url
+from tuning.records import TrialRecord
 from tuning.samplers import check_sampler
 
 SPACE = load_space("digits")

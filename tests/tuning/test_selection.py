@@ -4,9 +4,9 @@ import pytest
 
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.objective import Score
-from tuning.confirm import Confirmed, choose, shortlisted
 from tuning.errors import AllTrialsFailed
-from tuning.ledger import TrialRecord
+from tuning.records import TrialRecord
+from tuning.selection import Confirmed, choose, shortlisted
 
 
 def record(

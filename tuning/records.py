@@ -1,0 +1,67 @@
+"""What the study knows of each attempt at a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from trainables.decrop.config import BASELINES
+from tuning.study import RESULT
+
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One attempt at a root, as the results need it."""
+
+    number: int
+    root: int
+    origin: str
+    state: str
+    hyperparameters: dict[str, Any]
+    objective: float | None
+    epochs: int
+    seconds: float
+    seed: int
+    node: str
+    error: str
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a point that every study evaluates to compare the search with."""
+        return self.origin == "published" or self.origin in BASELINES
+
+
+def read_result(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What came of an attempt so far."""
+    result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
+    return result
+
+
+def read_record(trial: FrozenTrial) -> TrialRecord:
+    """An attempt as it is in the study."""
+    attributes, result = trial.user_attrs, read_result(trial)
+    values = trial.intermediate_values
+    last = values[max(values)] if values else None
+    return TrialRecord(
+        number=trial.number,
+        root=attributes["root"],
+        origin=attributes["origin"],
+        state=STATES[trial.state],
+        hyperparameters=attributes["hyperparameters"],
+        objective=trial.value if trial.state == TrialState.COMPLETE else last,
+        epochs=result.get("epochs", max(values, default=0)),
+        seconds=result.get("seconds", 0.0),
+        seed=attributes["seed"],
+        node=result.get("node", ""),
+        error=result.get("error", ""),
+    )
