@@ -11,19 +11,6 @@ import ray
 
 from tests.tuning.runs import TINY, Finished, Workplace, free_port, wait_for_port
 
-# Fixtures that are slow to make: tests that share one run in one process.
-SHARED = ("reference_run", "foreign_cluster", "local_ray")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a slow fixture together when several processes run the suite."""
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
-
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:

@@ -54,7 +54,8 @@ def interpolated_samples(
     Adam (betas 0.5, 0.999) on the MSE of each image's logits; an image stops moving once its
     loss changes by less than 1e-3. Shapes as `boundary_samples`; the result is in [0, 1].
     """
-    with torch.no_grad():
+    # In full precision, since a rounded target cannot be reached.
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         target = mix * classifier(images).float() + (1 - mix) * classifier(boundary).float()
     current = images.clone().requires_grad_(True)
     adam = torch.optim.Adam([current], lr=learning_rate, betas=(0.5, 0.999))
