@@ -7,6 +7,7 @@ this project's search, and by a bare Tuner with OptunaSearch, ASHA, SQLite and r
 """
 
 import argparse
+import logging
 import resource
 import statistics
 import tempfile
@@ -170,6 +171,8 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It warns at each snapshot of trials this short.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         print(f"proposals from a ledger of up to {options.ledger_trials} trials")
         ask_latency(options.ledger_trials, Path(folder))
