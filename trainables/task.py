@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import SampleStore
+from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 
@@ -37,3 +39,18 @@ class TrialTask:
     device: str
     threads: int
     timeout: float | None
+
+    def training(
+        self, config: DecropConfig, images: Tensor, labels: Tensor, seed: int
+    ) -> DecropTraining:
+        """A training of the setting on this worker's device."""
+        return DecropTraining(
+            config,
+            self.classifier.to(self.device),
+            images.to(self.device),
+            labels.to(self.device),
+            seed,
+            sample_seed=self.seed,
+            store=self.samples,
+            initial=self.initial,
+        )

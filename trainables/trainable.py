@@ -7,7 +7,7 @@ import faulthandler
 import math
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from ray import tune
 from torch import nn
 
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.training import DecropTraining
 from trainables.errors import NonFiniteLoss
 from trainables.smoothing.certify import total_votes
 from trainables.smoothing.noise import plan_blocks
@@ -47,19 +46,10 @@ class DecropTrainable(tune.Trainable):
         self.task = self.tasks[config["setting"]]
         # A fixed number of threads: sums in another order would change the last bits.
         torch.set_num_threads(self.task.threads)
-        device = torch.device(self.task.device)
         self.number: int = config["number"]
         self.hyperparameters = DecropConfig.model_validate(config["hyperparameters"])
-        self.classifier = self.task.classifier.to(device)
-        self.training = DecropTraining(
-            self.hyperparameters,
-            self.classifier,
-            self.task.train_images.to(device),
-            self.task.train_labels.to(device),
-            config["seed"],
-            sample_seed=self.task.seed,
-            store=self.task.samples,
-            initial=self.task.initial,
+        self.training = self.task.training(
+            self.hyperparameters, self.task.train_images, self.task.train_labels, config["seed"]
         )
         self.seconds = 0.0
         for path in config["checkpoints"]:
@@ -75,9 +65,10 @@ class DecropTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train up to the next rung and score the denoiser there."""
-        if self.task.timeout is not None:
-            # Ends the process from outside Python, which may be what hangs.
-            faulthandler.dump_traceback_later(self.task.timeout, exit=True)
+        with _ended_after(self.task.timeout):
+            return self._next_rung()
+
+    def _next_rung(self) -> dict[str, Any]:
         started = time.perf_counter()
         last = self.task.rungs[-1]
         # An earlier attempt may have left the checkpoint of the last rung, but no score.
@@ -92,7 +83,6 @@ class DecropTrainable(tune.Trainable):
             # An exception would make Ray repeat what must fail again.
             error = str(failure)
         self.seconds += time.perf_counter() - started
-        faulthandler.cancel_dump_traceback_later()
         return {
             "objective": objective,
             "epochs": self.training.epoch,
@@ -121,7 +111,7 @@ class DecropTrainable(tune.Trainable):
         """
         task, sigma = self.task, self.hyperparameters.sigma
         cast = max(min(FEWEST_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
-        model = nn.Sequential(self.training.denoiser, self.classifier).eval()
+        model = nn.Sequential(self.training.denoiser, self.task.classifier).eval()
         images = task.tuning_images.to(task.device)
         votes = [
             total_votes(model, image, sigma, plan_blocks(cast, task.seed, "tuning", index))[label]
@@ -130,6 +120,18 @@ class DecropTrainable(tune.Trainable):
             )
         ]
         return task.objective.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha)
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float | None) -> Iterator[None]:
+    """End this process if the block takes longer."""
+    if seconds is not None:
+        # From outside Python, which may be what hangs.
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _read(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 from torch import nn
@@ -25,7 +26,7 @@ from tuning.config import RunConfig
 from tuning.errors import AllTrialsFailed
 from tuning.records import TrialRecord
 from tuning.retrain import Trainer, Training
-from tuning.selection import Confirmed, choose, highest, shortlisted
+from tuning.selection import Confirmed, choose, highest
 from tuning.setting import Setting
 from tuning.votes import VoteJob, VoteStore, collect_votes
 
@@ -69,6 +70,7 @@ class Scorer:
     store: VoteStore
     resources: Resources
 
+    @cached_property
     def folds(self) -> list[Shots]:
         """Fresh splits of the shots."""
         return [
@@ -85,7 +87,7 @@ class Scorer:
                 fold.train_labels,
                 derive_seed(self.seed, "training", number),
             )
-            for number, fold in enumerate(self.folds())
+            for number, fold in enumerate(self.folds)
         ]
 
     def score(
@@ -94,7 +96,7 @@ class Scorer:
         advance: Callable[[int], None],
     ) -> list[list[float]]:
         """The score of each image of each fold, for each sigma with a model for each fold."""
-        folds, votes = self.folds(), self.config.confirm_votes
+        folds, votes = self.folds, self.config.confirm_votes
         jobs = [
             VoteJob(
                 model=model,
@@ -128,7 +130,7 @@ class Scorer:
 
 
 def train_candidates(
-    records: Sequence[TrialRecord],
+    shortlist: Sequence[TrialRecord],
     scorer: Scorer,
     trainer: Trainer,
     advance: Callable[[int], None],
@@ -136,18 +138,14 @@ def train_candidates(
     """The shortlist, each of it trained again on every fold; without those that diverge.
 
     `advance` is called with 1 for each denoiser.
-
-    Raises:
-        AllTrialsFailed: when a variant has no complete trial.
     """
-    shortlist = shortlisted(records, scorer.config.candidates)
     trainings = [training for record in shortlist for training in scorer.trainings(record)]
     denoisers = iter(trainer.train(trainings, advance))
     trained = []
     for record in shortlist:
-        found = list(islice(denoisers, scorer.config.confirm_folds))
-        if all(found):
-            trained.append(Trained(record, [d for d in found if d is not None]))
+        found = [d for d in islice(denoisers, len(scorer.folds)) if d is not None]
+        if len(found) == len(scorer.folds):
+            trained.append(Trained(record, found))
     return trained
 
 

@@ -25,7 +25,7 @@ from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.smoothing.noise import derive_seed
 from tuning.errors import ConfigError
 from tuning.pruning import Pruner, SchedulerName
-from tuning.records import TrialRecord, read_record, read_result
+from tuning.records import TrialRecord, best_first, read_record, read_result
 from tuning.samplers import SamplerName, make_sampler
 from tuning.study import DurableStudy
 
@@ -190,9 +190,8 @@ class Ledger:
 
     def best(self, count: int) -> list[dict[str, Value]]:
         """Hyperparameters of the `count` best complete trials of the search, best first."""
-        complete = [r for r in self._records if r.state == "complete" and not r.is_baseline]
-        complete.sort(key=lambda r: (-(r.objective or 0.0), r.root))
-        return [r.hyperparameters for r in complete[:count]]
+        searched = [r for r in best_first(self._records) if not r.is_baseline]
+        return [r.hyperparameters for r in searched[:count]]
 
     def records(self) -> list[TrialRecord]:
         """Every finished attempt, in order of number."""

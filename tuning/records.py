@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,12 @@ class TrialRecord:
     def is_baseline(self) -> bool:
         """Whether this is a point that every study evaluates to compare the search with."""
         return self.origin == "published" or self.origin in BASELINES
+
+
+def best_first(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete ones, by their score in the search; of equals the first root."""
+    complete = [r for r in records if r.state == "complete"]
+    return sorted(complete, key=lambda r: (-(r.objective or 0.0), r.root))
 
 
 def read_result(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from results.store import write_bytes
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.training import DecropTraining
 from trainables.errors import NonFiniteLoss
 from trainables.models.checkpoint import weights_hash
 from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
@@ -100,16 +99,7 @@ def _train(task: TrialTask, training: Training) -> bytes:
     # A fixed number of threads: sums in another order would change the last bits.
     torch.set_num_threads(task.threads)
     config = DecropConfig.model_validate(training.hyperparameters)
-    decrop = DecropTraining(
-        config,
-        task.classifier.to(task.device),
-        training.images.to(task.device),
-        training.labels.to(task.device),
-        training.seed,
-        sample_seed=task.seed,
-        store=task.samples,
-        initial=task.initial,
-    )
+    decrop = task.training(config, training.images, training.labels, training.seed)
     try:
         while decrop.epoch < config.epochs:
             decrop.train_epoch()

@@ -214,9 +214,9 @@ class Run:
         name, folds = f"{setting.name}: confirmation", config.confirm_folds
         seed = self._seed(setting, "confirm")
         scorer = Scorer(setting, part.access.certified, config, seed, store, cluster.resources)
-        count = len(shortlisted(records, config.candidates))
-        with self.reporter.track(f"{name} trainings", count * folds) as advance:
-            candidates = train_candidates(records, scorer, trainer, advance)
+        shortlist = shortlisted(records, config.candidates)
+        with self.reporter.track(f"{name} trainings", len(shortlist) * folds) as advance:
+            candidates = train_candidates(shortlist, scorer, trainer, advance)
         votes = confirmation_votes(config, setting, len(candidates))
         with self.reporter.track(f"{name} votes", votes) as advance:
             return confirm(candidates, scorer, advance)

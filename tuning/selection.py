@@ -11,7 +11,7 @@ from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.models.denoisers import DENOISERS
 from trainables.smoothing.objective import Score
 from tuning.errors import AllTrialsFailed
-from tuning.records import TrialRecord
+from tuning.records import TrialRecord, best_first
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ def shortlisted(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
     Raises:
         AllTrialsFailed: when a variant has no complete trial.
     """
-    complete = [r for r in records if r.state == "complete"]
-    complete.sort(key=lambda r: (-(r.objective or 0.0), r.root))
+    complete = best_first(records)
     shortlist = []
     for origin in ("published", *BASELINES):
         mine = [r for r in complete if r.origin == origin]

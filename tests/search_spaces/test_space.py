@@ -6,37 +6,12 @@ import optuna
 import pytest
 import yaml
 
-from search_spaces import SearchSpace, SpaceError, load_space
+from search_spaces import SpaceError, load_space
 from search_spaces.space import Parameter, shipped_spaces
+from tests.search_spaces.spaces import BASE, samples
 from trainables.decrop.config import DecropConfig
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-BASE: dict[str, Any] = {
-    "name": "base",
-    "published": {"sigma": 0.25, "mix": 0.8, "interpolation_steps": 1, "flip": False},
-    "fixed": {"depth": 5},
-    "parameters": {
-        "sigma": {"low": 0.12, "high": 0.5, "log": True},
-        "mix": {"low": 0.2, "high": 1.0},
-        "interpolation_steps": {"low": 1, "high": 50},
-        "flip": {"choices": [False, True]},
-    },
-    "sweep": [0.12, 0.25],
-}
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., str]:
-    def _write(content: object, name: str = "space") -> str:
-        path = tmp_path / f"{name}.yaml"
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
-        return str(path)
-
-    return _write
 
 
 def refusal(name: str, fixed: dict[str, Any] | None = None) -> str:
@@ -46,11 +21,6 @@ def refusal(name: str, fixed: dict[str, Any] | None = None) -> str:
     assert message.startswith("--space: ")
     assert "\n" not in message
     return message
-
-
-def samples(space: SearchSpace, count: int = 25) -> list[dict[str, Any]]:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    return [space.suggest(study.ask()) for _ in range(count)]
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
@@ -302,85 +272,6 @@ def test_the_nearest_point_changes_only_what_is_varied(write: Callable[..., str]
     space = load_space(write(BASE))
     point = space.point({"mix": 0.5, "w_mmd": 0.0, "depth": 9, "sigma": 7.0})
     assert point == BASE["published"] | {"mix": 0.5}
-
-
-ZERO = {"low": 0.5, "high": 8.0, "log": True, "or_zero": True}
-
-
-@pytest.mark.parametrize("log", [True, False])
-def test_a_weight_that_may_be_zero_often_is(write: Callable[..., str], log: bool) -> None:
-    parameters = BASE["parameters"] | {"w_mmd": ZERO | {"log": log}}
-    content = BASE | {"parameters": parameters}
-    content["published"] = BASE["published"] | {"w_mmd": 4.0}
-    space = load_space(write(content))
-    weights = [point["w_mmd"] for point in samples(space, 400)]
-    zeros = weights.count(0.0)
-    # A quarter of the range beyond the range.
-    assert 55 < zeros < 110
-    assert all(weight == 0 or 0.5 <= weight <= 8 for weight in weights)
-    assert max(weights) > 7
-    study = optuna.create_study()
-    for wanted in (0.0, 0.5, 3.0):
-        study.enqueue_trial(space.point({"w_mmd": wanted}))
-        assert space.suggest(study.ask())["w_mmd"] == wanted
-    assert 0.0 in space.parameters["w_mmd"]
-    assert 0.3 not in space.parameters["w_mmd"]
-    assert space.parameters["w_mmd"].corners() == (0.0, 0.5, 8.0)
-
-
-def conditional(write: Callable[..., str], when: object) -> SearchSpace:
-    content = dict(BASE)
-    content["published"] = BASE["published"] | {"w_mmd": 4.0, "attack_radius": 0.03}
-    content["parameters"] = BASE["parameters"] | {
-        "w_mmd": ZERO,
-        "attack_radius": {"low": 0.01, "high": 0.2, "when": when},
-    }
-    return load_space(write(content))
-
-
-@pytest.mark.parametrize("sampler", ["RandomSampler", "TPESampler", "GPSampler"])
-def test_a_conditional_parameter_varies_only_where_its_condition_holds(
-    write: Callable[..., str], sampler: str
-) -> None:
-    space = conditional(
-        write, {"w_mmd": "nonzero", "interpolation_steps": [1, 2, 3, *range(9, 51)]}
-    )
-    assert space.conditional
-    study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=0))
-    varied = []
-    for _ in range(30):
-        trial = study.ask()
-        point = space.suggest(trial)
-        holds = point["w_mmd"] != 0 and point["interpolation_steps"] not in range(4, 9)
-        assert (point["attack_radius"] != 0.03) == holds
-        assert ("attack_radius" in trial.params) == holds
-        varied.append(holds)
-        study.tell(trial, point["mix"])
-    assert 3 < sum(varied) < 30
-
-
-@pytest.mark.parametrize(
-    ("when", "complaint"),
-    [
-        ({"ghost": "nonzero"}, "ghost has no value here"),
-        ({"attack_radius": "nonzero"}, "attack_radius has a condition itself"),
-        ({"w_mmd": "zero"}, "w_mmd"),
-        ({"w_mmd": 3}, "w_mmd"),
-        ("nonzero", "when"),
-    ],
-)
-def test_a_condition_that_cannot_be_decided_is_refused(
-    write: Callable[..., str], when: object, complaint: str
-) -> None:
-    with pytest.raises(SpaceError, match=complaint):
-        conditional(write, when)
-
-
-def test_a_condition_on_what_is_fixed_is_decided_once(write: Callable[..., str]) -> None:
-    space = conditional(write, {"w_mmd": "nonzero"})
-    off, on = space.holding({"w_mmd": 0.0}), space.holding({"w_mmd": 1.0})
-    assert {point["attack_radius"] for point in samples(off, 5)} == {0.03}
-    assert len({point["attack_radius"] for point in samples(on, 5)}) == 5
 
 
 def test_ranges_include_their_ends_and_nothing_beyond() -> None:

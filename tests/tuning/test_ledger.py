@@ -1,72 +1,27 @@
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search_spaces import load_space
+from tests.tuning.ledgers import (
+    BASELINES,
+    SPACE,
+    by_sigma,
+    drive,
+    finish,
+    open_ledger,
+    outcomes,
+)
 from tuning.errors import ConfigError
-from tuning.ledger import Ledger, Plan, Proposal, sqlite_url
+from tuning.ledger import Proposal, sqlite_url
 from tuning.records import TrialRecord
-from tuning.samplers import check_sampler
-
-SPACE = load_space("digits")
-BASELINES = 1 + 2 * len(SPACE.sweep)
-RUNGS = (25, 75, 200)
-Score = Callable[[dict[str, object]], float]
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def open_ledger(
-    folder: Path, trials: int = 8, cohort: int = 3, seed: int = 1, **options: Any
-) -> Ledger:
-    given = {name: options.pop(name) for name in ("sampler", "scheduler") if name in options}
-    plan = Plan(trials, cohort, seed, **given)
-    options = {"name": "digits", "space": SPACE} | options
-    return Ledger(sqlite_url(folder / "study.db"), plan=plan, rungs=RUNGS, **options)
-
-
-def by_sigma(hyperparameters: dict[str, object]) -> float:
-    sigma = hyperparameters["sigma"]
-    assert isinstance(sigma, float)
-    return 1 - (sigma - 0.3) ** 2
-
-
-def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> None:
-    """Run one trial to its end, as a worker would: a rung at 25 epochs, the end at 200."""
-    value = score(proposal.hyperparameters)
-    pruned = ledger.report(proposal.number, 25, value - 0.1, 0.5)
-    ledger.tell(
-        proposal.number,
-        objective=value - 0.1 if pruned else value,
-        epochs=25 if pruned else 200,
-        complete=not pruned,
-        seconds=1.5,
-        node="10.0.0.1",
-    )
-
-
-def drive(ledger: Ledger, workers: int, last_first: bool = False, stop_after: int = 10**9) -> None:
-    """Run trials on so many workers; the first or the last one started ends first."""
-    running: list[Proposal] = []
-    for _ in range(stop_after):
-        while len(running) < workers and (proposal := ledger.next_proposal()):
-            running.append(proposal)
-        if not running:
-            return
-        finish(ledger, running.pop(-1 if last_first else 0))
-
-
-def outcomes(ledger: Ledger) -> dict[int, tuple[str, dict[str, object], int]]:
-    settled = [r for r in ledger.records() if not r.error]
-    return {r.root: (r.state, r.hyperparameters, r.seed) for r in settled}
 
 
 @pytest.mark.parametrize(("workers", "last_first"), [(2, False), (3, True), (9, True)])
@@ -252,45 +207,6 @@ def test_a_study_of_another_run_is_refused(tmp_path: Path) -> None:
     open_ledger(tmp_path, run="mine")
     with pytest.raises(ConfigError, match="another run"):
         open_ledger(tmp_path, run="yours")
-
-
-@pytest.mark.parametrize("sampler", ["gp", "random", "tpe"])
-def test_samplers_propose_within_the_space_and_resume(tmp_path: Path, sampler: str) -> None:
-    (tmp_path / "killed").mkdir()
-    whole = open_ledger(tmp_path, trials=13, sampler=sampler)
-    drive(whole, workers=2)
-    drive(open_ledger(tmp_path / "killed", trials=13, sampler=sampler), 2, stop_after=16)
-    resumed = open_ledger(tmp_path / "killed", trials=13, sampler=sampler)
-    resumed.reconcile()
-    drive(resumed, workers=2)
-    assert outcomes(resumed) == outcomes(whole)
-    for record in whole.records():
-        assert all(
-            record.hyperparameters[n] in p for n, p in SPACE.parameters.items() if not p.when
-        )
-
-
-def test_cmaes_learns_from_trials_before_a_resumption(tmp_path: Path) -> None:
-    ranges = {"sigma", "mix", "learning_rate"}
-    fixed = {n: SPACE.published[n] for n in SPACE.parameters if n not in ranges}
-    space = SPACE.holding(fixed).model_copy(update={"start": ()})
-    check_sampler("cmaes", space)
-
-    def open_cmaes() -> Ledger:
-        return open_ledger(tmp_path, trials=80, cohort=6, space=space, sampler="cmaes")
-
-    drive(open_cmaes(), workers=6, stop_after=BASELINES + 40)
-    resumed = open_cmaes()
-    resumed.reconcile()
-    drive(resumed, workers=6)
-    sigmas = [float(r.hyperparameters["sigma"]) for r in resumed.records() if r.origin == "search"]
-    far = [abs(s - 0.3) for s in sigmas]
-    assert sum(far[-20:]) < 0.5 * sum(far[:20])
-
-
-def test_cmaes_is_refused_where_the_space_has_choices() -> None:
-    with pytest.raises(ConfigError, match=r"--sampler: cmaes .* schedule"):
-        check_sampler("cmaes", SPACE)
 
 
 @pytest.mark.parametrize("stop_after", [0, 4, 13, 15, 18, 22])
