@@ -154,3 +154,23 @@ def test_a_worker_in_time_is_left_alone() -> None:
     undisturbed = finish(patient)
     time.sleep(0.6)
     assert finish(start(trial(1), make_task())) == undisturbed
+
+
+FAILING = """
+import time
+from tests.trainables.test_trainable import make_task, start, trial
+trainable = start(trial(1), make_task(timeout=1.0))
+def fail(): raise MemoryError("no room")
+trainable.training.train_epoch = fail
+try:
+    trainable.train()
+except MemoryError:
+    time.sleep(1.5)
+    print("alive")
+"""
+
+
+def test_a_step_that_fails_takes_its_time_out_with_it() -> None:
+    command = [sys.executable, "-c", FAILING]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=25)
+    assert (ended.returncode, ended.stdout.split()[-1:]) == (0, ["alive"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
+from tests.tuning.ledgers import drive, open_ledger
 from tests.tuning.runs import free_port, wait_for_port
-from tests.tuning.test_ledger import drive, open_ledger
 from tuning.ledger import sqlite_url
 
 pytestmark = pytest.mark.timeout(90)

@@ -15,9 +15,9 @@ import optuna
 import psycopg
 import pytest
 
+from tests.tuning.ledgers import RUNGS, SPACE, drive, open_ledger, outcomes
 from tests.tuning.postgres import Server, programs
 from tests.tuning.runs import SETTING, Workplace, tables
-from tests.tuning.test_ledger import RUNGS, SPACE, drive, open_ledger, outcomes
 from tuning.errors import ConfigError
 from tuning.launch import main
 from tuning.ledger import Ledger, Plan
