@@ -41,7 +41,18 @@ from trainables.smoothing.objective import Objective
 SEED = 4711
 BAND = (0.18, 0.35)
 RUNGS = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
-VOTES, TRUE_VOTES, TRUE_IMAGES = 400, 200, 150
+LADDERS = (
+    (),
+    (0.125, 0.375),
+    (0.125, 0.25, 0.5),
+    (0.25,),
+    (0.25, 0.5),
+    (0.25, 0.75),
+    (0.375,),
+    (0.375, 0.75),
+    (0.5,),
+)
+VOTES, TRUE_VOTES = 400, 200
 N, ALPHA = 10_000, 0.001
 
 
@@ -84,7 +95,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
             model, shots.tuning_images, shots.tuning_labels, config.sigma, VOTES
         )
     others = sorted(set(range(len(dataset.train.labels))) - set(drawn.joined()[2]))
-    others = random.Random(SEED).sample(others, TRUE_IMAGES)
+    others = random.Random(SEED).sample(others, options.images)
     own = min(len(shots.train_labels), len(shots.tuning_labels) * 2)
     return {
         "number": number,
@@ -105,6 +116,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
 def configurations(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Random points of the space; of every second one sigma is within the narrow band."""
     fixed = dict(text.split("=") for text in options.set)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = load_space(options.space, {name: int(value) for name, value in fixed.items()})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
     found: list[dict[str, Any]] = []
@@ -141,6 +153,7 @@ def show(rows: list[dict[str, Any]], folds: int) -> None:
         lost = [truth.max() - truth[column.argmax()] for column in columns.T]
         print(f"| {name} | {np.mean(every):.2f} | {np.mean(near):.2f} | {np.mean(lost):.4f} |")
     equal_budget(final, truth, folds)
+    ladders(cell, numbers, truth, folds)
     print(
         "\n| share of the epochs | rank correlation with the end | with the truth "
         "| best third survives a cut to a third |\n|---|---|---|---|"
@@ -185,6 +198,53 @@ def equal_budget(scores: np.ndarray, truth: np.ndarray, folds: int) -> None:
         print(f"  {name}: {np.mean(chosen):.4f} +- {error:.4f}")
 
 
+def ladders(
+    cell: dict[tuple[int, int], dict[str, Any]],
+    numbers: list[int],
+    truth: np.ndarray,
+    folds: int,
+) -> None:
+    """What successive halving finds with other rungs, all with the same number of epochs."""
+    budget = len(numbers) / 4
+    print(f"\nepochs of {budget:g} full trainings, 2000 draws: truth of the chosen configuration")
+    for rungs in LADDERS:
+        generator = np.random.default_rng(0)
+        found = [
+            truth[successive_halving(cell, numbers, int(generator.integers(folds)), order, rungs)]
+            for order in (generator.permutation(len(numbers)) for _ in range(2000))
+        ]
+        error = np.std(found) / np.sqrt(len(found))
+        print(f"  rungs {[*rungs]}: {np.mean(found):.4f} +- {error:.4f}")
+
+
+def successive_halving(
+    cell: dict[tuple[int, int], dict[str, Any]],
+    numbers: list[int],
+    fold: int,
+    order: np.ndarray,
+    rungs: tuple[float, ...],
+) -> int:
+    """The configuration with the best final score when a quarter of all epochs are spent."""
+    left, best = len(numbers) / 4, (-1.0, 0)
+    seen: dict[float, list[float]] = {rung: [] for rung in rungs}
+    for index in order:
+        scores, trained = cell[numbers[index], fold]["scores"], 0.0
+        for rung in (*rungs, 1.0):
+            left -= rung - trained
+            trained, value = rung, scores[str(rung)]
+            if left < 0:
+                return best[1]
+            if rung == 1.0:
+                best = max(best, (value, int(index)))
+                break
+            earlier = seen[rung]
+            ends = len(earlier) >= 3 and value < np.quantile(earlier, 2 / 3)
+            earlier.append(value)
+            if ends:
+                break
+    return best[1]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--dataset", default="digits")
@@ -195,6 +255,7 @@ def main() -> None:
     arguments.add_argument("--set", action="append", default=[], metavar="NAME=INTEGER")
     arguments.add_argument("--configurations", type=int, default=44)
     arguments.add_argument("--folds", type=int, default=5)
+    arguments.add_argument("--images", type=int, default=150, help="that tell the truth")
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--out", type=Path, required=True, help="raw rows, one a line")
     options = arguments.parse_args()

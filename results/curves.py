@@ -69,7 +69,7 @@ def certified_accuracy(correct: ArrayLike, radius: ArrayLike, at: float) -> Esti
     hits, radii = _checked(correct, radius)
     if not (np.isfinite(at) and at >= 0):
         raise ValueError(f"at must be finite and not negative, got {at}")
-    return _wilson(int(np.count_nonzero(hits & (radii >= at))), len(hits))
+    return share_of(int(np.count_nonzero(hits & (radii >= at))), len(hits))
 
 
 def accuracy_curve(correct: ArrayLike, radius: ArrayLike, radii: ArrayLike | None = None) -> Curve:
@@ -119,6 +119,7 @@ def summary_row(
     variant: str,
     trial: int | None,
     tuning_objective: float | None,
+    tuning_accuracy: float | None,
     certificate_rows: Sequence[Row],
 ) -> dict[str, Any]:
     """A row of `schema.SUMMARY` from the certificates of one variant.
@@ -134,6 +135,7 @@ def summary_row(
         "trial": trial,
         "sigma": _single(certificate_rows, "sigma"),
         "tuning_objective": tuning_objective,
+        "tuning_accuracy": tuning_accuracy,
         "images": len(certificate_rows),
         "n": max(row["n"] for row in certificate_rows),
         "n0": _single(certificate_rows, "n0"),
@@ -158,7 +160,8 @@ def _checked(correct: ArrayLike, radius: ArrayLike) -> tuple[Bools, Floats]:
     return hits, radii
 
 
-def _wilson(hits: int, images: int) -> Estimate:
+def share_of(hits: int, images: int) -> Estimate:
+    """The share `hits` of `images`, with Wilson's interval (Wilson 1927)."""
     interval = binomtest(hits, images).proportion_ci(_CONFIDENCE, "wilson")
     return Estimate(hits / images, float(interval.low), float(interval.high))
 

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from results.curves import accuracy_curve, average_certified_radius, outcomes
-from results.schema import SEARCHED, VARIANTS, Row
+from results.curves import accuracy_curve, average_certified_radius, outcomes, share_of
+from results.schema import SEARCHED, VARIANTS, Row, front_number, variant_label
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,66 @@ def history_figure(
             loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=theme.text
         )
     return _png(figure)
+
+
+def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
+    """PNG of clean accuracy against ACR on the test images, with 95 % intervals of both.
+
+    `summary` holds rows of `schema.SUMMARY` of one setting; the members of the Pareto front are
+    joined by a line and numbered. `dark` draws light ink on a dark ground.
+    """
+    theme = _DARK if dark else _LIGHT
+    figure, axes = _canvas(theme, 8.0, 4.8)
+    members = [row for row in summary if front_number(row["variant"]) is not None]
+    axes.plot(
+        [row["certified_accuracy_0"] for row in members],
+        [row["acr"] for row in members],
+        color=theme.muted,
+        linewidth=1.2,
+        zorder=1,
+    )
+    for row in summary:
+        _draw_tradeoff(axes, row, theme)
+    axes.set_xlabel("clean accuracy (certified at radius 0)")
+    axes.set_ylabel(r"average certified $\ell_2$ radius")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="best", frameon=False, labelcolor=theme.text)
+    return _png(figure)
+
+
+def _draw_tradeoff(axes: Axes, row: Row, theme: _Theme) -> None:
+    variant, number = row["variant"], front_number(row["variant"])
+    colour = theme.variants.get(variant, theme.variants["best"])
+    accuracy = share_of(round(row["certified_accuracy_0"] * row["images"]), row["images"])
+    x, y = accuracy.value, row["acr"]
+    axes.errorbar(
+        x,
+        y,
+        xerr=[[x - accuracy.low], [accuracy.high - x]],
+        yerr=[[y - row["acr_low"]], [row["acr_high"] - y]],
+        color=colour,
+        elinewidth=0.8,
+        alpha=0.45,
+        zorder=2,
+    )
+    axes.scatter(
+        x,
+        y,
+        s=46 if number is None else 26,
+        color=colour,
+        marker="D" if variant == "best" else "o",
+        label=variant_label(variant) if number is None else None,
+        zorder=3,
+    )
+    if number is not None:
+        axes.annotate(
+            str(number),
+            (x, y),
+            xytext=(5, 5),
+            textcoords="offset points",
+            color=theme.text,
+            fontsize=9,
+        )
 
 
 def _canvas(theme: _Theme, width: float, height: float) -> tuple[Figure, Axes]:

@@ -17,12 +17,12 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from results.curves import Estimate, outcomes, paired_difference
-from results.figures import curves_figure, history_figure
+from results.figures import curves_figure, history_figure, tradeoff_figure
 from results.insight import rungs
 from results.run import Run, Setting, load_run
-from results.schema import CERTIFIED_AT, VARIANTS, Row
+from results.schema import CERTIFIED_AT, VARIANTS, Row, front_number, variant_label
 from results.store import write_text
-from results.terminal import objective_label
+from results.terminal import objective_label, round_down
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -102,6 +102,7 @@ def _render(run: Run) -> str:
     )
     environment.filters.update(
         number=_number,
+        round_down=round_down,
         percent=_percent,
         signed=_signed,
         cell=_cell,
@@ -112,7 +113,7 @@ def _render(run: Run) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         objective=objective,
-        variants=VARIANTS,
+        label=variant_label,
         radii=CERTIFIED_AT,
         sections=[_section(run, setting, objective) for setting in run.settings],
         config=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
@@ -125,8 +126,14 @@ def _render(run: Run) -> str:
 def _section(run: Run, setting: Setting, objective: str) -> dict[str, Any]:
     certificates, trials = setting.certificates, setting.trials
     entry = run.manifest.get("settings", {}).get(setting.name, {})
+    front = [row for row in setting.summary if front_number(row["variant"]) is not None]
     return {
         "setting": setting,
+        "front": front,
+        "tradeoff": front
+        and _Figure(
+            _uri(tradeoff_figure(setting.summary)), _uri(tradeoff_figure(setting.summary, True))
+        ),
         "queries": entry.get("queries"),
         "comparisons": compare(certificates),
         "tuned": next((row for row in setting.summary if row["variant"] == "best"), None),

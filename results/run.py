@@ -15,6 +15,7 @@ from results.schema import (
     SUMMARY,
     VARIANTS,
     Row,
+    front_number,
     trials_schema,
 )
 from results.store import StoreError, read_metadata, read_table
@@ -88,10 +89,9 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
     path = folder / "certificates.parquet"
     rows = _known_variants(path, CERTIFICATES) if path.exists() else []
     groups = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
-    order = list(VARIANTS)
     return Setting(
         folder.name,
-        sorted(summary, key=lambda row: order.index(row["variant"])),
+        sorted(summary, key=_place),
         sorted(_optional(folder / "trials.parquet", trials_schema({})), key=_number),
         _optional(folder / "confirmation.parquet", CONFIRMATION),
         _optional(folder / "baselines.parquet", BASELINES),
@@ -99,6 +99,11 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
         read_metadata(path) if rows else {},
         _figures(folder / INSIGHT),
     )
+
+
+def _place(row: Row) -> int:
+    number = front_number(row["variant"])
+    return list(VARIANTS).index(row["variant"]) if number is None else len(VARIANTS) + number
 
 
 def _number(row: Row) -> int:
@@ -111,7 +116,8 @@ def _optional(path: Path, schema: Any) -> list[dict[str, Any]]:
 
 def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
     rows = read_table(path, schema)
-    unknown = sorted({row["variant"] for row in rows} - set(VARIANTS))
+    found = {row["variant"] for row in rows} - set(VARIANTS)
+    unknown = sorted(name for name in found if front_number(name) is None)
     if unknown:
         raise StoreError(f"{path}: unknown variants {unknown}, expected {list(VARIANTS)}")
     return rows

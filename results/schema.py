@@ -1,5 +1,6 @@
 """Schemas of every table in a run folder, with the unit and meaning of each column."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,10 @@ VARIANTS: Mapping[str, str] = {
     "published": "DE-CROP, published",
     "best": "DE-CROP, tuned",
 }
-"""What is certified, weakest baseline first: name in tables and files to name for readers."""
+"""What is certified, weakest baseline first: name in tables and files to name for readers.
+
+A Pareto search adds the members of its front, `front-1` and so on, the most accurate first.
+"""
 
 SEARCHED = frozenset({"start", "transferred", "search"})
 """Origins of the trials of the search itself; the others are there to compare it with."""
@@ -32,6 +36,18 @@ CERTIFIED_AT: Mapping[str, float] = {
 
 _NONE = "1"
 _PIXELS = "pixels on [0, 1], L2"
+
+
+def front_number(variant: str) -> int | None:
+    """The place of a variant on the Pareto front, from 1; None if it is not of the front."""
+    match = re.fullmatch(r"front-([1-9]\d*)", variant)
+    return int(match.group(1)) if match else None
+
+
+def variant_label(variant: str) -> str:
+    """The name of a variant for readers."""
+    number = front_number(variant)
+    return VARIANTS.get(variant, variant) if number is None else f"DE-CROP, front {number}"
 
 
 def _field(
@@ -58,6 +74,7 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     ]
     after = [
         _field("objective", pa.float64(), "objective", "score on the tuning images", True),
+        _field("accuracy", pa.float64(), "share", "clean accuracy on the tuning images", True),
         _field("epochs", pa.int32(), "epochs", "epochs trained", True),
         _field("seconds", pa.float64(), "s", "wall-clock time", True),
         _field("seed", pa.int64(), _NONE, "seed of training and scoring", True),
@@ -75,8 +92,10 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     return _schema(*before, *middle, *after)
 
 
+_VARIANT = "none, label_consistency, published or best; or front-1 ... of a Pareto search"
+
 CERTIFICATES: pa.Schema = _schema(
-    _field("variant", pa.string(), _NONE, "none, label_consistency, published or best"),
+    _field("variant", pa.string(), _NONE, _VARIANT),
     _field("image_index", pa.int32(), _NONE, "position in the test set"),
     _field("label", pa.int16(), "class", "true class"),
     _field("predicted", pa.int16(), "class", "predicted class; -1 abstains"),
@@ -99,6 +118,7 @@ CONFIRMATION: pa.Schema = _schema(
     _field("search_objective", pa.float64(), "objective", "score during the search", True),
     _field("confirmed_objective", pa.float64(), "objective", "score on fresh seeds"),
     _field("standard_error", pa.float64(), "objective", "of the confirmed score", True),
+    _field("confirmed_accuracy", pa.float64(), "share", "clean accuracy on fresh seeds"),
     _field("optimism_gap", pa.float64(), "objective", "search score minus confirmed score", True),
     _field("votes", pa.int64(), "votes", "votes per image"),
     _field("folds", pa.int32(), "folds", "fresh splits of the shots, each with its own training"),
@@ -109,6 +129,7 @@ CONFIRMATION: pa.Schema = _schema(
 BASELINES: pa.Schema = _schema(
     _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
     _field("objective", pa.float64(), "objective", "of the classifier without a denoiser"),
+    _field("accuracy", pa.float64(), "share", "its clean accuracy when smoothed"),
     _field("votes", pa.int64(), "votes", "votes per image"),
     _field("images", pa.int32(), "images", "tuning images scored"),
     _field("selected", pa.bool_(), _NONE, "certified in the end"),
@@ -116,10 +137,11 @@ BASELINES: pa.Schema = _schema(
 
 SUMMARY: pa.Schema = _schema(
     _field("setting", pa.string(), _NONE, "dataset and shots, for example digits-10shot"),
-    _field("variant", pa.string(), _NONE, "none, label_consistency, published or best"),
+    _field("variant", pa.string(), _NONE, _VARIANT),
     _field("trial", pa.int32(), _NONE, "trial certified; null without a denoiser", True),
     _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
     _field("tuning_objective", pa.float64(), "objective", "score on the tuning images", True),
+    _field("tuning_accuracy", pa.float64(), "share", "clean accuracy on the tuning images", True),
     _field("images", pa.int32(), "images", "test images certified"),
     _field("n", pa.int64(), "votes", "most votes that bound one image's probability"),
     _field("n0", pa.int64(), "votes", "votes that pick the class"),

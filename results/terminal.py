@@ -1,14 +1,15 @@
 """The four variants as a table for the terminal, no wider than 80 columns."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.schema import CERTIFIED_AT, VARIANTS, Row
+from results.schema import CERTIFIED_AT, Row, front_number, variant_label
 
 
 def summary_tables(rows: Sequence[Row], objective: str = "acr") -> Group:
@@ -16,19 +17,27 @@ def summary_tables(rows: Sequence[Row], objective: str = "acr") -> Group:
 
     `objective` is what the search maximised: the score on the tuning images.
     """
-    groups = groupby(rows, key=lambda row: row["setting"])
+    groups = [(name, list(group)) for name, group in groupby(rows, lambda row: row["setting"])]
     legend = Text(
         f"tuning: {objective_label(objective)} on the tuning images. ACR: average certified "
         "radius on the test images, with its 95% interval. r=0 ...: certified accuracy in % at "
         "that radius; a wrong class or an abstention counts as wrong. abst: abstentions in %.",
         style="dim",
     )
-    return Group(*(_table(setting, list(group)) for setting, group in groups), legend)
+    lines: list[RenderableType] = []
+    for setting, group in groups:
+        lines += [_table(setting, group), *_front(group)]
+    return Group(*lines, legend)
 
 
 def objective_label(objective: str) -> str:
     """How readers see an objective's name: ACR in capitals, others as they are."""
-    return "ACR" if objective == "acr" else objective
+    return "ACR" if objective in {"acr", "pareto"} else objective
+
+
+def round_down(accuracy: float) -> float:
+    """With three digits, and never above `accuracy`: what --min-accuracy can be told."""
+    return math.floor(1000 * accuracy) / 1000
 
 
 def _table(setting: str, rows: Sequence[Row]) -> Table:
@@ -49,10 +58,27 @@ def _table(setting: str, rows: Sequence[Row]) -> Table:
     return table
 
 
+def _front(rows: Sequence[Row]) -> list[Text]:
+    """How to have another member of the front exported."""
+    members = [row for row in rows if front_number(row["variant"]) is not None]
+    if not members:
+        return []
+    accuracies = ", ".join(
+        f"{front_number(row['variant'])}: {round_down(row['tuning_accuracy'])}" for row in members
+    )
+    return [
+        Text(
+            f"Clean accuracy of the front on the tuning images: {accuracies}. To export another "
+            "one as best, --resume with --min-accuracy and what it must have.\n",
+            style="dim",
+        )
+    ]
+
+
 def _cells(row: Row) -> list[str]:
     tuning = row["tuning_objective"]
     return [
-        VARIANTS.get(row["variant"], row["variant"]),
+        variant_label(row["variant"]),
         f"{row['sigma']:.3g}",
         "" if tuning is None else f"{tuning:.3f}",
         f"{row['acr']:.3f}",

@@ -20,7 +20,7 @@ from trainables.decrop.config import DecropConfig
 from trainables.errors import NonFiniteLoss
 from trainables.smoothing.certify import total_votes
 from trainables.smoothing.noise import plan_blocks
-from trainables.smoothing.objective import Score
+from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 
 CHECKPOINT = "training.pt"
@@ -74,17 +74,18 @@ class DecropTrainable(tune.Trainable):
         # An earlier attempt may have left the checkpoint of the last rung, but no score.
         rung = next((r for r in self.task.rungs if r > self.training.epoch), last)
         losses: list[dict[str, float]] = []
-        objective, error = math.nan, ""
+        objective, accuracy, error = math.nan, math.nan, ""
         try:
             while self.training.epoch < rung:
                 losses.append(self.training.train_epoch())
-            objective = self._score(rung).mean
+            objective, accuracy = self._score(rung)
         except NonFiniteLoss as failure:
             # An exception would make Ray repeat what must fail again.
             error = str(failure)
         self.seconds += time.perf_counter() - started
         return {
             "objective": objective,
+            "accuracy": accuracy,
             "epochs": self.training.epoch,
             "losses": losses,
             "trial_seconds": self.seconds,
@@ -104,8 +105,10 @@ class DecropTrainable(tune.Trainable):
         self.training.load_state_dict(state["training"])
         self.seconds = state["seconds"]
 
-    def _score(self, rung: int) -> Score:
-        """Score on the tuning images; every trial sees the same noise, scaled by its sigma.
+    def _score(self, rung: int) -> tuple[float, float]:
+        """Objective and clean accuracy on the tuning images.
+
+        Every trial sees the same noise, scaled by its sigma.
 
         Early rungs sort out the bad by a wide margin, and need fewer votes for it.
         """
@@ -119,7 +122,11 @@ class DecropTrainable(tune.Trainable):
                 zip(images, task.tuning_labels.tolist(), strict=True)
             )
         ]
-        return task.objective.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha)
+        objective, accuracy = (
+            wanted.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha).mean
+            for wanted in (task.objective, Objective.clean_accuracy())
+        )
+        return objective, accuracy
 
 
 @contextlib.contextmanager

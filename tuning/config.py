@@ -16,7 +16,7 @@ from search_spaces.space import FOLDER, Value
 from trainables.data.datasets import DATASETS
 from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError, nearest
-from trainables.smoothing.objective import Objective
+from trainables.smoothing.objective import PARETO, Objective
 from tuning.errors import ConfigError
 from tuning.pruning import SchedulerName
 from tuning.samplers import SamplerName, check_sampler
@@ -31,6 +31,8 @@ BANDS = {"-10pct": 0.05, "-1pct": 0.005}
 RESUMABLE = {
     *("trials", "budget", "device_hours", "trial_timeout"),
     *("cluster", "concurrency", "out", "download"),
+    # Picks from what was confirmed.
+    "min_accuracy",
 }
 
 
@@ -52,12 +54,16 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     space: str | None = None
     set: dict[str, Value] = {}
     objective: str = "acr"
+    min_accuracy: float | None = Field(None, ge=0, le=1)
     trials: int = Field(16, ge=1, le=1_000_000)
     budget: float | None = Field(None, gt=0, description="seconds")
     device_hours: float | None = Field(None, gt=0, allow_inf_nan=False)
     trial_timeout: float = Field(6 * 3600, gt=0, description="seconds from one rung to the next")
     sampler: SamplerName = "tpe"
-    scheduler: SchedulerName = "asha"
+    # Successive halving compares one score.
+    scheduler: SchedulerName = Field(
+        default_factory=lambda given: "none" if given.get("objective") == PARETO else "asha"
+    )
     transfer: int = Field(3, ge=0, le=100)
     ledger: str | None = None
     cohort: int | None = Field(None, ge=1, le=10_000)
@@ -164,6 +170,11 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         return self.out / self.name
 
     @property
+    def pareto(self) -> bool:
+        """Whether the search is for the trade-off of clean accuracy and ACR."""
+        return self.objective == PARETO
+
+    @property
     def candidates(self) -> int:
         """How many trials of a search are confirmed."""
         if self.confirm_top is not None:
@@ -194,6 +205,15 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     elif is_endpoint(config.classifier) and config.access == "white-box":
         raise ConfigError(
             f"--access: {config.classifier} answers queries only; pass --access black-box"
+        )
+    if config.pareto and config.scheduler != "none":
+        raise ConfigError(
+            f"--scheduler: {config.scheduler} compares one score, and --objective pareto has two; "
+            "pass none"
+        )
+    if config.min_accuracy is not None and not config.pareto:
+        raise ConfigError(
+            "--min-accuracy: picks from the front of --objective pareto; pass that too"
         )
     if config.n < config.n0:
         raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")
@@ -247,7 +267,7 @@ def choose_space(config: RunConfig, dataset: str, shots: str, share: float) -> S
     except SpaceError as error:
         raise ConfigError(str(error)) from error
     _check_space(space)
-    check_sampler(config.sampler, space)
+    check_sampler(config.sampler, space, config.pareto)
     return space
 
 

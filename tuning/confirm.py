@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from statistics import mean
 
 from torch import nn
 
@@ -26,7 +27,7 @@ from tuning.config import RunConfig
 from tuning.errors import AllTrialsFailed
 from tuning.records import TrialRecord
 from tuning.retrain import Trainer, Training
-from tuning.selection import Confirmed, choose, highest
+from tuning.selection import Confirmed, choose, highest, pareto_front
 from tuning.setting import Setting
 from tuning.votes import VoteJob, VoteStore, collect_votes
 
@@ -50,9 +51,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """All that was confirmed, and what it means: for each variant the chosen one."""
+    """All that was confirmed, and what it means: for each variant the chosen one.
+
+    `front` are the members of the Pareto front by name, if the search was for one.
+    """
 
     variants: dict[str, Confirmed]
+    front: dict[str, Confirmed]
     trials: tuple[Confirmed, ...]
     bare: tuple[Confirmed, ...]
     votes: int
@@ -94,8 +99,8 @@ class Scorer:
         self,
         models: Sequence[tuple[float, Sequence[nn.Module]]],
         advance: Callable[[int], None],
-    ) -> list[list[float]]:
-        """The score of each image of each fold, for each sigma with a model for each fold."""
+    ) -> list[tuple[list[float], list[float]]]:
+        """Score and correctness of each image of each fold, for each sigma with its models."""
         folds, votes = self.folds, self.config.confirm_votes
         jobs = [
             VoteJob(
@@ -112,20 +117,20 @@ class Scorer:
             for model, fold in zip(of_folds, folds, strict=True)
         ]
         counts = collect_votes(jobs, self.store, self.resources, advance)
-        objective = Objective.parse(self.config.objective)
-        scores: list[list[float]] = []
+        objectives = (Objective.parse(self.config.objective), Objective.clean_accuracy())
+        scores: list[tuple[list[float], list[float]]] = []
         for number, job in enumerate(jobs):
             fold = folds[number % len(folds)]
             right = [
                 counts[key].votes[label]
                 for key, label in zip(job.vote_keys(), fold.tuning_labels.tolist(), strict=True)
             ]
-            found = objective.scores(
-                right, votes, n=self.config.n, sigma=job.sigma, alpha=self.config.alpha
-            )
             if number % len(folds) == 0:
-                scores.append([])
-            scores[-1] += found
+                scores.append(([], []))
+            for objective, found in zip(objectives, scores[-1], strict=True):
+                found += objective.scores(
+                    right, votes, n=self.config.n, sigma=job.sigma, alpha=self.config.alpha
+                )
         return scores
 
 
@@ -158,6 +163,7 @@ def confirm(
 
     Raises:
         AllTrialsFailed: when a variant has no candidate.
+        ConfigError: when no candidate is as accurate as --min-accuracy.
     """
     config, sweep = scorer.config, scorer.setting.space.sweep
     models: list[tuple[float, list[nn.Module]]] = [
@@ -167,8 +173,8 @@ def confirm(
     models += [(sigma, [scorer.classifier] * config.confirm_folds) for sigma in sweep]
     trials: list[TrialRecord | None] = [c.trial for c in candidates]
     confirmed = [
-        Confirmed(trial, sigma, Score.of(scores), tuple(scores))
-        for trial, (sigma, _), scores in zip(
+        Confirmed(trial, sigma, Score.of(scores), tuple(scores), mean(correct))
+        for trial, (sigma, _), (scores, correct) in zip(
             [*trials, *(None for _ in sweep)], models, scorer.score(models, advance), strict=True
         )
     ]
@@ -177,10 +183,15 @@ def confirm(
         "none": highest(bare),
         "label_consistency": highest(_of_origin(trained, "label_consistency")),
         "published": highest(_of_origin(trained, "published")),
-        "best": choose(trained),
+        "best": choose(trained, config.min_accuracy),
     }
     return Confirmation(
-        variants, tuple(trained), tuple(bare), config.confirm_votes, config.confirm_folds
+        variants,
+        pareto_front(trained) if config.pareto else {},
+        tuple(trained),
+        tuple(bare),
+        config.confirm_votes,
+        config.confirm_folds,
     )
 
 
@@ -191,25 +202,30 @@ def retrain(
     classifier: nn.Module,
     seed: int,
 ) -> dict[str, Candidate]:
-    """The variants, each trained on all shots.
+    """The variants and the members of the front, each trained on all shots.
+
+    A member of the front that diverges is left out.
 
     Raises:
-        AllTrialsFailed: when the loss of one becomes infinite.
+        AllTrialsFailed: when the loss of a variant becomes infinite.
     """
     images, labels, _ = setting.shots.joined()
+    chosen_ones = confirmation.variants | confirmation.front
     trained = {
         variant: Training(chosen.trial.hyperparameters, images, labels, seed)
-        for variant, chosen in confirmation.variants.items()
+        for variant, chosen in chosen_ones.items()
         if chosen.trial is not None
     }
     denoisers = dict(zip(trained, trainer.train(list(trained.values())), strict=True))
     candidates = {}
-    for variant, chosen in confirmation.variants.items():
+    for variant, chosen in chosen_ones.items():
         if chosen.trial is None:
             candidates[variant] = Candidate(chosen, classifier)
             continue
         denoiser = denoisers[variant]
         if denoiser is None:
+            if variant in confirmation.front:
+                continue
             raise AllTrialsFailed(
                 f"{variant}: trial {chosen.trial.number} diverges when trained on all shots"
             )

@@ -50,7 +50,12 @@ def _shortlist(config: RunConfig) -> int:
 
 def _retrained(config: RunConfig) -> int:
     """Denoisers that are trained after the search: for each fold, and on all shots."""
-    return _shortlist(config) * config.confirm_folds + len(VARIANTS) - 1
+    return _shortlist(config) * config.confirm_folds + _certified(config) - 1
+
+
+def _certified(config: RunConfig) -> int:
+    """Models that are certified: the variants, and at most every confirmed one as of the front."""
+    return len(VARIANTS) + (_shortlist(config) if config.pareto else 0)
 
 
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
@@ -63,7 +68,7 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     steps = trained.epochs * math.ceil(images / smallest)
     reports = trials * len(setting.rungs)
     confirm = confirmation_votes(config, setting, _shortlist(config))
-    certify = len(VARIANTS) * config.certify_images * (config.n0 + config.n)
+    certify = _certified(config) * config.certify_images * (config.n0 + config.n)
     sizes = [
         f"{name} {' or '.join(map(str, _values(space, name, getattr(trained, name))))}"
         for name in DENOISERS[trained.denoiser].sizes
@@ -79,7 +84,7 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
         "training steps": f"at most {(trials + _retrained(config)) * steps:,}",
         "votes to search": f"at most {reports * tuning * config.tuning_votes:,}",
         "votes to confirm": f"at most {confirm:,}",
-        "votes to certify": f"{certify:,}",
+        "votes to certify": f"{'at most ' if config.pareto else ''}{certify:,}",
     }
     if config.access == "black-box":
         # Trials are scored through the surrogate; every later vote asks the classifier itself.

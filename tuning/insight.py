@@ -43,22 +43,20 @@ def insight_figures(study: optuna.Study, objective: str = "objective") -> dict[s
 
     A figure that the study has too little for is left out. Importances and parallel coordinates
     are of the trials of the search and the published values: plain denoised smoothing has
-    hyperparameters that are not the study's to choose. A study with two objectives has a Pareto
-    front only.
+    hyperparameters that are not the study's to choose. Of a study with two objectives, these
+    figures speak of the first one; the other is the clean accuracy, and both are in its front.
     """
     with warnings.catch_warnings():
         # They say what is left out here, or what the captions say.
         warnings.simplefilter("ignore")
-        if len(study.directions) > 1:
-            figures = {"Pareto front": _pareto_front(study)}
-        else:
-            compared = _compared(study)
-            figures = {
-                "Hyperparameter importance": _importance(compared),
-                "Parallel coordinates": _parallel(study, compared, objective),
-                "Optimisation history": _history(study, objective),
-                "Intermediate values": _intermediate(study, objective),
-            }
+        compared = _compared(study)
+        figures = {
+            "Pareto front": _pareto_front(study, objective),
+            "Hyperparameter importance": _importance(compared),
+            "Parallel coordinates": _parallel(study, compared, objective),
+            "Optimisation history": _history(study, objective),
+            "Intermediate values": _intermediate(study, objective),
+        }
     return {title: figure.to_json() for title, figure in figures.items() if figure is not None}
 
 
@@ -100,7 +98,7 @@ def _compared(study: optuna.Study) -> _Comparison | None:
         return None
     below = max(scores) + 1 if _minimises(study) else min(scores) - 1
     values = [t.values[0] if t.state == TrialState.COMPLETE else below for t in trials]
-    compared = _study_of(study.direction, trials, values, [t.params for t in trials])
+    compared = _study_of(study.directions[0], trials, values, [t.params for t in trials])
     best = min(max(_BEST_TRIALS, round(_BEST_SHARE * len(trials))), len(complete))
     # Optuna rounds up; the half keeps it from the next whole number.
     evaluator = PedAnovaImportanceEvaluator(target_quantile=(best - 0.5) / len(trials))
@@ -132,7 +130,7 @@ def _varied(trials: Sequence[FrozenTrial]) -> list[str]:
 
 
 def _minimises(study: optuna.Study) -> bool:
-    return bool(study.direction == StudyDirection.MINIMIZE)
+    return bool(study.directions[0] == StudyDirection.MINIMIZE)
 
 
 def _importance(compared: _Comparison | None) -> go.Figure | None:
@@ -164,7 +162,7 @@ def _parallel(
         return None
     params = [{name: _shown(trial, name) for name in trial.params} for trial in trials]
     values = [trial.values[0] for trial in trials]
-    shown = _study_of(study.direction, trials, values, params)
+    shown = _study_of(study.directions[0], trials, values, params)
     figure = plot_parallel_coordinate(shown, names, target_name=objective)
     _recolour(figure, _minimises(study))
     for axis, name in enumerate(names, start=1):
@@ -229,12 +227,18 @@ def _call_zero(figure: go.Figure, axis: int, text: str) -> None:
 def _history(study: optuna.Study, objective: str) -> go.Figure | None:
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
         return None
-    figure = plot_optimization_history(study, target_name=objective)
+    # Of two objectives the first; Optuna then draws no line for the best.
+    target = None if len(study.directions) == 1 else _first_value
+    figure = plot_optimization_history(study, target=target, target_name=objective)
     figure.update_traces(selector={"mode": "markers"}, marker_color=_BLUE)
     figure.update_traces(selector={"mode": "lines"}, line={"color": _GREY, "shape": "hv"})
     figure.for_each_trace(lambda trace: trace.update(name="best so far"), {"mode": "lines"})
     figure.update_layout(xaxis_title="trial")
     return _finished(figure, "Scores of the complete trials and the best so far.")
+
+
+def _first_value(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
 
 
 def _intermediate(study: optuna.Study, objective: str) -> go.Figure | None:
@@ -254,12 +258,13 @@ def _intermediate(study: optuna.Study, objective: str) -> go.Figure | None:
     )
 
 
-def _pareto_front(study: optuna.Study) -> go.Figure | None:
+def _pareto_front(study: optuna.Study, objective: str) -> go.Figure | None:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     # Three dimensions would need WebGL, and more cannot be drawn.
     if len(study.directions) != 2 or len(complete) < 2:
         return None
-    return _finished(plot_pareto_front(study), "Complete trials by both of their scores.")
+    figure = plot_pareto_front(study, target_names=[objective, "clean accuracy"])
+    return _finished(figure, "Complete trials by both of their scores in the search.")
 
 
 def _finished(figure: go.Figure, caption: str, height: int = 420) -> go.Figure:

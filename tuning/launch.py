@@ -76,14 +76,26 @@ def launch(
         typer.Option("--set", metavar="NAME=VALUE", help="fix a hyperparameter; repeatable"),
     ] = None,
     objective: Annotated[
-        str, typer.Option(metavar="NAME", help="acr, or certified-accuracy@R")
+        str,
+        typer.Option(
+            metavar="NAME", help="acr, certified-accuracy@R, or pareto: clean accuracy and ACR"
+        ),
     ] = "acr",
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(help="pareto: the clean accuracy, in [0, 1], that `best` must have"),
+    ] = None,
     trials: Annotated[int, typer.Option(help="points the search evaluates")] = 16,
     sampler: Annotated[
         str, typer.Option(metavar="tpe|gp|random|cmaes", help="what proposes trials")
     ] = "tpe",
     scheduler: Annotated[
-        str, typer.Option(metavar="asha|hyperband|none", help="what ends bad trials early")
+        str,
+        typer.Option(
+            metavar="asha|hyperband|none",
+            help="what ends bad trials early",
+            show_default="asha; none for pareto",
+        ),
     ] = "asha",
     transfer: Annotated[
         int, typer.Option(help="best points that a shot setting takes over from the one before it")

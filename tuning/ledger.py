@@ -49,13 +49,17 @@ class Proposal(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a study searches. The first start decides about `cohort`, and resumptions keep it."""
+    """How a study searches. The first start decides about `cohort`, and resumptions keep it.
+
+    With `pareto` a trial has two values, the objective and the clean accuracy, and none is pruned.
+    """
 
     trials: int
     cohort: int
     seed: int
     sampler: SamplerName = "tpe"
     scheduler: SchedulerName = "asha"
+    pareto: bool = False
 
 
 class Ledger:
@@ -89,7 +93,7 @@ class Ledger:
         ]
         self.baselines = 1 + len(self._plain)
         self.roots = self.baselines + plan.trials - 1
-        self._study = DurableStudy(url, name, [StudyDirection.MAXIMIZE])
+        self._study = DurableStudy(url, name, [StudyDirection.MAXIMIZE] * (1 + plan.pareto))
         # Last of all the cohort: who is killed before starts again from here.
         if "cohort" not in self._study.attributes:
             self._study.set_attribute("run", run)
@@ -176,22 +180,29 @@ class Ledger:
         complete: bool,
         seconds: float,
         node: str,
+        accuracy: float | None = None,
         error: str = "",
     ) -> None:
-        """Close a trial: complete, pruned, or failed when it has an error or no finite score."""
+        """Close a trial: complete, pruned, or failed when it has an error or no finite score.
+
+        The clean `accuracy` is one of the values of a complete trial of a Pareto search.
+        """
         if objective is None or not math.isfinite(objective):
             error = error or f"objective is {objective}"
         state = TrialState.FAIL if error else TrialState.PRUNED
         if complete and not error:
             state = TrialState.COMPLETE
-        values = [objective] if state == TrialState.COMPLETE and objective is not None else None
+        scores = [objective, accuracy] if self.plan.pareto else [objective]
+        values = [s for s in scores if s is not None] if state == TrialState.COMPLETE else None
         result = {"epochs": epochs, "seconds": seconds, "node": node, "error": error}
+        if not error:
+            result["accuracy"] = accuracy
         self._end(number, state, values, result)
 
     def best(self, count: int) -> list[dict[str, Value]]:
         """Hyperparameters of the `count` best complete trials of the search, best first."""
-        searched = [r for r in best_first(self._records) if not r.is_baseline]
-        return [r.hyperparameters for r in searched[:count]]
+        searched = [r for r in self._records if not r.is_baseline]
+        return [r.hyperparameters for r in best_first(searched, self.plan.pareto)[:count]]
 
     def records(self) -> list[TrialRecord]:
         """Every finished attempt, in order of number."""

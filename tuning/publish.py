@@ -13,7 +13,7 @@ from torch import nn
 
 from results.curves import summary_row
 from results.figures import curves_figure
-from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, trials_schema
+from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, VARIANTS, trials_schema
 from results.store import write_bytes, write_cohen_tsv, write_table, write_text
 from search_spaces import SearchSpace
 from trainables.decrop.config import DecropConfig
@@ -46,6 +46,7 @@ def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord
             "state": r.state,
             **{name: r.hyperparameters.get(name) for name in types},
             "objective": r.objective,
+            "accuracy": r.accuracy,
             "epochs": r.epochs,
             "seconds": r.seconds,
             "seed": r.seed,
@@ -82,16 +83,25 @@ def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
 def write_certificates(
     setting: Setting, certified: Mapping[str, Sequence[Certified]], metadata: Mapping[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Write certificates.parquet, the Cohen logs and curves.png; returns the rows by variant."""
+    """Write certificates.parquet, the Cohen logs and curves.png; returns the rows by variant.
+
+    Certificates of the Pareto front go to front.parquet.
+    """
     by_variant = {
         variant: [_certificate_row(variant, c) for c in images]
         for variant, images in certified.items()
     }
-    rows = [row for group in by_variant.values() for row in group]
+    rows = [row for name in VARIANTS for row in by_variant[name]]
     write_table(setting.folder / "certificates.parquet", rows, CERTIFICATES, metadata)
-    (setting.folder / "certificates").mkdir(exist_ok=True)
+    if front := [row for name in by_variant.keys() - VARIANTS for row in by_variant[name]]:
+        write_table(setting.folder / "front.parquet", front, CERTIFICATES, metadata)
+    logs = setting.folder / "certificates"
     for variant, group in by_variant.items():
-        write_cohen_tsv(setting.folder / "certificates" / f"{variant}.tsv", group)
+        write_cohen_tsv(logs / f"{variant}.tsv", group)
+    # A front that was extended by more trials may have become shorter.
+    for path in logs.glob("front-*.tsv"):
+        if path.stem not in by_variant:
+            path.unlink()
     write_bytes(setting.folder / "curves.png", curves_figure(by_variant))
     return by_variant
 
@@ -142,24 +152,27 @@ def summary_rows(
     variants: Mapping[str, Candidate],
     certificates: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """One row of summary.parquet per variant."""
+    """One row of summary.parquet per variant and member of the front."""
     rows = []
     for variant, candidate in variants.items():
         trial = candidate.confirmed.trial
         number = None if trial is None else trial.number
-        score = candidate.confirmed.score.mean
-        rows.append(summary_row(setting.name, variant, number, score, certificates[variant]))
+        score, accuracy = candidate.confirmed.score.mean, candidate.confirmed.accuracy
+        rows.append(
+            summary_row(setting.name, variant, number, score, accuracy, certificates[variant])
+        )
     return rows
 
 
 def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
     """One row per confirmed trial, as in results.schema.CONFIRMATION."""
     rows = []
+    certified = confirmation.variants | confirmation.front
     for confirmed in confirmation.trials:
         trial = confirmed.trial
         assert trial is not None
         assert trial.objective is not None
-        variants = [name for name, chosen in confirmation.variants.items() if chosen is confirmed]
+        variants = [name for name, chosen in certified.items() if chosen is confirmed]
         rows.append(
             {
                 "number": trial.number,
@@ -170,6 +183,7 @@ def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str
                 "search_objective": trial.objective,
                 "confirmed_objective": confirmed.score.mean,
                 "standard_error": confirmed.score.standard_error,
+                "confirmed_accuracy": confirmed.accuracy,
                 "optimism_gap": trial.objective - confirmed.score.mean,
                 "votes": confirmation.votes,
                 "folds": confirmation.folds,
@@ -186,6 +200,7 @@ def _baseline_rows(confirmation: Confirmation, images: int) -> list[dict[str, An
         {
             "sigma": confirmed.sigma,
             "objective": confirmed.score.mean,
+            "accuracy": confirmed.accuracy,
             "votes": confirmation.votes,
             "images": images,
             "selected": confirmed is confirmation.variants["none"],

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from trainables.decrop.config import BASELINES
+from tuning.front import by_rank
 from tuning.study import RESULT
 
 STATES = {
@@ -21,7 +22,10 @@ STATES = {
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One attempt at a root, as the results need it."""
+    """One attempt at a root, as the results need it.
+
+    `accuracy` is the clean accuracy beside the `objective`; both are of the last rung it reached.
+    """
 
     number: int
     root: int
@@ -29,6 +33,7 @@ class TrialRecord:
     state: str
     hyperparameters: dict[str, Any]
     objective: float | None
+    accuracy: float | None
     epochs: int
     seconds: float
     seed: int
@@ -41,10 +46,17 @@ class TrialRecord:
         return self.origin == "published" or self.origin in BASELINES
 
 
-def best_first(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The complete ones, by their score in the search; of equals the first root."""
-    complete = [r for r in records if r.state == "complete"]
-    return sorted(complete, key=lambda r: (-(r.objective or 0.0), r.root))
+def best_first(records: Iterable[TrialRecord], pareto: bool = False) -> list[TrialRecord]:
+    """The complete ones, by their score in the search; of equals the first root.
+
+    With `pareto`, by the fronts of accuracy and objective.
+    """
+    complete = sorted((r for r in records if r.state == "complete"), key=lambda r: r.root)
+    if pareto:
+        return [
+            complete[i] for i in by_rank([(r.accuracy or 0, r.objective or 0) for r in complete])
+        ]
+    return sorted(complete, key=lambda r: -(r.objective or 0.0))
 
 
 def read_result(trial: FrozenTrial) -> Mapping[str, Any]:
@@ -64,7 +76,8 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         origin=attributes["origin"],
         state=STATES[trial.state],
         hyperparameters=attributes["hyperparameters"],
-        objective=trial.value if trial.state == TrialState.COMPLETE else last,
+        objective=trial.values[0] if trial.state == TrialState.COMPLETE else last,
+        accuracy=result.get("accuracy"),
         epochs=result.get("epochs", max(values, default=0)),
         seconds=result.get("seconds", 0.0),
         seed=attributes["seed"],

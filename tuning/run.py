@@ -166,6 +166,7 @@ class Run:
             seed=self._seed(setting, "search"),
             sampler=config.sampler,
             scheduler=config.scheduler,
+            pareto=config.pareto,
         )
         # In a database of many runs, a study needs the name of its own.
         shared = config.ledger is not None
@@ -214,7 +215,7 @@ class Run:
         name, folds = f"{setting.name}: confirmation", config.confirm_folds
         seed = self._seed(setting, "confirm")
         scorer = Scorer(setting, part.access.certified, config, seed, store, cluster.resources)
-        shortlist = shortlisted(records, config.candidates)
+        shortlist = shortlisted(records, config.candidates, config.pareto)
         with self.reporter.track(f"{name} trainings", len(shortlist) * folds) as advance:
             candidates = train_candidates(shortlist, scorer, trainer, advance)
         votes = confirmation_votes(config, setting, len(candidates))

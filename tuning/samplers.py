@@ -29,14 +29,16 @@ def make_sampler(name: SamplerName, seed: int, space: SearchSpace) -> BaseSample
         return TPESampler(seed=seed, constant_liar=True, multivariate=True, group=space.conditional)
 
 
-def check_sampler(name: SamplerName, space: SearchSpace) -> None:
-    """Refuse a sampler that cannot work in the space.
+def check_sampler(name: SamplerName, space: SearchSpace, pareto: bool = False) -> None:
+    """Refuse a sampler that cannot work in the space, or not for two objectives.
 
     Raises:
-        ConfigError: naming the parameters that are in its way.
+        ConfigError: naming what is in its way.
     """
     if name != "cmaes":
         return
+    if pareto:
+        raise ConfigError("--sampler: cmaes knows one objective; for pareto pass tpe")
     unfit = [n for n, p in space.parameters.items() if p.choices is not None or p.when]
     if unfit:
         raise ConfigError(

@@ -164,9 +164,10 @@ class LedgerScheduler(FIFOScheduler):
             complete=complete,
             seconds=result["trial_seconds"],
             node=result["node"],
+            accuracy=result["accuracy"],
             error=result["error"],
         )
-        study.board.end(number, hyperparameters, result["objective"])
+        study.board.end(number, hyperparameters, result["objective"], result["accuracy"])
         study.on_end()
 
 

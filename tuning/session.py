@@ -20,7 +20,6 @@ from tuning.cluster import check_reachable
 from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
 from tuning.cost import describe_plan
 from tuning.errors import ConfigError
-from tuning.ledger import FILE as LEDGER
 from tuning.progress import Reporter, chatter_to
 from tuning.setting import Setting, make_settings
 from tuning.study import open_database
@@ -139,8 +138,8 @@ def _locked_folder(config: RunConfig) -> Iterator[None]:
         try:
             yield
         except ConfigError:
-            # Nothing half-written: a run that never recorded a trial leaves no folder behind. The
+            # Nothing half-written: a run that never ended a trial leaves no folder behind. The
             # trials of one that is resumed may be in another database.
-            if new and not (folder / LEDGER).exists():
+            if new and not any(folder.glob("*/trials.parquet")):
                 shutil.rmtree(folder, ignore_errors=True)
             raise

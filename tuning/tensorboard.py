@@ -18,19 +18,23 @@ class StudyBoard:
         self._writers: dict[int, SummaryWriter] = {}
 
     def result(self, number: int, result: Mapping[str, Any]) -> None:
-        """Losses of the epochs since the last rung, and the objective at this one."""
+        """Losses of the epochs since the last rung, and the scores at this one."""
         writer = self._writer(number)
         first = result["epochs"] - len(result["losses"]) + 1
         for epoch, losses in enumerate(result["losses"], start=first):
             for name, value in losses.items():
                 writer.add_scalar(f"loss/{name}", value, epoch)
-        writer.add_scalar("objective", result["objective"], result["epochs"])
+        for name in ("objective", "accuracy"):
+            writer.add_scalar(name, result[name], result["epochs"])
         writer.flush()
 
-    def end(self, number: int, hyperparameters: Mapping[str, Any], objective: float) -> None:
+    def end(
+        self, number: int, hyperparameters: Mapping[str, Any], objective: float, accuracy: float
+    ) -> None:
         """The trial's row in the HParams table."""
         writer = self._writer(number)
-        writer.add_hparams(dict(hyperparameters), {"hparam/objective": objective}, run_name=".")
+        scores = {"hparam/objective": objective, "hparam/accuracy": accuracy}
+        writer.add_hparams(dict(hyperparameters), scores, run_name=".")
         writer.close()
         del self._writers[number]
 

@@ -174,7 +174,7 @@ def test_outcomes_are_ordered_by_image():
 
 def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path):
     rows = certificate_rows("published")
-    row = summary_row("digits-10shot", "published", 0, 0.3, rows)
+    row = summary_row("digits-10shot", "published", 0, 0.3, 0.9, rows)
     write_table(tmp_path / "summary.parquet", [row], SUMMARY)
     assert row["images"] == 200
     assert row["abstained"] == sum(r["predicted"] == -1 for r in rows) / 200
@@ -184,11 +184,11 @@ def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path):
 
 
 def test_the_classifier_without_a_denoiser_has_no_trial(tmp_path):
-    row = summary_row("digits-10shot", "none", None, None, certificate_rows("none"))
+    row = summary_row("digits-10shot", "none", None, None, None, certificate_rows("none"))
     write_table(tmp_path / "summary.parquet", [row], SUMMARY)
 
 
 def test_certificates_of_two_sigmas_do_not_make_one_summary():
     rows = certificate_rows("published", 5) + certificate_rows("best", 5)
     with pytest.raises(ValueError, match="share sigma"):
-        summary_row("digits-10shot", "best", 9, 0.3, rows)
+        summary_row("digits-10shot", "best", 9, 0.3, 0.9, rows)

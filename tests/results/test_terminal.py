@@ -12,7 +12,7 @@ def printed(rows, width=80, **options):
 
 
 def row(setting="digits-10shot", variant="best", tuning=0.29):
-    return summary_row(setting, variant, 9, tuning, certificate_rows(variant))
+    return summary_row(setting, variant, 9, tuning, 0.9, certificate_rows(variant))
 
 
 def test_the_table_shows_what_a_variant_certifies():

@@ -4,23 +4,27 @@ import pytest
 
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.objective import Score
-from tuning.errors import AllTrialsFailed
+from tuning.errors import AllTrialsFailed, ConfigError
 from tuning.records import TrialRecord
-from tuning.selection import Confirmed, choose, shortlisted
+from tuning.selection import Confirmed, choose, pareto_front, shortlisted
 
 
 def record(
     number: int, origin: str = "search", objective: float = 0.5, **changes: Any
 ) -> TrialRecord:
     state, error = changes.pop("state", "complete"), changes.pop("error", "")
+    accuracy = changes.pop("accuracy", 0.9)
     return TrialRecord(
-        number, number, origin, state, DecropConfig(**changes).model_dump(), objective,
+        number, number, origin, state, DecropConfig(**changes).model_dump(), objective, accuracy,
         600, 1.0, 0, "n", error,
     )  # fmt: skip
 
 
-def confirmed(number: int, scores: list[float], **changes: Any) -> Confirmed:
-    return Confirmed(record(number, **changes), 0.25, Score.of(scores), tuple(scores))
+def confirmed(
+    number: int, scores: list[float], confirmed_accuracy: float = 0.9, **changes: Any
+) -> Confirmed:
+    trial = record(number, **changes)
+    return Confirmed(trial, 0.25, Score.of(scores), tuple(scores), confirmed_accuracy)
 
 
 EASY_AND_HARD = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7]
@@ -90,3 +94,37 @@ def test_a_variant_without_a_complete_trial_is_an_error_with_its_reason() -> Non
         shortlisted([failed, *BASELINES[1:]], 3)
     # Not certified, and so not missed.
     assert [r.number for r in shortlisted(BASELINES[:3], 3)] == [0, 2]
+
+
+def test_of_a_pareto_search_the_front_is_shortlisted_the_ends_first() -> None:
+    scores = [(0.9, 0.2), (0.8, 0.3), (0.5, 0.4), (0.85, 0.1), (0.79, 0.31)]
+    searched = [record(5 + i, objective=o, accuracy=a) for i, (a, o) in enumerate(scores)]
+    found = [
+        {r.number for r in shortlisted([*BASELINES, *searched], top, pareto=True)[3:]}
+        for top in (2, 3, 4, 5)
+    ]
+    assert found == [{5, 7}, {5, 7, 9}, {5, 7, 9, 6}, {5, 7, 9, 6, 8}]
+
+
+def test_the_front_is_named_from_the_most_accurate_on() -> None:
+    points = [(0.5, 0.4), (0.9, 0.2), (0.4, 0.3), (0.8, 0.3)]
+    candidates = [confirmed(i, [score] * 4, accuracy) for i, (accuracy, score) in enumerate(points)]
+    front = pareto_front(candidates)
+    assert {name: c.trial and c.trial.number for name, c in front.items()} == {
+        "front-1": 1,
+        "front-2": 3,
+        "front-3": 0,
+    }
+
+
+def test_a_minimum_of_clean_accuracy_comes_before_the_score() -> None:
+    scores = ((0.5, 0.6), (0.4, 0.8), (0.3, 0.9))
+    candidates = [
+        confirmed(i, [s + 0.01 * k for k in range(6)], accuracy)
+        for i, (s, accuracy) in enumerate(scores)
+    ]
+    assert choose(candidates) is candidates[0]
+    assert choose(candidates, 0.7) is candidates[1]
+    assert choose(candidates, 0.9) is candidates[2]
+    with pytest.raises(ConfigError, match=r"--min-accuracy: 0\.91 .* has 0\.9;"):
+        choose(candidates, 0.91)

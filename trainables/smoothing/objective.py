@@ -10,6 +10,9 @@ from typing import NamedTuple
 from trainables.errors import InputError
 from trainables.smoothing.bounds import certified_radius
 
+# The objective that is two: the ACR, and the clean accuracy.
+PARETO = "pareto"
+
 
 class Score(NamedTuple):
     """Mean over the images and its standard error."""
@@ -31,18 +34,26 @@ class Objective(NamedTuple):
     radius: float | None = None
 
     @classmethod
+    def clean_accuracy(cls) -> Objective:
+        """The certified accuracy at 0: the share of images that the smoothed classifier gets right.
+
+        An image on which it would abstain counts as wrong.
+        """
+        return cls(0.0)
+
+    @classmethod
     def parse(cls, text: str) -> Objective:
-        """`acr` or `certified-accuracy@R`.
+        """`acr`, `certified-accuracy@R`, or `pareto`: the ACR, beside the clean accuracy.
 
         Raises:
             InputError: for anything else.
         """
-        if text == "acr":
+        if text in ("acr", PARETO):
             return cls()
         match = re.fullmatch(r"certified-accuracy@(\d+(?:\.\d+)?)", text)
         if match is None:
             raise InputError(
-                f"--objective: {text!r} is unknown; pass acr or certified-accuracy@R, for "
+                f"--objective: {text!r} is unknown; pass acr, pareto or certified-accuracy@R, for "
                 "example certified-accuracy@0.5"
             )
         return cls(float(match.group(1)))
