@@ -267,7 +267,8 @@ class Ledger:
                 "hyperparameters": hyperparameters,
             }
 
-        trial = self._study.ask(make_sampler(plan.sampler, seed, self.space), point, suggest)
+        sampler = make_sampler(plan.sampler, seed, self.space, plan.pareto)
+        trial = self._study.ask(sampler, point, suggest)
         self._take(trial)
         attributes = trial.user_attrs
         try:

@@ -14,7 +14,9 @@ from tuning.errors import ConfigError
 SamplerName = Literal["tpe", "gp", "random", "cmaes"]
 
 
-def make_sampler(name: SamplerName, seed: int, space: SearchSpace) -> BaseSampler:
+def make_sampler(
+    name: SamplerName, seed: int, space: SearchSpace, pareto: bool = False
+) -> BaseSampler:
     """A new sampler with nothing in it but its seed; it learns from the study."""
     if name == "random":
         return RandomSampler(seed)
@@ -25,6 +27,9 @@ def make_sampler(name: SamplerName, seed: int, space: SearchSpace) -> BaseSample
         return CmaEsSampler(seed=seed, n_startup_trials=10, warn_independent_sampling=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        if pareto:
+            # All hyperparameters together, it would soon propose around one end of the front only.
+            return TPESampler(seed=seed, constant_liar=True)
         # Without groups, what not every trial has would be sampled without regard to the rest.
         return TPESampler(seed=seed, constant_liar=True, multivariate=True, group=space.conditional)
 

@@ -182,7 +182,9 @@ def test_rungs_are_shown_with_who_went_on(html):
 
 def test_confirmation_says_on_how_many_folds(html):
     text = cells(html)
-    assert "Votes Folds Images 9 search best 0.375 0.310 0.290 0.012 90.0% +0.020 1000 3 150" in text
+    assert (
+        "Votes Folds Images 9 search best 0.375 0.310 0.290 0.012 90.0% +0.020 1000 3 150" in text
+    )
     assert "within one standard error of the highest" in text
 
 

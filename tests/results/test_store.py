@@ -147,7 +147,10 @@ def changed(**values):
     ("row", "message"),
     [
         (changed(colour="red"), "unknown \\['colour'\\]"),
-        ({"sigma": 0.25}, "lacks columns \\['objective', 'accuracy', 'votes', 'images', 'selected'\\]"),
+        (
+            {"sigma": 0.25},
+            "lacks columns \\['objective', 'accuracy', 'votes', 'images', 'selected'\\]",
+        ),
         (changed(sigma=None), "no value for sigma"),
         (changed(images=2.5), "column images is int32"),
         (changed(images=2**31), "column images is int32"),

@@ -16,16 +16,21 @@ Score = Callable[[dict[str, object]], float]
 def open_ledger(
     folder: Path, trials: int = 8, cohort: int = 3, seed: int = 1, **options: Any
 ) -> Ledger:
-    given = {name: options.pop(name) for name in ("sampler", "scheduler") if name in options}
+    planned = ("sampler", "scheduler", "pareto")
+    given = {name: options.pop(name) for name in planned if name in options}
     plan = Plan(trials, cohort, seed, **given)
     options = {"name": "digits", "space": SPACE} | options
     return Ledger(sqlite_url(folder / "study.db"), plan=plan, rungs=RUNGS, **options)
 
 
-def by_sigma(hyperparameters: dict[str, object]) -> float:
+def sigma_of(hyperparameters: dict[str, object]) -> float:
     sigma = hyperparameters["sigma"]
     assert isinstance(sigma, float)
-    return 1 - (sigma - 0.3) ** 2
+    return sigma
+
+
+def by_sigma(hyperparameters: dict[str, object]) -> float:
+    return 1 - (sigma_of(hyperparameters) - 0.3) ** 2
 
 
 def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> None:
@@ -39,6 +44,7 @@ def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> None:
         complete=not pruned,
         seconds=1.5,
         node="10.0.0.1",
+        accuracy=1 - sigma_of(proposal.hyperparameters),
     )
 
 
