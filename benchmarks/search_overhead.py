@@ -49,6 +49,7 @@ class Nothing(tune.Trainable):
         score = epochs / 200 - (values["sigma"] - 0.3) ** 2
         return {
             "objective": score,
+            "accuracy": score,
             "epochs": epochs,
             "losses": [],
             "trial_seconds": 0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +17,10 @@ from ray.tune.search import Searcher
 
 from trainables.decrop.config import DecropConfig
 from trainables.task import TrialTask
-from trainables.trainable import CHECKPOINT, DecropTrainable
+from trainables.trainable import DecropTrainable
 from tuning.cluster import Resources
-from tuning.ledger import Ledger, Proposal
+from tuning.ledger import Ledger
+from tuning.scratch import Scratch, trial_name
 from tuning.tensorboard import StudyBoard
 
 # How often Ray restarts a trial whose worker died before the trial counts as failed.
@@ -68,10 +68,10 @@ class LedgerSearcher(Searcher):
     """
 
     def __init__(
-        self, studies: Sequence[Study], limits: Limits, transfer: int, scratch: Path
+        self, studies: Sequence[Study], limits: Limits, transfer: int, scratch: Scratch
     ) -> None:
         super().__init__(metric="objective", mode="max")
-        self._scratch = scratch.resolve()
+        self._scratch = scratch
         self._studies = {study.setting: study for study in studies}
         self._turn = deque(self._studies)
         self._limits, self._transfer = limits, transfer
@@ -97,17 +97,9 @@ class LedgerSearcher(Searcher):
                     "number": proposal.number,
                     "seed": proposal.seed,
                     "hyperparameters": full,
-                    "checkpoints": self._checkpoints(study.setting, proposal),
+                    "checkpoints": self._scratch.checkpoints(study.setting, proposal.abandoned),
                 }
         return None
-
-    def _checkpoints(self, setting: str, proposal: Proposal) -> list[str]:
-        """What earlier attempts at the trial left, the latest first."""
-        found: list[Path] = []
-        for number in proposal.abandoned:
-            files = self._scratch.glob(f"*/{_folder(setting, number)}/checkpoint_*/{CHECKPOINT}")
-            found += sorted(files, reverse=True)
-        return [str(path) for path in found]
 
     def _pass_on(self, study: Study) -> None:
         """Give a study the best points of its source, once that has them."""
@@ -133,9 +125,10 @@ class LedgerSearcher(Searcher):
 class LedgerScheduler(FIFOScheduler):
     """Tells the ledgers what trials report, and stops those that they prune."""
 
-    def __init__(self, studies: Sequence[Study]) -> None:
+    def __init__(self, studies: Sequence[Study], scratch: Scratch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._studies = {study.setting: study for study in studies}
+        self._scratch = scratch
 
     def __getstate__(self) -> dict[str, Any]:
         """As in `LedgerSearcher`."""
@@ -168,6 +161,7 @@ class LedgerScheduler(FIFOScheduler):
             error=result["error"],
         )
         study.board.end(number, hyperparameters, result["objective"], result["accuracy"])
+        self._scratch.ended(study.setting, number)
         study.on_end()
 
 
@@ -216,14 +210,15 @@ def run_search(
     `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials go on
     from the checkpoints in it.
     """
+    files = Scratch(scratch)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(trainable, tasks={s.setting: s.task for s in studies}),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(studies, limits, transfer, scratch),
-            scheduler=LedgerScheduler(studies),
+            search_alg=LedgerSearcher(studies, limits, transfer, files),
+            scheduler=LedgerScheduler(studies, files),
             num_samples=-1,
             max_concurrent_trials=resources.concurrency,
             reuse_actors=True,
@@ -232,9 +227,9 @@ def run_search(
         ),
         run_config=tune.RunConfig(
             name=f"{time.time_ns()}",
-            storage_path=str(scratch.resolve()),
+            storage_path=str(files.folder),
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             callbacks=[FailureCallback(studies)],
             verbose=0,
         ),
@@ -247,15 +242,11 @@ def run_search(
     # Proposals that were asked for but not started when a limit was reached.
     for study in studies:
         study.ledger.reconcile()
-    shutil.rmtree(scratch, ignore_errors=True)
+    files.remove()
 
 
 def _name(trial: Trial) -> str:
-    return _folder(trial.config["setting"], trial.config["number"])
-
-
-def _folder(setting: str, number: int) -> str:
-    return f"{setting}-{number:05d}"
+    return trial_name(trial.config["setting"], trial.config["number"])
 
 
 def _reason(trial: Trial) -> str:

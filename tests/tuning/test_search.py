@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from search_spaces import load_space
 from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.scratch import Scratch
 from tuning.search import LedgerSearcher, Limits, Study
 
 SPACE = load_space("digits")
@@ -54,7 +55,7 @@ def drain(
 def test_after_the_deadline_only_the_baselines_are_started(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     late = Limits(deadline=time.monotonic() - 1)
-    configs = drain(LedgerSearcher([study], late, 0, tmp_path), [study])
+    configs = drain(LedgerSearcher([study], late, 0, Scratch(tmp_path)), [study])
     assert len(configs) == study.ledger.baselines
     assert not study.ledger.finished
 
@@ -67,7 +68,7 @@ def test_the_device_budget_counts_the_seconds_of_all_trials(
     baselines = study.ledger.baselines
     # Each trial takes two seconds; the first cohort after the baselines starts as a whole.
     limits = Limits(device_seconds=2.0 * baselines + 1, devices_per_trial=devices)
-    configs = drain(LedgerSearcher([study], limits, 0, tmp_path), [study])
+    configs = drain(LedgerSearcher([study], limits, 0, Scratch(tmp_path)), [study])
     spent = 2.0 * devices * len(configs)
     assert study.ledger.seconds == 2.0 * len(configs)
     assert spent >= limits.device_seconds or study.ledger.finished
@@ -76,13 +77,13 @@ def test_the_device_budget_counts_the_seconds_of_all_trials(
 
 def test_a_resumed_search_knows_the_seconds_spent_before(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    drain(LedgerSearcher([study], Limits(device_seconds=1.0), 0, tmp_path), [study])
+    drain(LedgerSearcher([study], Limits(device_seconds=1.0), 0, Scratch(tmp_path)), [study])
     assert open_study(tmp_path).ledger.seconds == 2.0 * study.ledger.baselines
 
 
 def test_searcher_waits_for_the_running_cohort(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    searcher = LedgerSearcher([study], NEVER, 0, tmp_path)
+    searcher = LedgerSearcher([study], NEVER, 0, Scratch(tmp_path))
     started = [searcher.suggest(f"t{i}") for i in range(study.ledger.baselines)]
     assert all(isinstance(config, dict) for config in started)
     assert searcher.suggest("one more") is None
@@ -90,14 +91,14 @@ def test_searcher_waits_for_the_running_cohort(tmp_path: Path) -> None:
 
 def test_settings_take_turns(tmp_path: Path) -> None:
     studies = [open_study(tmp_path, name) for name in ("a", "b", "c")]
-    searcher = LedgerSearcher(studies, NEVER, 0, tmp_path)
+    searcher = LedgerSearcher(studies, NEVER, 0, Scratch(tmp_path))
     first = [searcher.suggest(f"t{i}")["setting"] for i in range(9)]
     assert first == ["a", "b", "c"] * 3
 
 
 def test_one_setting_fills_the_pause_of_another(tmp_path: Path) -> None:
     one, two = open_study(tmp_path, "a"), open_study(tmp_path, "b")
-    searcher = LedgerSearcher([one, two], NEVER, 0, tmp_path)
+    searcher = LedgerSearcher([one, two], NEVER, 0, Scratch(tmp_path))
     started = [searcher.suggest(f"t{i}") for i in range(2 * one.ledger.baselines)]
     assert searcher.suggest("wait") is None
     for config in started:
@@ -110,7 +111,7 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
     source, neighbour = open_study(tmp_path, "a"), open_study(tmp_path, "b", source="a")
     studies = [source, neighbour]
     configs = drain(
-        LedgerSearcher(studies, NEVER, 2, tmp_path),
+        LedgerSearcher(studies, NEVER, 2, Scratch(tmp_path)),
         studies,
         lambda c: 1 - c["hyperparameters"]["sigma"],
     )
@@ -131,7 +132,7 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
 
 
 def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path) -> None:
-    config = LedgerSearcher([open_study(tmp_path)], NEVER, 0, tmp_path).suggest("t0")
+    config = LedgerSearcher([open_study(tmp_path)], NEVER, 0, Scratch(tmp_path)).suggest("t0")
     assert config["setting"] == "x"
     assert config["hyperparameters"]["depth"] == SPACE.fixed["depth"]
     assert config["hyperparameters"]["w_mmd"] == SPACE.published["w_mmd"]
@@ -139,5 +140,5 @@ def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path)
 
 
 def test_nothing_of_the_ledger_reaches_ray_files(tmp_path: Path) -> None:
-    searcher = LedgerSearcher([open_study(tmp_path)], NEVER, 0, tmp_path)
+    searcher = LedgerSearcher([open_study(tmp_path)], NEVER, 0, Scratch(tmp_path))
     assert str(tmp_path).encode() not in pickle.dumps(searcher)
