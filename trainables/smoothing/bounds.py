@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 # Not scipy.stats: importing that takes each worker half a second.
-from scipy.special import betainc, betaincinv, ndtri
+from scipy.special import betainc, betaincinv, betaln, log_ndtr, ndtr, ndtri
 
 
 def lower_bound(votes_top: int, n: int, alpha: float) -> float:
@@ -42,3 +44,30 @@ def certified_radius(votes_top: int, n: int, sigma: float, alpha: float) -> floa
         raise ValueError(f"sigma must be positive; got {sigma}")
     bound = lower_bound(votes_top, n, alpha)
     return float(sigma * ndtri(bound)) if bound > 0.5 else 0.0
+
+
+def log_evidence(votes: int, n: int, quantile: float) -> float:
+    """Logarithm of the evidence that a class has a probability above p0 = Phi(`quantile`).
+
+    The likelihood ratio against p0, averaged over Jeffreys' prior above p0. If the probability is
+    at most p0, a sequence of these, for ever more votes, exceeds log(1 / alpha) at any time with
+    probability alpha at most: the average is a supermartingale. Source: Ville 1939; Robbins 1970.
+
+    Raises:
+        ValueError: unless 0 <= votes <= n.
+    """
+    if not 0 <= votes <= n:
+        raise ValueError(f"votes must be in [0, n]; got {votes} of {n}")
+    # Near p0 = 1 its complement is exact; it is 0 where no number of votes would be enough.
+    rest, a, b = float(ndtr(-quantile)), votes + 0.5, n - votes + 0.5
+    above = float(betainc(b, a, rest))
+    if above == 0.0:
+        return -math.inf
+    return float(
+        betaln(a, b)
+        - betaln(0.5, 0.5)
+        + math.log(above)
+        - math.log(betainc(0.5, 0.5, rest))
+        - votes * log_ndtr(quantile)
+        - (n - votes) * log_ndtr(-quantile)
+    )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK_SIZE = 1000
+BLOCK_SIZE = 100
 
 
 class Block(NamedTuple):

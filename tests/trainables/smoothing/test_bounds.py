@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, binomtest, norm
+from statsmodels.stats.proportion import proportion_confint
 
 from trainables.smoothing.bounds import certified_radius, lower_bound
 
@@ -46,6 +47,13 @@ def test_lower_bound_agrees_with_the_quantile_of_the_beta_distribution(
     top, n = votes
     expected = beta.ppf(alpha, top, n - top + 1) if top else 0.0
     assert lower_bound(top, n, alpha) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(deadline=None)
+@given(votes_of_n(), st.floats(1e-9, 0.49))
+def test_lower_bound_agrees_with_statsmodels(votes: tuple[int, int], alpha: float) -> None:
+    low, _ = proportion_confint(*votes, alpha=2 * alpha, method="beta")
+    assert lower_bound(*votes, alpha) == pytest.approx(low, rel=1e-9)
 
 
 @settings(deadline=None)

@@ -1,0 +1,215 @@
+"""How many votes a certificate takes, and what they prove: three sound procedures.
+
+All draw `n0` votes that pick a class and are then thrown away, and at most `n` fresh ones that
+count for or against that class. They look at the fresh votes at stops fixed in advance.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from scipy.special import betaincinv, ndtr, ndtri
+
+from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
+from trainables.smoothing.noise import BLOCK_SIZE
+
+# Chance that a radius is given up although its certificate would have come; it costs no soundness.
+FUTILITY = 0.05
+# Stops, and numbers of votes to choose from, grow by this factor.
+_GROWTH = 1.1
+# Points by which the distribution of the unknown probability is represented.
+_QUANTILES, _CREDIBLE = 32, 0.95
+
+
+class Tally(NamedTuple):
+    """Votes for the picked class among the first `n` fresh ones."""
+
+    n: int
+    votes_top: int
+
+
+class Claim(NamedTuple):
+    """What votes prove: a radius in pixel units, 0.0 for an abstention, and the bound behind it.
+
+    `tally` is all that the proof needs, together with the procedure's own numbers.
+    """
+
+    tally: Tally
+    p_lower: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Procedure(ABC):
+    """`n0` votes to pick the class, at most `n` to bound its probability, and the level `alpha`.
+
+    Raises:
+        ValueError: for numbers out of range.
+    """
+
+    n0: int
+    n: int
+    alpha: float
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if not (self.n0 > 0 and self.n > 0 and 0 < self.alpha < 1):
+            raise ValueError(
+                "n0 and n must be positive and alpha in (0, 1); got "
+                f"{self.n0}, {self.n} and {self.alpha}"
+            )
+
+    @abstractmethod
+    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+        """The number of fresh votes after which to look again; None when they suffice.
+
+        `selected` are the votes of `n0` for the picked class, `tallies` what was seen at all stops
+        so far, in order.
+        """
+
+    def claim(self, tallies: Sequence[Tally], sigma: float) -> Claim:
+        """What the votes prove when `next_stop` is None."""
+        last = tallies[-1]
+        radius = certified_radius(last.votes_top, last.n, sigma, self.alpha)
+        return Claim(last, lower_bound(last.votes_top, last.n, self.alpha), radius)
+
+
+@dataclass(frozen=True)
+class Fixed(Procedure):
+    """All n votes, one Clopper-Pearson bound. Source: Cohen et al. 2019, Section 3.2.2."""
+
+    name: ClassVar[str] = "fixed"
+
+    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+        """As in `Procedure`."""
+        return None if tallies else self.n
+
+
+@dataclass(frozen=True)
+class Tolerance(Procedure):
+    """As many votes as promise a radius at most `tolerance` (pixel units) below that of n votes.
+
+    They promise it with a probability of 95 %, as far as the votes that pick the class can tell.
+    The number is chosen by the votes that pick the class alone, so that the fresh ones are as good
+    as any fixed number of them. Source: Horvath et al. 2022, Section 4 (adaptive sampling).
+    """
+
+    tolerance: float = 0.02
+    name: ClassVar[str] = "tolerance"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance must be positive; got {self.tolerance}")
+
+    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+        """As in `Procedure`."""
+        if tallies:
+            return None
+        return _sufficient(selected, self.n0, self.n, self.alpha, self.tolerance / sigma)
+
+
+@dataclass(frozen=True)
+class Adaptive(Procedure):
+    """Decides `radii` (pixel units) one after another, with no more votes than that takes.
+
+    A radius is certified when the evidence that the probability exceeds Phi(radius / sigma) reaches
+    2 / alpha at a stop, or when n votes and one Clopper-Pearson test at alpha / 2 say so. It is
+    tested after all smaller ones are certified: a false claim then includes one at the smallest
+    false radius, whose two tests share alpha, so that more radii cost nothing. Source: Ville 1939;
+    Voracek 2024 (confidence sequences for randomized smoothing).
+    """
+
+    radii: tuple[float, ...] = (0.25, 0.5, 0.75)
+    name: ClassVar[str] = "adaptive"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ascending = all(a < b for a, b in zip(self.radii, self.radii[1:], strict=False))
+        if not (self.radii and ascending and self.radii[0] >= 0 and math.isfinite(self.radii[-1])):
+            raise ValueError(f"radii must ascend from 0 or above; got {self.radii}")
+
+    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+        """As in `Procedure`."""
+        if tallies and self._decide(tallies, sigma).open == 0:
+            return None
+        return _stops(self.n)[len(tallies)]
+
+    def claim(self, tallies: Sequence[Tally], sigma: float) -> Claim:
+        """As in `Procedure`."""
+        decided = self._decide(tallies, sigma)
+        if decided.tally is None:
+            return Claim(tallies[-1], 0.0, 0.0)
+        radius = self.radii[decided.certified - 1]
+        p_lower = float(ndtr(radius / sigma))
+        return Claim(decided.tally, p_lower, radius)
+
+    def _decide(self, tallies: Sequence[Tally], sigma: float) -> _Decisions:
+        certified, given_up, proof = 0, len(self.radii), None
+        for tally in tallies:
+            while certified < given_up and self._proves(tally, self.radii[certified] / sigma):
+                certified, proof = certified + 1, tally
+            hopeful = takewhile(
+                lambda r: not self._hopeless(tally, r / sigma),  # noqa: B023
+                self.radii[certified:given_up],
+            )
+            given_up = certified + len(list(hopeful))
+        return _Decisions(certified, given_up - certified, proof)
+
+    def _proves(self, tally: Tally, quantile: float) -> bool:
+        n, votes_top = tally
+        if log_evidence(votes_top, n, quantile) >= math.log(2 / self.alpha):
+            return True
+        return n == self.n and lower_bound(votes_top, n, self.alpha / 2) >= ndtr(quantile)
+
+    def _hopeless(self, tally: Tally, quantile: float) -> bool:
+        n, votes_top = tally
+        if n == self.n:
+            return True
+        most = lower_bound(votes_top + self.n - n, self.n, self.alpha / 2)
+        # The same evidence for the opposite: that the other classes together have more.
+        against = log_evidence(n - votes_top, n, -quantile)
+        return most < ndtr(quantile) or against >= math.log(1 / FUTILITY)
+
+
+class _Decisions(NamedTuple):
+    """So many radii are certified, and so many still open; `tally` proves the last one."""
+
+    certified: int
+    open: int
+    tally: Tally | None
+
+
+@cache
+def _stops(n: int) -> tuple[int, ...]:
+    """Multiples of the block size, ever farther apart, up to n."""
+    stops = [min(BLOCK_SIZE, n)]
+    while stops[-1] < n:
+        blocks = math.ceil(stops[-1] * _GROWTH / BLOCK_SIZE)
+        stops.append(min(n, max(blocks * BLOCK_SIZE, stops[-1] + BLOCK_SIZE)))
+    return tuple(stops)
+
+
+@cache
+def _sufficient(selected: int, n0: int, n: int, alpha: float, tolerance: float) -> int:
+    """The least number of votes whose radius is probably within `tolerance` of that of n.
+
+    Radii are in units of sigma. Probably: for a share `_CREDIBLE` of the posterior of the unknown
+    probability under Jeffreys' prior, given `selected` of `n0` votes.
+    """
+    shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    p = betaincinv(selected + 0.5, n0 - selected + 0.5, shares)
+    steps = math.floor(math.log(max(1.0, n / BLOCK_SIZE), _GROWTH))
+    numbers = np.array([math.ceil(n / _GROWTH**k) for k in range(steps + 1)])
+    votes = p * numbers[:, None]
+    bounds = betaincinv(votes, numbers[:, None] - votes + 1, alpha)
+    radii = np.maximum(ndtri(bounds), 0)
+    loss = np.quantile(radii[0] - radii, _CREDIBLE, axis=1)
+    return int(numbers[loss <= tolerance].min())
