@@ -101,12 +101,14 @@ CERTIFICATES: pa.Schema = _schema(
     _field("predicted", pa.int16(), "class", "predicted class; -1 abstains"),
     _field("radius", pa.float64(), _PIXELS, "certified radius; 0 when abstaining"),
     _field("votes_top", pa.int64(), "votes", "votes of n for the class picked by n0"),
-    _field("n", pa.int64(), "votes", "votes that bound the probability"),
+    _field("n", pa.int64(), "votes", "votes that bound the probability of the class"),
     _field("n0", pa.int64(), "votes", "votes that pick the class"),
     _field("p_lower", pa.float64(), "probability", "lower bound at confidence 1 - alpha"),
     _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
     _field("alpha", pa.float64(), "probability", "chance that this one certificate is wrong"),
     _field("seconds", pa.float64(), "s", "compute time of this certificate"),
+    _field("procedure", pa.string(), _NONE, "fixed, tolerance or adaptive"),
+    _field("votes", pa.int64(), "votes", "all votes cast, n0 included"),
 )
 
 CONFIRMATION: pa.Schema = _schema(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainables.data.datasets import DATASETS
 from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError, nearest
 from trainables.smoothing.objective import PARETO, Objective
+from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
 from tuning.errors import ConfigError
 from tuning.pruning import SchedulerName
 from tuning.samplers import SamplerName, check_sampler
@@ -75,6 +77,11 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     n: int = Field(10_000, ge=1, le=100_000_000)
     n0: int = Field(100, ge=1, le=1_000_000)
     alpha: float = Field(0.001, gt=0, lt=1)
+    radii: tuple[float, ...] = ()
+    procedure: ProcedureName = Field(
+        default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance"
+    )
+    tolerance: float = Field(0.02, gt=0, allow_inf_nan=False)
     cluster: str | None = None
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float | None = Field(None, ge=0, allow_inf_nan=False)
@@ -90,7 +97,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
             return tuple(part.strip() for part in str(value).split(","))
         return tuple(str(part) for part in value) if isinstance(value, list) else value
 
-    @field_validator("mean", "std", mode="before")
+    @field_validator("mean", "std", "radii", mode="before")
     @classmethod
     def _split_numbers(cls, value: object) -> object:
         return tuple(value.split(",")) if isinstance(value, str) else value
@@ -157,6 +164,13 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
                 )
         return value
 
+    @field_validator("radii")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)) or not all(0 <= r < math.inf for r in value):
+            raise ValueError(f"{value} must ascend, from 0 or above")
+        return value
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
@@ -168,6 +182,12 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     def run_folder(self) -> Path:
         """Where the run lives."""
         return self.out / self.name
+
+    @property
+    def certificates(self) -> Procedure:
+        """How certificates are made."""
+        numbers = (self.n0, self.n, self.alpha)
+        return make_procedure(self.procedure, *numbers, tolerance=self.tolerance, radii=self.radii)
 
     @property
     def pareto(self) -> bool:
@@ -214,6 +234,11 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     if config.min_accuracy is not None and not config.pareto:
         raise ConfigError(
             "--min-accuracy: picks from the front of --objective pareto; pass that too"
+        )
+    if (config.procedure == "adaptive") != bool(config.radii):
+        raise ConfigError(
+            f"--procedure: {config.procedure} {'takes no' if config.radii else 'needs'} --radii; "
+            "adaptive decides radii, for example --radii 0.25,0.5,0.75"
         )
     if config.n < config.n0:
         raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from statistics import mean
 
@@ -20,6 +20,7 @@ from trainables.data.splits import Shots
 from trainables.decrop.config import DecropConfig
 from trainables.models.checkpoint import weights_hash
 from trainables.models.denoisers import Denoiser
+from trainables.smoothing.certify import Request
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective, Score
 from tuning.cluster import Resources
@@ -29,7 +30,8 @@ from tuning.records import TrialRecord
 from tuning.retrain import Trainer, Training
 from tuning.selection import Confirmed, choose, highest, pareto_front
 from tuning.setting import Setting
-from tuning.votes import VoteJob, VoteStore, collect_votes
+from tuning.vote_store import VoteStore
+from tuning.votes import Asking, VoteJob, collect_votes
 
 
 @dataclass(frozen=True)
@@ -106,25 +108,22 @@ class Scorer:
             VoteJob(
                 model=model,
                 model_hash=weights_hash(model),
-                phase="confirm",
                 images=fold.tuning_images,
                 indices=fold.tuning_indices,
                 sigma=sigma,
-                votes=votes,
                 seed=self.seed,
+                ask=partial(_casting, votes),
+                most=votes,
             )
             for sigma, of_folds in models
             for model, fold in zip(of_folds, folds, strict=True)
         ]
-        counts = collect_votes(jobs, self.store, self.resources, advance)
+        answers = collect_votes(jobs, self.store, self.resources, advance)
         objectives = (Objective.parse(self.config.objective), Objective.clean_accuracy())
         scores: list[tuple[list[float], list[float]]] = []
-        for number, job in enumerate(jobs):
-            fold = folds[number % len(folds)]
-            right = [
-                counts[key].votes[label]
-                for key, label in zip(job.vote_keys(), fold.tuning_labels.tolist(), strict=True)
-            ]
+        for number, (job, of_images) in enumerate(zip(jobs, answers, strict=True)):
+            labels = folds[number % len(folds)].tuning_labels.tolist()
+            right = [answer.result[label] for answer, label in zip(of_images, labels, strict=True)]
             if number % len(folds) == 0:
                 scores.append(([], []))
             for objective, found in zip(objectives, scores[-1], strict=True):
@@ -241,6 +240,11 @@ def sigma_of(record: TrialRecord) -> float:
 def smoothable(denoiser: Denoiser, classifier: nn.Module) -> nn.Module:
     """What is smoothed: the classifier of denoised images."""
     return nn.Sequential(denoiser, classifier).eval()
+
+
+def _casting(votes: int) -> Asking[list[int]]:
+    """A fixed number of votes."""
+    return (yield Request("confirm", 0, votes))
 
 
 def _of_origin(trials: Sequence[Confirmed], origin: str) -> list[Confirmed]:

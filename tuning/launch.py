@@ -137,6 +137,20 @@ def launch(
     n: Annotated[int, typer.Option("--n", help="votes that bound the probability")] = 10_000,
     n0: Annotated[int, typer.Option("--n0", help="votes that pick the class")] = 100,
     alpha: Annotated[float, typer.Option(help="chance that one certificate is wrong")] = 0.001,
+    procedure: Annotated[
+        str,
+        typer.Option(
+            metavar="fixed|tolerance|adaptive",
+            help="n votes each; as many as a tolerance allows; or as many as decide --radii",
+            show_default="tolerance; adaptive with --radii",
+        ),
+    ] = "tolerance",
+    tolerance: Annotated[
+        float, typer.Option(help="what a radius may lose against that of --n votes")
+    ] = 0.02,
+    radii: Annotated[
+        str | None, typer.Option(metavar="R[,R]", help="radii to decide, and nothing else")
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(metavar="[ADDRESS]", help="join a Ray cluster (default: RAY_ADDRESS)"),

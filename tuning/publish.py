@@ -117,10 +117,8 @@ def write_export(
         open_box,
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
-        sigma=best.confirmed.sigma,
-        n0=config.n0,
-        n=config.n,
-        alpha=config.alpha,
+        best.confirmed.sigma,
+        config.certificates,
     )
     folder = setting.folder / "smoothed_classifier"
     folder.mkdir(exist_ok=True)
@@ -224,6 +222,8 @@ def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
         "sigma": c.sigma,
         "alpha": c.alpha,
         "seconds": certified.seconds,
+        "procedure": c.procedure,
+        "votes": c.votes,
     }
 
 

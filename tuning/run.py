@@ -53,7 +53,7 @@ from tuning.samples import SharedSamples
 from tuning.selection import shortlisted
 from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
-from tuning.votes import VoteStore
+from tuning.vote_store import VoteStore
 
 MANIFEST = "manifest.json"
 # Trials proposed together, so that a few workers more or less change nothing.

@@ -1,183 +1,225 @@
-"""Votes as Ray tasks, each image's counts recorded exactly once.
+"""Votes as Ray tasks: for many images at once, and for each as many as it asks for.
 
-Counts are keyed by everything they depend on and upserted, so a repeated or resumed task cannot
-change a certificate.
+An image's votes do not depend on which tasks they share, nor on who counts them, nor on how often.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Generic, NamedTuple, TypeVar
 
 import ray
 import torch
 from torch import Tensor, nn
 
-from trainables.smoothing.certify import total_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.certify import Request, total_votes
+from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
 from tuning.cluster import Resources
+from tuning.vote_store import Counts, VoteKey, VoteStore
 
 # More tasks than this per worker would only wait in Ray's queue.
 QUEUED_PER_WORKER = 3
+# Draws that are counted, and recorded, together at most.
+PIECE = 10 * BLOCK_SIZE
+# A task is to last about so long: long against the cost of a task, short against that of its loss.
+TASK_SECONDS = 1.0
+# Votes of a model's first task, before it is known how long they take.
+FIRST_VOTES = 10 * BLOCK_SIZE
 
-
-Reference = ray.ObjectRef[tuple[list[int], float]]
-
-
-class VoteKey(NamedTuple):
-    """All that one image's counts depend on; `phase` names the purpose of the votes."""
-
-    model: str
-    phase: str
-    image: int
-    sigma: float
-    votes: int
-    seed: int
-
-
-class Counts(NamedTuple):
-    """Votes per class, and the seconds it took to count them."""
-
-    votes: list[int]
-    seconds: float
+T = TypeVar("T")
+Asking = Generator[Request, list[int], T]
+Reference = ray.ObjectRef[list[Counts]]
 
 
 @dataclass(frozen=True)
-class VoteJob:
-    """Votes wanted of one model on several images: `images` are [n, C, H, W] by `indices`."""
+class VoteJob(Generic[T]):
+    """Votes wanted of one model on several images: `images` are [n, C, H, W] by `indices`.
+
+    For each image `ask` starts a conversation that asks for votes per class and ends with a result.
+    An image takes `most` votes at most.
+    """
 
     model: nn.Module
     model_hash: str
-    phase: str
     images: Tensor
     indices: Sequence[int]
     sigma: float
-    votes: int
     seed: int
-
-    def vote_keys(self) -> list[VoteKey]:
-        """One key per image, in order."""
-        return [
-            VoteKey(self.model_hash, self.phase, index, self.sigma, self.votes, self.seed)
-            for index in self.indices
-        ]
+    ask: Callable[[], Asking[T]]
+    most: int
 
 
-class VoteStore:
-    """Counts on disk, in an SQLite file."""
+class Answer(NamedTuple, Generic[T]):
+    """The result for one image, and the seconds its votes took."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with closing(self._connect()) as db, db:
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS votes (model TEXT, phase TEXT, image INTEGER, "
-                "sigma REAL, votes INTEGER, seed INTEGER, counts TEXT, seconds REAL, "
-                "PRIMARY KEY (model, phase, image, sigma, votes, seed))"
-            )
-
-    def put(self, key: VoteKey, counts: Counts) -> None:
-        """Record the counts of `key`, in place of any that are there."""
-        with closing(self._connect()) as db, db:
-            db.execute(
-                "INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*key, json.dumps(counts.votes), counts.seconds),
-            )
-
-    def all(self) -> dict[VoteKey, Counts]:
-        """Everything recorded so far."""
-        with closing(self._connect()) as db:
-            rows = db.execute("SELECT * FROM votes").fetchall()
-        return {VoteKey(*row[:6]): Counts(json.loads(row[6]), row[7]) for row in rows}
-
-    def votes_by_phase(self) -> dict[str, int]:
-        """Votes recorded for each purpose: what a black box was asked beside its training."""
-        with closing(self._connect()) as db:
-            rows = db.execute("SELECT phase, SUM(votes) FROM votes GROUP BY phase").fetchall()
-        return dict(rows)
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=30)
+    result: T
+    seconds: float
 
 
 def collect_votes(
-    jobs: Sequence[VoteJob],
+    jobs: Sequence[VoteJob[T]],
     store: VoteStore,
     resources: Resources,
     advance: Callable[[int], None] = lambda votes: None,
-) -> dict[VoteKey, Counts]:
-    """Counts for every image of every job, counted by Ray tasks where they are not in the store.
+) -> list[list[Answer[T]]]:
+    """The answers for every image of every job; what is not in the store is counted by Ray tasks.
 
-    `advance` is called with the number of votes that each finished image adds.
+    `advance` is called with numbers of votes, which add up to `most` for each image.
     """
-    known = store.all()
-    # Two variants can be the same model: its votes are counted once, and serve both.
-    wanted = Counter(key for job in jobs for key in job.vote_keys())
-
-    def arrived(key: VoteKey) -> None:
-        advance(key.votes * wanted[key])
-
-    for key in wanted.keys() & known.keys():
-        arrived(key)
-    pending: dict[Reference, VoteKey] = {}
-    for reference, key in _submissions(jobs, known.keys(), resources):
-        pending[reference] = key
-        while len(pending) >= QUEUED_PER_WORKER * resources.concurrency:
-            _receive(pending, known, store, arrived)
-    while pending:
-        _receive(pending, known, store, arrived)
-    return {key: known[key] for key in wanted}
+    collector: _Collector[T] = _Collector(store, resources, advance)
+    conversations = [
+        [_Conversation(job, position, job.ask()) for position in range(len(job.indices))]
+        for job in jobs
+    ]
+    for conversation in chain.from_iterable(conversations):
+        collector.go_on(conversation)
+    collector.run()
+    return [[one.answer() for one in of_job] for of_job in conversations]
 
 
-def _submissions(
-    jobs: Sequence[VoteJob], known: Iterable[VoteKey], resources: Resources
-) -> Iterator[tuple[Reference, VoteKey]]:
-    task = _count_image.options(
-        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial
-    )
-    done = set(known)
-    for job in jobs:
-        missing = [
-            (key, image)
-            for key, image in zip(job.vote_keys(), job.images, strict=True)
-            if key not in done
+@dataclass
+class _Conversation(Generic[T]):
+    """One image's: what it asked for last, as far as it is there, and its result at the end."""
+
+    job: VoteJob[T]
+    position: int
+    asking: Asking[T]
+    missing: set[VoteKey] = field(default_factory=set)
+    counts: list[int] | None = None
+    votes: int = 0
+    seconds: float = 0.0
+    result: list[T] = field(default_factory=list)
+
+    def ask(self) -> list[VoteKey]:
+        """Pass the votes on, and say what is wanted next: nothing when there is a result."""
+        counts, self.counts = self.counts, None
+        try:
+            # A generator hears nothing before it has asked.
+            request = next(self.asking) if counts is None else self.asking.send(counts)
+        except StopIteration as done:
+            self.result.append(done.value)
+            return []
+        job, image = self.job, self.job.indices[self.position]
+        keys = [
+            VoteKey(
+                *(job.model_hash, request.phase, image, job.sigma, job.seed),
+                start,
+                min(start + PIECE, request.stop),
+            )
+            for start in range(request.start, request.stop, PIECE)
         ]
-        done |= {key for key, _ in missing}
-        if not missing:
-            continue
-        model = ray.put(job.model)
-        for key, image in missing:
-            yield task.remote(model, image, key, resources), key
+        self.missing = set(keys)
+        return keys
+
+    def hear(self, key: VoteKey, found: Counts) -> None:
+        self.missing.discard(key)
+        before = self.counts or [0] * len(found.votes)
+        self.counts = [a + b for a, b in zip(before, found.votes, strict=True)]
+        self.votes += key.stop - key.start
+        self.seconds += found.seconds
+
+    def answer(self) -> Answer[T]:
+        (result,) = self.result
+        return Answer(result, self.seconds)
 
 
-def _receive(
-    pending: dict[Reference, VoteKey],
-    known: dict[VoteKey, Counts],
-    store: VoteStore,
-    arrived: Callable[[VoteKey], None],
-) -> None:
-    (ready,), _ = ray.wait(list(pending), num_returns=1)
-    key = pending.pop(ready)
-    known[key] = Counts(*ray.get(ready))
-    store.put(key, known[key])
-    arrived(key)
+class _Collector(Generic[T]):
+    """Keeps the workers busy with what the conversations ask for."""
+
+    def __init__(
+        self, store: VoteStore, resources: Resources, advance: Callable[[int], None]
+    ) -> None:
+        self.store, self.resources, self.advance = store, resources, advance
+        self.known = store.all()
+        self.queue: deque[tuple[VoteKey, _Conversation[T]]] = deque()
+        # Two variants can be the same model: its votes are counted once, and serve both.
+        self.waiting: dict[VoteKey, list[_Conversation[T]]] = {}
+        self.running: dict[Reference, list[VoteKey]] = {}
+        self.models: dict[str, ray.ObjectRef[nn.Module]] = {}
+        self.speeds: dict[str, float] = {}
+
+    def go_on(self, conversation: _Conversation[T]) -> None:
+        """Give a conversation what is known, until it has to wait or is over."""
+        while not conversation.missing:
+            keys = conversation.ask()
+            if not keys:
+                self.advance(conversation.job.most - conversation.votes)
+                return
+            for key in keys:
+                if key in self.known:
+                    self._tell(conversation, key)
+                elif key in self.waiting:
+                    self.waiting[key].append(conversation)
+                else:
+                    self.waiting[key] = [conversation]
+                    self.queue.append((key, conversation))
+
+    def run(self) -> None:
+        """Count until nobody waits."""
+        while self.queue or self.running:
+            while self.queue and len(self.running) < QUEUED_PER_WORKER * self.resources.concurrency:
+                self._submit()
+            self._receive()
+
+    def _tell(self, conversation: _Conversation[T], key: VoteKey) -> None:
+        conversation.hear(key, self.known[key])
+        self.advance(key.stop - key.start)
+
+    def _submit(self) -> None:
+        """Start a task of what is first in the queue, with more of the same model."""
+        job = self.queue[0][1].job
+        wanted = self.speeds.get(job.model_hash, FIRST_VOTES) * TASK_SECONDS
+        keys: list[VoteKey] = []
+        images: list[Tensor] = []
+        votes = 0
+        while (
+            self.queue and self.queue[0][0].model == job.model_hash and (not keys or votes < wanted)
+        ):
+            key, conversation = self.queue.popleft()
+            keys.append(key)
+            images.append(conversation.job.images[conversation.position])
+            votes += key.stop - key.start
+        if job.model_hash not in self.models:
+            self.models[job.model_hash] = ray.put(job.model)
+        task = _count.options(
+            num_cpus=self.resources.cpus_per_trial, num_gpus=self.resources.gpus_per_trial
+        )
+        reference = task.remote(self.models[job.model_hash], images, keys, self.resources)
+        self.running[reference] = keys
+
+    def _receive(self) -> None:
+        (ready,), _ = ray.wait(list(self.running), num_returns=1)
+        keys = self.running.pop(ready)
+        found = dict(zip(keys, ray.get(ready), strict=True))
+        self.store.put(found)
+        self.known |= found
+        votes = sum(key.stop - key.start for key in keys)
+        seconds = sum(counts.seconds for counts in found.values())
+        self.speeds[keys[0].model] = votes / max(seconds, 1e-6)
+        heard = [(key, conversation) for key in keys for conversation in self.waiting.pop(key)]
+        for key, conversation in heard:
+            self._tell(conversation, key)
+        for conversation in {id(one): one for _, one in heard}.values():
+            self.go_on(conversation)
 
 
 @ray.remote(max_retries=3)
-def _count_image(
-    model: nn.Module, image: Tensor, key: VoteKey, resources: Resources
-) -> tuple[list[int], float]:
+def _count(
+    model: nn.Module, images: Sequence[Tensor], keys: Sequence[VoteKey], resources: Resources
+) -> list[Counts]:
     # A fixed number of threads: sums in another order would change the last bits.
     torch.set_num_threads(resources.cpus_per_trial)
-    started = time.perf_counter()
     device = torch.device(resources.device)
-    # The noise is keyed without the model: every variant sees the same draws.
-    blocks = plan_blocks(key.votes, key.seed, key.phase, key.image, key.sigma)
-    votes = total_votes(model.to(device).eval(), image.to(device), key.sigma, blocks)
-    return votes, time.perf_counter() - started
+    model = model.to(device).eval()
+    found = []
+    for image, key in zip(images, keys, strict=True):
+        started = time.perf_counter()
+        # The noise is keyed without the model: every variant sees the same draws.
+        blocks = plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start)
+        votes = total_votes(model, image.to(device), key.sigma, blocks)
+        found.append(Counts(votes, time.perf_counter() - started))
+    return found

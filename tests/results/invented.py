@@ -52,6 +52,8 @@ def certificate_rows(variant: str, images: int = 200, seed: int = 0) -> list[dic
                 "sigma": sigma,
                 "alpha": 0.001,
                 "seconds": 0.4,
+                "procedure": "fixed",
+                "votes": 10_100,
             }
         )
     return rows

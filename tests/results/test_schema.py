@@ -36,6 +36,8 @@ def test_certificates_have_the_promised_columns_and_types():
         ("sigma", "double"),
         ("alpha", "double"),
         ("seconds", "double"),
+        ("procedure", "string"),
+        ("votes", "int64"),
     ]
 
 

@@ -114,6 +114,7 @@ def test_numpy_scalars_are_accepted(tmp_path):
     row = {
         "sigma": np.float32(0.25),
         "objective": np.float64(0.5),
+        "accuracy": np.float64(0.5),
         "votes": np.int64(7),
         "images": np.int32(3),
         "selected": np.bool_(True),
@@ -186,7 +187,8 @@ def test_a_flipped_bit_in_the_data_is_an_error(tmp_path):
     write_table(path, certificate_rows("best"), CERTIFICATES)
     data = bytearray(path.read_bytes())
     column = pq.ParquetFile(path).metadata.row_group(0).column(8)
-    data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start + column.total_compressed_size - 5] ^= 1
     path.write_bytes(data)
     with pytest.raises(StoreError, match="not a readable Parquet file"):
         read_table(path, CERTIFICATES)

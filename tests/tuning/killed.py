@@ -24,7 +24,7 @@ MOMENTS: dict[str, tuple[str, bool]] = {
     # Tune writes the trial's checkpoint at this time.
     "while a checkpoint is written": ("tuning.search:LedgerScheduler.on_trial_result", True),
     "before a denoiser is written": ("tuning.retrain:write_bytes", False),
-    "after votes": ("tuning.votes:VoteStore.put", True),
+    "after votes": ("tuning.vote_store:VoteStore.put", True),
 }
 
 

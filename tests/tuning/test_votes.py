@@ -1,15 +1,20 @@
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.certify import Request, certifying, total_votes
 from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.procedures import Adaptive
 from tuning.cluster import Resources
-from tuning.votes import Counts, VoteJob, VoteKey, VoteStore, collect_votes
+from tuning.vote_store import Counts, VoteKey, VoteStore
+from tuning.votes import Answer, Asking, VoteJob, collect_votes
 
 pytestmark = pytest.mark.timeout(90)
 SIGMA, VOTES, SEED = 0.5, 2500, 11
@@ -24,61 +29,94 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), linear).eval()
 
 
-def job(indices: range = range(6), phase: str = "estimate") -> VoteJob:
+def casting(votes: int = VOTES, phase: str = "estimate") -> Asking[list[int]]:
+    return (yield Request(phase, 0, votes))
+
+
+def job(
+    indices: range = range(6), ask: Callable[[], Asking[Any]] = casting, most: int = VOTES
+) -> VoteJob[Any]:
     images = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
-    return VoteJob(model(), "hash", phase, images[list(indices)], indices, SIGMA, VOTES, SEED)
+    return VoteJob(model(), "hash", images[list(indices)], indices, SIGMA, SEED, ask, most)
 
 
 def workers(count: int) -> Resources:
     return Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=count)
 
 
-def votes(counts: dict[VoteKey, Counts]) -> dict[VoteKey, list[int]]:
-    return {key: count.votes for key, count in counts.items()}
+def results(answers: list[list[Answer[Any]]]) -> list[list[Any]]:
+    return [[answer.result for answer in of_job] for of_job in answers]
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> None:
-    expected = {
-        key: total_votes(
-            model(), image, SIGMA, plan_blocks(VOTES, SEED, "estimate", key.image, SIGMA)
-        )
-        for key, image in zip(job().vote_keys(), job().images, strict=True)
-    }
-    for count in (1, 2):
+    expected = [
+        total_votes(model(), image, SIGMA, plan_blocks(VOTES, SEED, "estimate", index, SIGMA))
+        for index, image in zip(job().indices, job().images, strict=True)
+    ]
+    for count in (1, 2, 4):
         store = VoteStore(tmp_path / f"{count}.db")
-        assert votes(collect_votes([job()], store, workers(count))) == expected
+        assert results(collect_votes([job()], store, workers(count))) == [expected]
     resumed = VoteStore(tmp_path / "resumed.db")
     collect_votes([job(range(2, 5))], resumed, workers(2))
     done: list[int] = []
-    assert votes(collect_votes([job()], resumed, workers(2), done.append)) == expected
+    assert results(collect_votes([job()], resumed, workers(2), done.append)) == [expected]
     assert sum(done) == 6 * VOTES
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
+    procedure = Adaptive(100, 20_000, 0.001, (0.1, 0.3))
+    ask = partial(certifying, procedure, SIGMA)
+    done: list[int] = []
+    jobs = [job(ask=ask, most=20_100), job(range(3), ask=ask, most=20_100)]
+    store = VoteStore(tmp_path / "a.db")
+    whole, part = collect_votes(jobs, store, workers(2), done.append)
+    # The same model on the same images: counted once, and the same for both.
+    assert results([part]) == results([whole[:3]])
+    assert sum(key.stop - key.start for key in store.all()) == sum(a.result.votes for a in whole)
+    assert sum(done) == 9 * 20_100
+    cast = [answer.result.votes for answer in whole]
+    assert min(cast) < 2000 < 20_100 < sum(cast) < 6 * 20_100
+    # What one worker alone, without Ray, would have found.
+    for index, answer in enumerate(whole):
+        asking = ask()
+        request, found = next(asking), None
+        while found is None:
+            blocks = plan_blocks(
+                request.stop, SEED, request.phase, index, SIGMA, start=request.start
+            )
+            try:
+                request = asking.send(total_votes(model(), job().images[index], SIGMA, blocks))
+            except StopIteration as ended:
+                found = ended.value
+        assert found == answer.result
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
-    planted = Counts([1, 2, 3], 0.5)
-    for key in job().vote_keys():
-        store.put(key, planted)
-    assert all(c == planted for c in collect_votes([job()], store, workers(2)).values())
+    collect_votes([job()], store, workers(2))
+    planted = {key: Counts([1, 2, 3], 0.5) for key in store.all()}
+    store.put(planted)
+    (answers,) = collect_votes([job()], store, workers(2))
+    # In pieces of a thousand.
+    assert answers == [Answer([3, 6, 9], 1.5)] * 6
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_phases_draw_fresh_noise(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
-    counts = collect_votes([job(phase="select"), job(phase="estimate")], store, workers(2))
-    first, second = (
-        [c.votes for k, c in counts.items() if k.phase == phase] for phase in ("select", "estimate")
-    )
+    jobs = [job(ask=partial(casting, VOTES, phase)) for phase in ("select", "estimate")]
+    first, second = results(collect_votes(jobs, store, workers(2)))
     assert first != second
 
 
 def test_repeated_key_replaces_its_counts(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
-    key = job().vote_keys()[0]
-    store.put(key, Counts([1, 0, 0], 1.0))
-    store.put(key, Counts([0, 1, 0], 2.0))
+    key = VoteKey("m", "estimate", 3, 0.5, 1, 0, 1000)
+    store.put({key: Counts([1, 0, 0], 1.0)})
+    store.put({key: Counts([0, 1, 0], 2.0)})
     assert VoteStore(tmp_path / "votes.db").all() == {key: Counts([0, 1, 0], 2.0)}
 
 
@@ -86,10 +124,11 @@ def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from tuning.votes import Counts, VoteKey, VoteStore\n"
+        "from tuning.vote_store import Counts, VoteKey, VoteStore\n"
         "store = VoteStore(Path(sys.argv[1]))\n"
         "for image in range(10_000):\n"
-        "    store.put(VoteKey('m', 'estimate', image, 0.5, 10, 1), Counts([image], 0.0))\n"
+        "    key = VoteKey('m', 'estimate', image, 0.5, 1, 0, 10)\n"
+        "    store.put({key: Counts([image], 0.0)})\n"
         "    if image == 40:\n"
         "        os.kill(os.getpid(), 9)\n"
     )

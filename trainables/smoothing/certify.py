@@ -6,14 +6,14 @@ ICML 2019, Section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from trainables.smoothing.bounds import certified_radius, lower_bound
 from trainables.smoothing.noise import Block, draw_noise
+from trainables.smoothing.procedures import Procedure, Tally
 
 ABSTAIN = -1
 # Images per forward pass: the joined activations of about this many pixels stay in the cache.
@@ -24,7 +24,8 @@ class Certificate(NamedTuple):
     """What the votes prove about one image; `predicted` is -1 for an abstention.
 
     `radius` is an L2 radius in pixel units on the [0, 1] scale, 0.0 for an abstention. `p_lower`
-    bounds the probability of `predicted` from below at confidence 1 - alpha.
+    bounds the probability of `predicted` from below at confidence 1 - alpha, by `votes_top` of `n`
+    votes and the rule of `procedure`. `votes` is the number of all votes cast.
     """
 
     predicted: int
@@ -35,6 +36,8 @@ class Certificate(NamedTuple):
     p_lower: float
     sigma: float
     alpha: float
+    procedure: str
+    votes: int
 
 
 def forward_batch(shape: torch.Size) -> int:
@@ -69,28 +72,48 @@ def total_votes(
     return [int(count) for count in counts]
 
 
-def certificate(
-    selection: list[int], estimation: list[int], *, n0: int, n: int, sigma: float, alpha: float
-) -> Certificate:
-    """The certificate that two independent sets of votes per class prove.
+class Request(NamedTuple):
+    """Votes wanted: the draws from `start` to `stop` of an image's stream for the purpose `phase`.
 
-    `selection` (n0 votes) picks the class, `estimation` (n fresh votes) bounds its probability.
+    `start` is a multiple of the block size.
+    """
+
+    phase: str
+    start: int
+    stop: int
+
+
+def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[int], Certificate]:
+    """Asks for votes per class, request by request, and returns the certificate they prove.
 
     Raises:
-        ValueError: when either holds more votes than were cast, or a number is out of range.
+        ValueError: when it is sent more votes than it asked for, or sigma is not positive.
     """
-    if sum(selection) > n0 or sum(estimation) > n:
-        raise ValueError(f"{sum(selection)} of {n0} and {sum(estimation)} of {n} votes: too many")
+    request = Request("select", 0, procedure.n0)
+    selection = _checked((yield request), request)
     top = max(range(len(selection)), key=selection.__getitem__)
-    votes_top = estimation[top]
-    radius = certified_radius(votes_top, n, sigma, alpha)
+    tallies: list[Tally] = []
+    while (stop := procedure.next_stop(selection[top], tallies, sigma)) is not None:
+        seen = tallies[-1] if tallies else Tally(0, 0)
+        request = Request("estimate", seen.n, stop)
+        counts = _checked((yield request), request)
+        tallies.append(Tally(stop, seen.votes_top + counts[top]))
+    claim = procedure.claim(tallies, sigma)
     return Certificate(
-        predicted=top if radius > 0 else ABSTAIN,
-        radius=radius,
-        votes_top=votes_top,
-        n=n,
-        n0=n0,
-        p_lower=lower_bound(votes_top, n, alpha),
+        predicted=top if claim.proved else ABSTAIN,
+        radius=claim.radius,
+        votes_top=claim.tally.votes_top,
+        n=claim.tally.n,
+        n0=procedure.n0,
+        p_lower=claim.p_lower,
         sigma=sigma,
-        alpha=alpha,
+        alpha=procedure.alpha,
+        procedure=procedure.name,
+        votes=procedure.n0 + tallies[-1].n,
     )
+
+
+def _checked(counts: list[int], request: Request) -> list[int]:
+    if sum(counts) > request.stop - request.start:
+        raise ValueError(f"{sum(counts)} votes of {request.stop - request.start}: too many")
+    return counts

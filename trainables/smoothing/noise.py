@@ -28,15 +28,20 @@ def derive_seed(*parts: str | int | float) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def plan_blocks(votes: int, *key: str | int | float) -> list[Block]:
-    """Blocks that together hold `votes` draws; `key` names the random streams.
+def plan_blocks(stop: int, *key: str | int | float, start: int = 0) -> list[Block]:
+    """Blocks that together hold the draws from `start` to `stop`; `key` names the random streams.
 
     Every block holds `BLOCK_SIZE` draws, except that the last one holds the rest.
+
+    Raises:
+        ValueError: if `start` is in the middle of a block.
     """
-    sizes = [BLOCK_SIZE] * (votes // BLOCK_SIZE)
-    if votes % BLOCK_SIZE:
-        sizes.append(votes % BLOCK_SIZE)
-    return [Block(size, derive_seed(*key, index)) for index, size in enumerate(sizes)]
+    if start % BLOCK_SIZE:
+        raise ValueError(f"start must be a multiple of {BLOCK_SIZE}; got {start}")
+    return [
+        Block(min(BLOCK_SIZE, stop - first), derive_seed(*key, first // BLOCK_SIZE))
+        for first in range(start, stop, BLOCK_SIZE)
+    ]
 
 
 def draw_noise(block: Block, shape: torch.Size, sigma: float, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
@@ -20,6 +20,7 @@ from scipy.special import betaincinv, ndtr, ndtri
 from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
 from trainables.smoothing.noise import BLOCK_SIZE
 
+ProcedureName = Literal["fixed", "tolerance", "adaptive"]
 # Chance that a radius is given up although its certificate would have come; it costs no soundness.
 FUTILITY = 0.05
 # Stops, and numbers of votes to choose from, grow by this factor.
@@ -36,7 +37,7 @@ class Tally(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What votes prove: a radius in pixel units, 0.0 for an abstention, and the bound behind it.
+    """What votes prove: nothing, or a radius in pixel units, and the bound behind it.
 
     `tally` is all that the proof needs, together with the procedure's own numbers.
     """
@@ -44,6 +45,7 @@ class Claim(NamedTuple):
     tally: Tally
     p_lower: float
     radius: float
+    proved: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Procedure(ABC):
         """What the votes prove when `next_stop` is None."""
         last = tallies[-1]
         radius = certified_radius(last.votes_top, last.n, sigma, self.alpha)
-        return Claim(last, lower_bound(last.votes_top, last.n, self.alpha), radius)
+        p_lower = lower_bound(last.votes_top, last.n, self.alpha)
+        return Claim(last, p_lower, radius, proved=radius > 0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Tolerance(Procedure):
     as any fixed number of them. Source: Horvath et al. 2022, Section 4 (adaptive sampling).
     """
 
-    tolerance: float = 0.02
+    tolerance: float
     name: ClassVar[str] = "tolerance"
 
     def __post_init__(self) -> None:
@@ -127,7 +130,7 @@ class Adaptive(Procedure):
     Voracek 2024 (confidence sequences for randomized smoothing).
     """
 
-    radii: tuple[float, ...] = (0.25, 0.5, 0.75)
+    radii: tuple[float, ...]
     name: ClassVar[str] = "adaptive"
 
     def __post_init__(self) -> None:
@@ -146,10 +149,10 @@ class Adaptive(Procedure):
         """As in `Procedure`."""
         decided = self._decide(tallies, sigma)
         if decided.tally is None:
-            return Claim(tallies[-1], 0.0, 0.0)
+            return Claim(tallies[-1], 0.0, 0.0, proved=False)
         radius = self.radii[decided.certified - 1]
         p_lower = float(ndtr(radius / sigma))
-        return Claim(decided.tally, p_lower, radius)
+        return Claim(decided.tally, p_lower, radius, proved=True)
 
     def _decide(self, tallies: Sequence[Tally], sigma: float) -> _Decisions:
         certified, given_up, proof = 0, len(self.radii), None
@@ -185,6 +188,27 @@ class _Decisions(NamedTuple):
     certified: int
     open: int
     tally: Tally | None
+
+
+def make_procedure(
+    name: ProcedureName,
+    n0: int,
+    n: int,
+    alpha: float,
+    *,
+    tolerance: float,
+    radii: tuple[float, ...],
+) -> Procedure:
+    """The procedure called `name`; it takes what it needs of `tolerance` and `radii`.
+
+    Raises:
+        ValueError: for numbers out of range.
+    """
+    if name == "tolerance":
+        return Tolerance(n0, n, alpha, tolerance)
+    if name == "adaptive":
+        return Adaptive(n0, n, alpha, radii)
+    return Fixed(n0, n, alpha)
 
 
 @cache

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from trainables.errors import InputError
@@ -15,8 +23,15 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoiser_file import WEIGHTS, load_denoiser
 from trainables.models.endpoint import HttpClassifier
-from trainables.smoothing.certify import ABSTAIN, Certificate, certificate, total_votes
+from trainables.smoothing.certify import (
+    ABSTAIN,
+    Certificate,
+    Request,
+    certifying,
+    total_votes,
+)
 from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
 
 CONFIG = "config.json"
 
@@ -24,15 +39,40 @@ CONFIG = "config.json"
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What `config.json` of an export holds."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     sigma: PositiveFloat
     n0: PositiveInt
     n: PositiveInt
     alpha: float = Field(gt=0, lt=1)
+    procedure: ProcedureName = "tolerance"
+    tolerance: PositiveFloat = 0.02
+    radii: tuple[NonNegativeFloat, ...] = ()
     num_classes: int = Field(ge=2)
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     precision: Literal["float32"] = "float32"
     classifier_hash: str
+
+    def certificates(
+        self, n0: int | None = None, n: int | None = None, alpha: float | None = None
+    ) -> Procedure:
+        """How certificates are made, perhaps with other numbers.
+
+        Raises:
+            ValueError: for numbers out of range.
+        """
+        return make_procedure(
+            self.procedure,
+            self.n0 if n0 is None else n0,
+            self.n if n is None else n,
+            self.alpha if alpha is None else alpha,
+            tolerance=self.tolerance,
+            radii=self.radii,
+        )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.certificates()
+        return self
 
 
 class SmoothedClassifier:
@@ -94,7 +134,8 @@ class SmoothedClassifier:
         alpha = self.config.alpha if alpha is None else alpha
         if not (n > 0 and 0 < alpha < 1):
             raise ValueError(f"n must be positive and alpha in (0, 1); got {n} and {alpha}")
-        counts = self._votes(image, n, "predict")
+        self._calls += 1
+        counts = self._votes(image, Request("predict", 0, n))
         first, second = sorted(counts, reverse=True)[:2]
         undecided = first + second == 0 or (binomtest(first, first + second, 0.5).pvalue > alpha)
         return ABSTAIN if undecided else counts.index(first)
@@ -109,31 +150,25 @@ class SmoothedClassifier:
     ) -> Certificate:
         """Class and certified radius of `image` [C, H, W]; the defaults are those of the export.
 
-        Source: Cohen et al. 2019, Section 3.2.2 (CERTIFY).
+        The procedure is that of the export as well.
 
         Raises:
             ValueError: for an image of another shape or outside [0, 1], or numbers out of range.
         """
         self._check(image)
-        n0 = self.config.n0 if n0 is None else n0
-        n = self.config.n if n is None else n
-        alpha = self.config.alpha if alpha is None else alpha
-        if not (n0 > 0 and n > 0 and 0 < alpha < 1):
-            raise ValueError(
-                f"n0 and n must be positive and alpha in (0, 1); got {n0}, {n} and {alpha}"
-            )
-        return certificate(
-            self._votes(image, n0, "select"),
-            self._votes(image, n, "estimate"),
-            n0=n0,
-            n=n,
-            sigma=self.config.sigma,
-            alpha=alpha,
-        )
-
-    def _votes(self, image: Tensor, votes: int, phase: str) -> list[int]:
+        asking = certifying(self.config.certificates(n0, n, alpha), self.config.sigma)
         self._calls += 1
-        blocks = plan_blocks(votes, self._seed, self._calls, phase)
+        request = next(asking)
+        while True:
+            try:
+                request = asking.send(self._votes(image, request))
+            except StopIteration as done:
+                found: Certificate = done.value
+                return found
+
+    def _votes(self, image: Tensor, request: Request) -> list[int]:
+        phase, start, stop = request
+        blocks = plan_blocks(stop, self._seed, self._calls, phase, start=start)
         return total_votes(self.model, image, self.config.sigma, blocks)
 
     def _check(self, image: Tensor) -> None:
@@ -146,17 +181,21 @@ class SmoothedClassifier:
             raise ValueError("the image has pixels outside [0, 1]; divide 8-bit pixels by 255")
 
 
-def export_config(classifier: nn.Module, image: Tensor, num_classes: int, **numbers: float) -> str:
+def export_config(
+    classifier: nn.Module, image: Tensor, num_classes: int, sigma: float, procedure: Procedure
+) -> str:
     """The text of `config.json` for a denoiser in front of `classifier`.
 
-    `image` [C, H, W] is an example; `numbers` are sigma, n0, n and alpha.
+    `image` [C, H, W] is an example.
     """
     config = ExportConfig.model_validate(
         {
             "num_classes": num_classes,
             "image_shape": tuple(image.shape),
             "classifier_hash": weights_hash(classifier),
-            **numbers,
+            "sigma": sigma,
+            "procedure": procedure.name,
+            **asdict(procedure),
         }
     )
     return json.dumps(config.model_dump(), indent=2) + "\n"

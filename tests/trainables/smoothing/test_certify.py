@@ -11,14 +11,31 @@ from torch import Tensor, nn
 from trainables.smoothing.certify import (
     ABSTAIN,
     FORWARD_PIXELS,
-    certificate,
+    Certificate,
+    certifying,
     count_votes,
     forward_batch,
     total_votes,
 )
 from trainables.smoothing.noise import Block, draw_noise, plan_blocks
+from trainables.smoothing.procedures import Fixed
 
 torch.set_num_threads(1)
+
+
+def certificate(
+    selection: list[int], estimation: list[int], *, n0: int, n: int, sigma: float, alpha: float
+) -> Certificate:
+    """What a fixed number of votes proves."""
+    asking = certifying(Fixed(n0, n, alpha), sigma)
+    assert next(asking) == ("select", 0, n0)
+    assert asking.send(selection) == ("estimate", 0, n)
+    with pytest.raises(StopIteration) as done:
+        asking.send(estimation)
+    proof: Certificate = done.value.value
+    return proof
+
+
 IMAGE = torch.full((1, 4, 4), 0.5)
 
 

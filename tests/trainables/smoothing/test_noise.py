@@ -48,12 +48,15 @@ def test_blocks_hold_all_votes_and_only_the_last_is_smaller(votes: int) -> None:
 
 
 def test_more_votes_only_add_blocks() -> None:
-    assert plan_blocks(3000, 1, "x")[:2] == plan_blocks(2000, 1, "x")
+    assert plan_blocks(3000, 1, "x")[:20] == plan_blocks(2000, 1, "x")
+    assert plan_blocks(3050, 1, "x")[20:] == plan_blocks(3050, 1, "x", start=2000)
+    with pytest.raises(ValueError, match="multiple of 100; got 50"):
+        plan_blocks(3000, 1, "x", start=50)
 
 
 def test_every_block_of_every_key_has_a_stream_of_its_own() -> None:
     keys = [(run, image, phase) for run in range(5) for image in range(5) for phase in ("a", "b")]
-    seeds = {block.seed for key in keys for block in plan_blocks(5000, *key)}
+    seeds = {block.seed for key in keys for block in plan_blocks(500, *key)}
     assert len(seeds) == len(keys) * 5
 
 

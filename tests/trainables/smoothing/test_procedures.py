@@ -73,7 +73,7 @@ MOST = int(binom.isf(1e-6, 20_000, ALPHA))
     "procedure",
     [
         Fixed(100, 1000, ALPHA),
-        Tolerance(100, 1000, ALPHA),
+        Tolerance(100, 1000, ALPHA, 0.02),
         Adaptive(100, 1000, ALPHA, (0.25,)),
         Adaptive(100, 1000, ALPHA, (0.0, 0.25, 0.5, 0.75)),
     ],
@@ -219,7 +219,11 @@ class HalfSpace(nn.Module):
 
 def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_to_its_boundary() -> None:
     generator = torch.Generator().manual_seed(11)
-    every = [Fixed(20, 400, 1e-6), Tolerance(20, 400, 1e-6), Adaptive(20, 400, 1e-6)]
+    every = [
+        Fixed(20, 400, 1e-6),
+        Tolerance(20, 400, 1e-6, 0.02),
+        Adaptive(20, 400, 1e-6, (0.25, 0.5)),
+    ]
     certified = 0
     for case in range(1000):
         normal = torch.randn(6, generator=generator)

@@ -13,6 +13,7 @@ from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
+from trainables.smoothing.procedures import Adaptive, Fixed
 from trainables.smoothing.smoothed import CONFIG, WEIGHTS, ExportConfig, export_config
 
 torch.set_num_threads(1)
@@ -57,13 +58,14 @@ def config(**changes: Any) -> ExportConfig:
     values = {
         "sigma": 0.25, "n0": 50, "n": 1000,
         "alpha": 0.001, "num_classes": 3, "image_shape": (1, 4, 4), "classifier_hash": "0" * 64,
+        "procedure": "fixed",
     }  # fmt: skip
     return ExportConfig.model_validate(values | changes)
 
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    text = export_config(linear_classifier(), IMAGE, 3, sigma=0.25, n0=50, n=1000, alpha=0.001)
+    text = export_config(linear_classifier(), IMAGE, 3, 0.25, Fixed(50, 1000, 0.001))
     (tmp_path / CONFIG).write_text(text)
     (tmp_path / WEIGHTS).write_bytes(denoiser_bytes(trained_denoiser()))
     return tmp_path
@@ -87,11 +89,28 @@ def test_an_export_certifies_like_the_classifier_it_was_made_from(export: Path) 
 
 def test_the_exported_configuration_describes_image_numbers_and_classifier(export: Path) -> None:
     assert json.loads((export / CONFIG).read_text()) == {
-        "schema_version": 2,
+        "schema_version": 3, "procedure": "fixed", "tolerance": 0.02, "radii": [],
         "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
         "image_shape": [1, 4, 4], "precision": "float32",
         "classifier_hash": weights_hash(linear_classifier()),
     }  # fmt: skip
+
+
+def test_the_procedure_of_the_export_decides_how_many_votes_are_cast(export: Path) -> None:
+    votes = {}
+    adaptive = export_config(
+        linear_classifier(), IMAGE, 3, 0.25, Adaptive(50, 5000, 0.001, (0.0, 0.1))
+    )
+    for name, text in {
+        "adaptive": adaptive,
+        "tolerance": adaptive.replace('"adaptive"', '"tolerance"'),
+        "fixed": adaptive.replace('"adaptive"', '"fixed"'),
+    }.items():
+        (export / CONFIG).write_text(text)
+        proof = SmoothedClassifier.load(export, Constant()).certify(IMAGE)
+        assert (proof.procedure, proof.predicted) == (name, 2)
+        votes[name] = proof.votes
+    assert votes["adaptive"] < votes["tolerance"] < votes["fixed"] == 5050
 
 
 def test_the_denoiser_stands_in_front_of_the_classifier(export: Path) -> None:
@@ -213,7 +232,7 @@ def test_a_damaged_configuration_is_refused(export: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     "change",
     [{"unknown": 1}, {"sigma": None}, {"image_shape": [4, 4]}, {"image_shape": [3, 4, 4]},
-     {"schema_version": 1}],
+     {"schema_version": 1}, {"procedure": "adaptive"}],
     ids=str,
 )  # fmt: skip
 def test_a_configuration_that_does_not_fit_is_refused(
