@@ -52,8 +52,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: its name, resolved configuration, manifest and settings."""
+    """A run folder: where it is, its name, resolved configuration, manifest and settings."""
 
+    folder: Path
     name: str
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
@@ -75,6 +76,7 @@ def load_run(folder: Path) -> Run:
     searched = sorted(path.parent.name for path in folder.glob("*/trials.parquet"))
     names.update(dict.fromkeys(searched))
     return Run(
+        folder,
         folder.resolve().name,
         _mapping(folder / "config.yaml"),
         _mapping(folder / "manifest.json"),

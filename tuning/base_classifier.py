@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.cache import cache_folder
+from trainables.data.datasets import Dataset
 from trainables.models.cached import EPOCHS, cached_classifier, cached_path
 from trainables.models.checkpoint import load_classifier
 from trainables.models.classifiers import BaseClassifier
@@ -51,14 +52,7 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
             too small.
     """
     for setting in settings:
-        if config.classifier is not None:
-            _check_classes(_load(config, config.classifier, setting), setting)
-        elif setting.dataset.name not in DEFAULT_ARCHITECTURES:
-            raise ConfigError(
-                f"--classifier: the data set {setting.dataset.name} brings none; pass one trained "
-                "on it, or train one: python -m trainables.models.pretrain --dataset "
-                f"{setting.dataset.name} --out FILE"
-            )
+        check_classifier(config, setting.dataset, setting.shots.train_images[:2])
         if config.access == "black-box":
             check_budget(config.query_budget, len(setting.shots.train_labels))
 
@@ -69,7 +63,8 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
     Raises:
         InputError: when the classifier fails, or the query budget is too small.
     """
-    classifier: nn.Module = _base_classifier(config, setting, reporter)
+    images = setting.shots.train_images[:2]
+    classifier: nn.Module = base_classifier(config, setting.dataset, images, reporter)
     if config.access == "white-box":
         assert isinstance(classifier, BaseClassifier)
         return Access(classifier, classifier, {})
@@ -96,42 +91,66 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
     return Access(classifier, surrogate.classifier, asked)
 
 
-def _base_classifier(
-    config: RunConfig, setting: Setting, reporter: Reporter
+def base_classifier(
+    config: RunConfig, dataset: Dataset, images: Tensor, reporter: Reporter
 ) -> BaseClassifier | HttpClassifier:
-    """The classifier that --classifier names, or the data set's own, trained at first use."""
+    """The classifier that --classifier names, or the data set's own, trained at first use.
+
+    `images` [n, C, H, W] are examples.
+
+    Raises:
+        ConfigError: when it tells other classes apart than the data set has.
+        InputError: when it cannot be loaded, or does not take such images.
+    """
     if config.classifier is not None:
-        return _load(config, config.classifier, setting)
-    dataset, arch = setting.dataset, DEFAULT_ARCHITECTURES[setting.dataset.name]
+        return _load(config, config.classifier, dataset, images)
+    arch = DEFAULT_ARCHITECTURES[dataset.name]
     path = cached_path(dataset, arch, cache_folder())
     if path.is_file():
         return load_classifier(path)
-    with reporter.track(f"{setting.name}: base classifier", EPOCHS) as advance, _one_thread():
+    with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, _one_thread():
         return cached_classifier(dataset, arch, cache_folder(), advance)
 
 
-def _load(config: RunConfig, spec: str, setting: Setting) -> BaseClassifier | HttpClassifier:
+def check_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> None:
+    """Make sure that `base_classifier` has one to load.
+
+    Raises:
+        ConfigError: when it is missing, or tells other classes apart.
+        InputError: when it cannot be loaded, or does not take such images.
+    """
+    if config.classifier is not None:
+        _load(config, config.classifier, dataset, images)
+    elif dataset.name not in DEFAULT_ARCHITECTURES:
+        raise ConfigError(
+            f"--classifier: the data set {dataset.name} brings none; pass one trained on it, or "
+            f"train one: python -m trainables.models.pretrain --dataset {dataset.name} --out FILE"
+        )
+
+
+def _load(
+    config: RunConfig, spec: str, dataset: Dataset, images: Tensor
+) -> BaseClassifier | HttpClassifier:
+    classifier: BaseClassifier | HttpClassifier
     if is_endpoint(spec):
-        return HttpClassifier.connect(spec)
-    return load_base_classifier(
-        spec,
-        image=setting.shots.train_images[:2],
-        weights=config.weights,
-        mean=config.mean,
-        std=config.std,
-        feature_layer=config.feature_layer,
-        download=config.download,
-    )
-
-
-def _check_classes(classifier: BaseClassifier | HttpClassifier, setting: Setting) -> None:
-    answers: Tensor = classifier(setting.shots.train_images[:2])
-    found, classes = answers.shape[1], len(setting.dataset.classes)
+        classifier = HttpClassifier.connect(spec)
+    else:
+        classifier = load_base_classifier(
+            spec,
+            image=images,
+            weights=config.weights,
+            mean=config.mean,
+            std=config.std,
+            feature_layer=config.feature_layer,
+            download=config.download,
+        )
+    answers: Tensor = classifier(images)
+    found, classes = answers.shape[1], len(dataset.classes)
     if found != classes:
         raise ConfigError(
-            f"--classifier: it tells {found} classes apart, but {setting.dataset.name} has "
-            f"{classes}"
+            f"--classifier: it tells {found} classes apart, but {dataset.name} has {classes}"
         )
+    return classifier
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Certification: the four variants on the same test images, which nothing else ever sees."""
+"""Certification: several models on the same test images, which nothing else ever sees."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from torch import nn
+
+from trainables.data.splits import HeldOutImages
 from trainables.models.checkpoint import weights_hash
 from trainables.smoothing.certify import Certificate, certifying
+from trainables.smoothing.procedures import Procedure
 from tuning.cluster import Resources
-from tuning.config import RunConfig
-from tuning.confirm import Candidate
-from tuning.setting import Setting
 from tuning.vote_store import VoteStore
 from tuning.votes import VoteJob, collect_votes
+
+
+class Smoothable(NamedTuple):
+    """A model, and the noise under which it votes."""
+
+    model: nn.Module
+    sigma: float
 
 
 class Certified(NamedTuple):
@@ -25,36 +33,38 @@ class Certified(NamedTuple):
     seconds: float
 
 
-def certify_variants(
-    setting: Setting,
-    variants: Mapping[str, Candidate],
-    config: RunConfig,
+def certify_models(
+    models: Mapping[str, Smoothable],
+    test: HeldOutImages,
+    procedure: Procedure,
     *,
     seed: int,
     store: VoteStore,
     resources: Resources,
     advance: Callable[[int], None],
 ) -> dict[str, list[Certified]]:
-    """Certificates of every variant on the setting's test images."""
+    """Certificates of every model on the same images and noise, by the models' names.
+
+    `advance` is called with numbers of votes: n0 + n for each image and model in all.
+    """
     jobs = [
         VoteJob(
-            model=candidate.model,
-            model_hash=weights_hash(candidate.model),
-            images=setting.test_images,
-            indices=setting.test_indices,
-            sigma=candidate.confirmed.sigma,
+            model=one.model,
+            model_hash=weights_hash(one.model),
+            images=test.images,
+            indices=test.indices,
+            sigma=one.sigma,
             seed=seed,
-            ask=partial(certifying, config.certificates, candidate.confirmed.sigma),
-            most=config.n0 + config.n,
+            ask=partial(certifying, procedure, one.sigma),
+            most=procedure.n0 + procedure.n,
         )
-        for candidate in variants.values()
+        for one in models.values()
     ]
     answers = collect_votes(jobs, store, resources, advance)
-    labels = setting.dataset.test.labels[setting.test_indices].tolist()
     return {
-        variant: [
+        name: [
             Certified(index, label, answer.result, answer.seconds)
-            for index, label, answer in zip(setting.test_indices, labels, found, strict=True)
+            for index, label, answer in zip(test.indices, test.labels.tolist(), found, strict=True)
         ]
-        for variant, found in zip(variants, answers, strict=True)
+        for name, found in zip(models, answers, strict=True)
     }

@@ -9,6 +9,12 @@ class RunError(UserError):
     """A run that cannot go on."""
 
 
+class WrongCertificates(RunError):
+    """Certificates that do not follow from their counts."""
+
+    exit_code = 1
+
+
 class ConfigError(RunError):
     """Bad configuration or input: names the field and the remedy."""
 

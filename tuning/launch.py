@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trainables.command import run_command
+from tuning.flags import passed
 
+# Flags of this command line that are not part of a run's configuration.
+OWN = ("config", "resume", "dry_run", "json")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -184,7 +187,7 @@ def launch(
     from tuning.session import start
 
     start(
-        _given(context),
+        {k: v for k, v in passed(context).items() if k not in OWN},
         config_file=None if config is None else Path(config),
         resume=resume,
         dry_run=dry_run,
@@ -196,18 +199,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
     given = sys.argv[1:] if arguments is None else arguments
     return run_command(app, _with_cluster_value(given), "--resume goes on from here")
-
-
-def _given(context: typer.Context) -> dict[str, Any]:
-    """The flags that were really passed, by field name."""
-    own = {"config", "resume", "dry_run", "json_"}
-    return {
-        name.rstrip("_"): value
-        for name, value in context.params.items()
-        if name not in own
-        and (source := context.get_parameter_source(name)) is not None
-        and source.name == "COMMANDLINE"
-    }
 
 
 def _with_cluster_value(arguments: Sequence[str]) -> list[str]:

@@ -35,12 +35,11 @@ def config_hash(config: RunConfig) -> str:
 
 def images_hash(setting: Setting) -> str:
     """SHA-256 of the pixels and labels of training, tuning and test images, in that order."""
-    shots, digest = setting.shots, hashlib.sha256()
-    test_labels = setting.dataset.test.labels[setting.test_indices]
+    shots, test, digest = setting.shots, setting.test, hashlib.sha256()
     for tensor in (
         *(shots.train_images, shots.train_labels),
         *(shots.tuning_images, shots.tuning_labels),
-        *(setting.test_images, test_labels),
+        *(test.images, test.labels),
     ):
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -102,7 +101,7 @@ def setting_manifest(
         "image_shape": list(setting.shots.train_images.shape[1:]),
         "training_indices": setting.shots.train_indices,
         "tuning_indices": setting.shots.tuning_indices,
-        "test_indices": setting.test_indices,
+        "test_indices": setting.test.indices,
         "seconds": dict(before.get("seconds", {})),
     }
 

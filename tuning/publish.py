@@ -30,6 +30,8 @@ from tuning.manifest import config_hash
 from tuning.records import TrialRecord
 from tuning.setting import Setting
 
+# In the folder of a setting: what was trained after the search.
+DENOISERS = "denoisers"
 # Seconds between two versions of the trials table while a search runs.
 TABLE_EVERY = 2.0
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -81,7 +83,7 @@ def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
 
 
 def write_certificates(
-    setting: Setting, certified: Mapping[str, Sequence[Certified]], metadata: Mapping[str, str]
+    folder: Path, certified: Mapping[str, Sequence[Certified]], metadata: Mapping[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Write certificates.parquet, the Cohen logs and curves.png; returns the rows by variant.
 
@@ -91,19 +93,28 @@ def write_certificates(
         variant: [_certificate_row(variant, c) for c in images]
         for variant, images in certified.items()
     }
-    rows = [row for name in VARIANTS for row in by_variant[name]]
-    write_table(setting.folder / "certificates.parquet", rows, CERTIFICATES, metadata)
-    if front := [row for name in by_variant.keys() - VARIANTS for row in by_variant[name]]:
-        write_table(setting.folder / "front.parquet", front, CERTIFICATES, metadata)
-    logs = setting.folder / "certificates"
+    rows = [row for name in VARIANTS for row in by_variant.get(name, ())]
+    write_table(folder / "certificates.parquet", rows, CERTIFICATES, metadata)
+    front = [row for name, group in by_variant.items() if name not in VARIANTS for row in group]
+    if front:
+        write_table(folder / "front.parquet", front, CERTIFICATES, metadata)
+    logs = folder / "certificates"
     for variant, group in by_variant.items():
         write_cohen_tsv(logs / f"{variant}.tsv", group)
     # A front that was extended by more trials may have become shorter.
     for path in logs.glob("front-*.tsv"):
         if path.stem not in by_variant:
             path.unlink()
-    write_bytes(setting.folder / "curves.png", curves_figure(by_variant))
+    write_bytes(folder / "curves.png", curves_figure(by_variant))
     return by_variant
+
+
+def write_denoisers(setting: Setting, variants: Mapping[str, Candidate]) -> None:
+    """Write denoisers/VARIANT.safetensors, for whoever certifies them again."""
+    for variant, candidate in variants.items():
+        if candidate.denoiser is not None:
+            content = denoiser_bytes(candidate.denoiser)
+            write_bytes(setting.folder / DENOISERS / f"{variant}.safetensors", content)
 
 
 def write_export(
@@ -127,17 +138,14 @@ def write_export(
 
 
 def certificate_metadata(
-    config: RunConfig, variants: Mapping[str, Candidate], device: str
+    config: RunConfig, models: Mapping[str, nn.Module], device: str
 ) -> dict[str, str]:
     """What certificates.parquet says of the models behind it."""
-    hashes = {
-        f"model_hash_{variant}": weights_hash(candidate.model)
-        for variant, candidate in variants.items()
-    }
+    hashes = {variant: weights_hash(model) for variant, model in models.items()}
     return {
         "config_hash": config_hash(config),
-        "model_hash": hashes["model_hash_best"],
-        **hashes,
+        "model_hash": hashes.get("best", hashes.get("none", "")),
+        **{f"model_hash_{variant}": found for variant, found in hashes.items()},
         "precision": "float32",
         "block_size": str(BLOCK_SIZE),
         "forward_pixels": str(FORWARD_PIXELS),

@@ -28,7 +28,7 @@ from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from tuning import publish
 from tuning.base_classifier import gain_access
-from tuning.certification import certify_variants
+from tuning.certification import Certified, Smoothable, certify_models
 from tuning.cluster import Cluster, connect
 from tuning.config import RunConfig
 from tuning.confirm import (
@@ -71,6 +71,23 @@ ENVIRONMENT_ERRORS = (
 )
 
 
+@contextmanager
+def stopping(go_on: str) -> Iterator[None]:
+    """Tell what the environment did to the block in one line; `go_on` are the flags to resume with.
+
+    Raises:
+        CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.
+    """
+    try:
+        yield
+    except ENVIRONMENT_ERRORS as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        reason = str(cause).strip().splitlines()[-1]
+        raise CertificationIncomplete(
+            f"the run stopped: {reason}; mend that, then go on with {go_on}"
+        ) from error
+
+
 class Run:
     """One run in its folder; `execute` does what is still to do and returns the summary rows."""
 
@@ -86,15 +103,8 @@ class Run:
             RunError: when the run cannot end; what is done is kept, and --resume goes on from it.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
+        with stopping(f"--resume --out {self.config.out} --name {self.config.name}"):
             return self._execute()
-        except ENVIRONMENT_ERRORS as error:
-            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-            reason = str(cause).strip().splitlines()[-1]
-            raise CertificationIncomplete(
-                f"the run stopped: {reason}; mend that, then go on with "
-                f"--resume --out {self.config.out} --name {self.config.name}"
-            ) from error
 
     def _execute(self) -> list[dict[str, Any]]:
         summary: list[dict[str, Any]] = []
@@ -139,7 +149,7 @@ class Run:
             errors = "; ".join(sorted({r.error for r in records if r.error}))
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
         store = VoteStore(setting.folder / "votes.db")
-        trainer = Trainer(part.task, setting.folder / "denoisers", cluster.resources)
+        trainer = Trainer(part.task, setting.folder / publish.DENOISERS, cluster.resources)
         with self._timed(setting, "confirmation"):
             confirmation = self._confirm(part, records, trainer, cluster, store)
         publish.write_confirmation(setting, confirmation)
@@ -147,6 +157,7 @@ class Run:
             self.reporter.say(f"{setting.name}: training on all shots ...")
             seed = self._seed(setting, "final")
             variants = retrain(confirmation, setting, trainer, access.certified, seed)
+        publish.write_denoisers(setting, variants)
         publish.write_export(setting, variants["best"], access.certified, self.config)
         self._show_best(setting, variants["best"], part.board)
         with self._timed(setting, "certification"):
@@ -154,8 +165,9 @@ class Run:
         if access.queries:
             entry = self.manifest["settings"][setting.name]
             entry["queries"] = access.queries | _queries(store)
-        metadata = publish.certificate_metadata(self.config, variants, cluster.resources.device)
-        rows = publish.write_certificates(setting, certified, metadata)
+        models = {variant: candidate.model for variant, candidate in variants.items()}
+        metadata = publish.certificate_metadata(self.config, models, cluster.resources.device)
+        rows = publish.write_certificates(setting.folder, certified, metadata)
         return publish.summary_rows(setting, variants, rows)
 
     def _ledger(self, setting: Setting, cluster: Cluster) -> Ledger:
@@ -228,14 +240,14 @@ class Run:
         variants: Mapping[str, Candidate],
         cluster: Cluster,
         store: VoteStore,
-    ) -> dict[str, Any]:
-        images = len(variants) * len(setting.test_indices)
+    ) -> dict[str, list[Certified]]:
+        images = len(variants) * len(setting.test.indices)
         total = images * (self.config.n0 + self.config.n)
         with self.reporter.track(f"{setting.name}: certification votes", total) as advance:
-            return certify_variants(
-                setting,
-                variants,
-                self.config,
+            return certify_models(
+                {v: Smoothable(c.model, c.confirmed.sigma) for v, c in variants.items()},
+                setting.test,
+                self.config.certificates,
                 seed=self._seed(setting, "certify"),
                 store=store,
                 resources=cluster.resources,

@@ -10,7 +10,7 @@ from torch import Tensor
 from search_spaces import SearchSpace
 from search_spaces.space import Value
 from trainables.data.datasets import Dataset, load_dataset
-from trainables.data.splits import Shots, certification_indices, draw_shots
+from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_images
 from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
 from trainables.models.denoiser_file import load_denoiser, read_denoiser
@@ -20,7 +20,7 @@ from tuning.config import RunConfig, choose_space, setting_name
 
 @dataclass(frozen=True)
 class Setting:
-    """What one study works on; `test_images` [n, C, H, W] are for certification alone.
+    """What one study works on; `test` is for certification alone.
 
     `initial` is the trained denoiser from which every trial starts, if the user named one.
     """
@@ -28,8 +28,7 @@ class Setting:
     name: str
     dataset: Dataset
     shots: Shots
-    test_indices: list[int]
-    test_images: Tensor
+    test: HeldOutImages
     space: SearchSpace
     initial: bytes | None
     folder: Path
@@ -64,12 +63,11 @@ def make_settings(config: RunConfig) -> list[Setting]:
 
 def _make(config: RunConfig, dataset: Dataset, shots: str) -> Setting:
     # Checked now, so that nothing is written or computed for a run that could not end.
-    indices = certification_indices(dataset, config.certify_images)
-    test_images = dataset.test.load(indices)
+    test = held_out_images(dataset, config.certify_images)
     drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))
-    if test_images.shape[1:] != drawn.train_images.shape[1:]:
+    if test.images.shape[1:] != drawn.train_images.shape[1:]:
         raise InputError(
-            f"--data-dir: test images have the shape {tuple(test_images.shape[1:])}, but training "
+            f"--data-dir: test images have the shape {tuple(test.images.shape[1:])}, but training "
             f"images {tuple(drawn.train_images.shape[1:])}; make them alike"
         )
     owned = len(drawn.train_labels) + len(drawn.tuning_labels)
@@ -83,8 +81,7 @@ def _make(config: RunConfig, dataset: Dataset, shots: str) -> Setting:
         name=setting,
         dataset=dataset,
         shots=drawn,
-        test_indices=indices,
-        test_images=test_images,
+        test=test,
         space=space,
         initial=initial,
         folder=config.run_folder / setting,

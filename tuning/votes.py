@@ -147,7 +147,8 @@ class _Collector(Generic[T]):
         while not conversation.missing:
             keys = conversation.ask()
             if not keys:
-                self.advance(conversation.job.most - conversation.votes)
+                if spared := conversation.job.most - conversation.votes:
+                    self.advance(spared)
                 return
             for key in keys:
                 if key in self.known:

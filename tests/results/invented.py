@@ -152,7 +152,14 @@ def write_run(run: Path, settings: tuple[str, ...] = ("digits-10shot",), error: 
     """Write a run folder that a report can be built from; returns it."""
     rows = [row for name in settings for row in write_setting(run / name, error)]
     write_table(run / "summary.parquet", rows, SUMMARY)
-    config = {"dataset": "digits", "shots": 10, "objective": "acr", "trials": 14, "seed": 0}
+    config = {
+        "dataset": "digits",
+        "shots": 10,
+        "objective": "acr",
+        "n": 10_000,
+        "trials": 14,
+        "seed": 0,
+    }
     write_text(run / "config.yaml", yaml.safe_dump(config))
     write_json(
         run / "manifest.json",

@@ -15,6 +15,14 @@ from trainables.errors import InputError
 TUNING_SHARE = 0.2
 
 
+class HeldOutImages(NamedTuple):
+    """Test images [n, C, H, W] in [0, 1], labels int64 [n], and their positions in the test set."""
+
+    images: Tensor
+    labels: Tensor
+    indices: list[int]
+
+
 class Shots(NamedTuple):
     """The labelled images the user owns: images [n, C, H, W] in [0, 1], labels int64 [n].
 
@@ -106,6 +114,16 @@ def certification_indices(dataset: Dataset, count: int) -> list[int]:
             f"images; pass at most {available}"
         )
     return [i * available // count for i in range(count)]
+
+
+def held_out_images(dataset: Dataset, count: int) -> HeldOutImages:
+    """The `count` test images on which everything is certified.
+
+    Raises:
+        InputError: when there are fewer.
+    """
+    indices = certification_indices(dataset, count)
+    return HeldOutImages(dataset.test.load(indices), dataset.test.labels[indices], indices)
 
 
 def _held_out(count: int) -> int:

@@ -54,8 +54,10 @@ def load_denoiser(data: bytes) -> Denoiser:
     return denoiser.eval()
 
 
-def read_denoiser(path: Path) -> bytes:
+def read_denoiser(path: Path, flag: str = "--init-denoiser") -> bytes:
     """The bytes of the denoiser at `path`: a file, or a folder with an exported classifier.
+
+    Errors name the `flag`.
 
     Raises:
         InputError: when there is none, or it cannot be loaded.
@@ -66,11 +68,11 @@ def read_denoiser(path: Path) -> bytes:
         load_denoiser(data)
     except OSError as error:
         raise InputError(
-            f"--init-denoiser: {file} cannot be read ({error.strerror}); pass a .safetensors file "
+            f"{flag}: {file} cannot be read ({error.strerror}); pass a .safetensors file "
             "or an exported smoothed_classifier folder"
         ) from error
     except InputError as error:
-        raise InputError(f"--init-denoiser: {file}: {error}") from error
+        raise InputError(f"{flag}: {file}: {error}") from error
     return data
 
 

@@ -75,6 +75,22 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+def read_export(folder: Path) -> tuple[ExportConfig, bytes]:
+    """What an export says of itself, and the denoiser's weights.
+
+    Raises:
+        InputError: when the export is incomplete or damaged.
+    """
+    try:
+        config = ExportConfig.model_validate_json((folder / CONFIG).read_text())
+        return config, (folder / WEIGHTS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder} holds no exported smoothed classifier: {CONFIG} or {WEIGHTS} is missing or "
+            "damaged"
+        ) from error
+
+
 class SmoothedClassifier:
     """A certified classifier of images [C, H, W] in [0, 1]; `model` is denoiser + classifier.
 
@@ -98,14 +114,7 @@ class SmoothedClassifier:
             InputError: when the export is incomplete or damaged, or made for another classifier.
         """
         folder = Path(folder)
-        try:
-            config = ExportConfig.model_validate_json((folder / CONFIG).read_text())
-            data = (folder / WEIGHTS).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{folder} holds no exported smoothed classifier: {CONFIG} or {WEIGHTS} is "
-                "missing or damaged"
-            ) from error
+        config, data = read_export(folder)
         # Other modules name their weights differently, so that only ours can be compared.
         if isinstance(classifier, BaseClassifier | HttpClassifier):
             found = weights_hash(classifier)

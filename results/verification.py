@@ -1,0 +1,111 @@
+"""Certificates recomputed from their counts, by other code than that which made them.
+
+The formulas are those of docs/certification.md, written down again on top of SciPy's
+distributions; nothing is imported from where certificates are made.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from scipy.special import betaln
+from scipy.stats import beta, norm
+
+from results.curves import average_certified_radius, outcomes
+from results.run import Run, Setting, load_run
+from results.schema import CERTIFICATES, Row
+from results.store import read_cohen_tsv, read_table
+
+_CLOSE = 1e-9
+# Cohen's logs have six decimals, rounded down.
+_PRINTED = 1e-6
+
+
+def verify(folder: Path) -> tuple[int, list[str]]:
+    """The number of certificates of a run, and one line for each that does not hold.
+
+    Raises:
+        StoreError: if a file is missing or damaged.
+    """
+    run = load_run(folder)
+    found = [
+        (setting, variant, rows)
+        for setting in run.settings
+        for variant, rows in _certificates(folder, setting).items()
+    ]
+    wrong = [
+        line for setting, variant, rows in found for line in _check(run, setting, variant, rows)
+    ]
+    return sum(len(rows) for _, _, rows in found), wrong
+
+
+def _certificates(folder: Path, setting: Setting) -> dict[str, list[Row]]:
+    groups = {variant: list(rows) for variant, rows in setting.certificates.items()}
+    front = folder / setting.name / "front.parquet"
+    for row in read_table(front, CERTIFICATES) if front.exists() else ():
+        groups.setdefault(row["variant"], []).append(row)
+    for rows in groups.values():
+        rows.sort(key=lambda row: row["image_index"])
+    return groups
+
+
+def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterator[str]:
+    where = f"{setting.name}: {variant}"
+    for row in rows:
+        for problem in _problems(row, int(run.config["n"])):
+            yield f"{where}, image {row['image_index']}: {problem}"
+    log = read_cohen_tsv(run.folder / setting.name / "certificates" / f"{variant}.tsv")
+    expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
+    if sorted((line.idx, line.label, line.predict) for line in log) != expected:
+        yield f"{where}: the log in certificates/ has other images, labels or predictions"
+    printed = {line.idx: line.radius for line in log}
+    for row in rows:
+        short = row["radius"] - printed.get(row["image_index"], 0.0)
+        if not 0 <= short < 2 * _PRINTED:
+            yield f"{where}, image {row['image_index']}: the log's radius is {short} off"
+    acr = average_certified_radius(*outcomes(rows)).value
+    for line in setting.summary:
+        if line["variant"] == variant and abs(line["acr"] - acr) > _CLOSE:
+            yield f"{where}: the summary's ACR is {line['acr']}, the certificates' {acr}"
+
+
+def _problems(row: Row, most: int) -> Iterator[str]:
+    n, votes, alpha, sigma = row["n"], row["votes_top"], row["alpha"], row["sigma"]
+    if not (0 <= votes <= n <= most and 0 < alpha < 1 and sigma > 0):
+        yield f"{votes} of {n} votes at alpha {alpha} and sigma {sigma} is impossible"
+        return
+    if row["procedure"] == "adaptive":
+        p_lower, proved = row["p_lower"], _decided(row, most)
+    else:
+        p_lower = float(beta.ppf(alpha, votes, n - votes + 1)) if votes else 0.0
+        proved = p_lower > 0.5
+    radius = sigma * float(norm.ppf(p_lower)) if proved else 0.0
+    if abs(row["p_lower"] - p_lower) > _CLOSE:
+        yield f"the bound is {row['p_lower']}, recomputed {p_lower}"
+    if abs(row["radius"] - radius) > _CLOSE:
+        yield f"the radius is {row['radius']}, recomputed {radius}"
+    if (row["predicted"] >= 0) != proved:
+        yield f"it {'abstains' if proved else 'claims a class'}, against its votes"
+
+
+def _decided(row: Row, most: int) -> bool:
+    """Whether the votes prove the bound that an adaptive certificate claims.
+
+    By evidence of 2 / alpha against every smaller probability, or by the last test at alpha / 2.
+    """
+    n, votes, p0 = row["n"], row["votes_top"], row["p_lower"]
+    if not 0.5 <= p0 < 1:
+        return False
+    a, b = votes + 0.5, n - votes + 0.5
+    evidence = (
+        betaln(a, b)
+        + beta.logsf(p0, a, b)
+        - betaln(0.5, 0.5)
+        - beta.logsf(p0, 0.5, 0.5)
+        - votes * math.log(p0)
+        - (n - votes) * math.log1p(-p0)
+    )
+    last = beta.ppf(row["alpha"] / 2, votes, n - votes + 1) if votes else 0.0
+    return bool(
+        evidence >= math.log(2 / row["alpha"]) - _CLOSE or (n == most and last >= p0 - _CLOSE)
+    )

@@ -1,0 +1,101 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scipy.stats import norm
+
+from results.schema import CERTIFICATES
+from results.store import StoreError, read_table, write_table
+from results.verification import verify
+from tests.results.invented import write_run
+
+TABLE = "digits-10shot/certificates.parquet"
+Row = dict[str, object]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "demo")
+
+
+def change(run: Path, which: Callable[[Row], bool], **values: object) -> Row:
+    """Change the first certificate for which `which` holds; returns it as it was."""
+    rows = read_table(run / TABLE, CERTIFICATES)
+    row = next(row for row in rows if which(row))
+    before = dict(row)
+    row.update(values)
+    write_table(run / TABLE, rows, CERTIFICATES)
+    return before
+
+
+def certified(row: Row) -> bool:
+    return row["variant"] == "best" and row["predicted"] != -1 and float(str(row["p_lower"])) > 0.6
+
+
+def test_certificates_follow_from_their_counts(run: Path) -> None:
+    assert verify(run) == (4 * 200, [])
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "message"),
+    [
+        ("votes_top", 0.999, "the bound is"),
+        ("n", 0.999, "the bound is"),
+        ("p_lower", 1 + 1e-7, "the bound is"),
+        ("radius", 1 + 1e-6, "the radius is"),
+        ("alpha", 2, "the bound is"),
+        ("sigma", 2, "the radius is"),
+    ],
+)
+def test_any_changed_number_is_found(run: Path, column: str, factor: float, message: str) -> None:
+    old = float(str(change(run, certified)[column]))
+    value = old * factor
+    row = change(run, certified, **{column: int(value) if column in ("n", "votes_top") else value})
+    count, wrong = verify(run)
+    assert count == 800
+    assert any(
+        line.startswith(f"digits-10shot: best, image {row['image_index']}: {message}")
+        for line in wrong
+    )
+
+
+def test_a_changed_prediction_and_an_abstention_with_enough_votes_are_found(run: Path) -> None:
+    change(run, certified, predicted=-1)
+    _, wrong = verify(run)
+    assert any("it abstains, against its votes" in line for line in wrong)
+    assert any("the log in certificates/ has other" in line for line in wrong)
+
+
+def test_a_log_that_claims_more_than_the_certificate_is_found(run: Path) -> None:
+    log = run / "digits-10shot/certificates/best.tsv"
+    lines = log.read_text().splitlines()
+    cells = lines[3].split("\t")
+    cells[3] = "9.000000"
+    log.write_text("\n".join([*lines[:3], "\t".join(cells), *lines[4:]]) + "\n")
+    _, wrong = verify(run)
+    assert len(wrong) == 1
+    assert f"image {cells[0]}: the log's radius" in wrong[0]
+
+
+def test_impossible_counts_are_found(run: Path) -> None:
+    change(run, certified, n=20_000, votes_top=19_000)
+    assert any("19000 of 20000 votes" in line for line in verify(run)[1])
+
+
+@pytest.mark.parametrize(
+    ("votes", "n", "holds"), [(990, 1000, True), (700, 1000, False), (8500, 10_000, True)]
+)
+def test_an_adaptive_certificate_is_checked_by_its_evidence(
+    run: Path, votes: int, n: int, holds: bool
+) -> None:
+    p0 = float(norm.cdf(0.3 / 0.375))
+    adaptive = {"procedure": "adaptive", "p_lower": p0, "radius": 0.3}
+    row = change(run, certified, votes_top=votes, n=n, **adaptive)
+    _, wrong = verify(run)
+    mine = [w for w in wrong if f"image {row['image_index']}: the radius is" in w]
+    assert bool(mine) != holds
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"summary\.parquet"):
+        verify(tmp_path)

@@ -1,0 +1,121 @@
+"""The command line python -m tuning.certify."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tuning.runs import REPO, SETTING, Finished, Workplace, without_incidentals
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def certify(workplace: Workplace, *arguments: str | Path, code: int = 0) -> str:
+    """What the command printed, which must end with `code`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning.certify", *map(str, arguments)],
+        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    if code in (1, 2):
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("error: ")
+    return done.stdout + done.stderr
+
+
+def certificates(folder: Path) -> list[dict[str, Any]]:
+    return without_incidentals(pq.read_table(folder / "certificates.parquet").to_pylist())
+
+
+def test_a_run_is_verified_and_a_changed_certificate_is_not(
+    reference_run: Finished, workplace: Workplace, tmp_path: Path
+) -> None:
+    said = certify(workplace, "--verify", reference_run.folder)
+    assert said.startswith("48 certificates of")
+    changed = tmp_path / "changed"
+    shutil.copytree(reference_run.folder, changed, ignore=shutil.ignore_patterns("tensorboard"))
+    log = changed / SETTING / "certificates" / "best.tsv"
+    log.write_text(log.read_text().replace("\t0.", "\t5.", 1))
+    said = certify(workplace, "--verify", changed, code=1)
+    assert "the log's radius" in said
+    assert "error: 1 differences in 48 certificates" in said
+
+
+def test_the_same_numbers_give_the_same_certificates_and_others_give_others(
+    reference_run: Finished, workplace: Workplace, tmp_path: Path
+) -> None:
+    certify(workplace, reference_run.folder, "--out", tmp_path / "same", "--concurrency=2")
+    assert certificates(tmp_path / "same" / SETTING) == certificates(reference_run.folder / SETTING)
+    for name in ("config.yaml", "manifest.json", "report.html", "summary.parquet"):
+        assert (tmp_path / "same" / name).is_file()
+
+    out = tmp_path / "other"
+    arguments = (reference_run.folder, "--out", out, "--radii=0,0.25", "--certify-images=4")
+    said = certify(workplace, *arguments)
+    rows = certificates(out / SETTING)
+    assert {row["procedure"] for row in rows} == {"adaptive"}
+    assert {row["radius"] for row in rows} <= {0.0, 0.25}
+    assert len(rows) == 4 * 4
+    assert str(out / "report.html") in said
+    # Nothing is left to do, and the same is said again.
+    assert certify(workplace, *arguments).splitlines()[-1] == said.splitlines()[-1]
+    said = certify(workplace, *arguments, "--n=500", code=2)
+    assert "--out" in said
+    assert "other certificates" in said
+
+
+def test_an_export_is_certified_without_its_run(
+    reference_run: Finished, workplace: Workplace, tmp_path: Path
+) -> None:
+    export = tmp_path / "export"
+    shutil.copytree(reference_run.folder / SETTING / "smoothed_classifier", export)
+    certify(workplace, export, "--certify-images=3", "--n=300", "--out", tmp_path / "out")
+    rows = certificates(tmp_path / "out" / "digits")
+    sigma = json.loads((export / "config.json").read_text())["sigma"]
+    assert [(row["variant"], row["sigma"]) for row in rows] == [("best", sigma)] * 3
+
+    said = certify(workplace, export, "--sigma=0.9", "--out", tmp_path / "no", code=2)
+    assert f"--sigma: {export} was trained for {sigma:g}" in said
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_classifier_is_certified_without_any_denoiser(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    certify(
+        workplace, "--sigma=0.2", "--certify-images=3", "--n=300", "--procedure=fixed",
+        "--out", tmp_path / "bare",
+    )  # fmt: skip
+    rows = certificates(tmp_path / "bare" / "digits")
+    assert [(row["variant"], row["n"], row["votes"]) for row in rows] == [("none", 300, 400)] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--verify"], "--verify: name the run"),
+        (["--verify", "/nowhere"], "no such run folder"),
+        ([], "--sigma: the noise to certify under is missing"),
+        (["--sigma=0"], "--sigma: must be above 0; got 0"),
+        (["--sigma=0.25", "--n=50"], "--n: must be at least --n0, 100; got 50"),
+        (["--sigma=0.25", "--alpha=1"], "--alpha: "),
+        (["--sigma=0.25", "--certify-images=501"], "--certify-images: 501 were asked for"),
+        (["--sigma=0.25", "--procedure=adaptive"], "--procedure: adaptive needs --radii"),
+        (["--sigma=0.25", "--radii=0.5,0.25"], "--radii: (0.5, 0.25) must ascend"),
+        (["--sigma=0.25", "--dataset=digits,mnist"], "--dataset: name one"),
+        (["/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
+        (["--denoiser=/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
+        (["--sigma=0.25", "--dataset=folder", "--data-dir=/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    workplace: Workplace, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    out = [] if "--verify" in arguments else ["--out", tmp_path / "out"]
+    assert message in certify(workplace, *arguments, *out, code=2)
+    assert not (tmp_path / "out").exists()

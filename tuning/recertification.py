@@ -1,0 +1,223 @@
+"""Certificates for models that are there already: those of a run, an export, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+from torch import nn
+
+from results.curves import summary_row
+from results.run import load_run
+from results.schema import SUMMARY
+from results.store import StoreError, write_json, write_table, write_text
+from results.terminal import summary_tables
+from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.splits import HeldOutImages, held_out_images
+from trainables.errors import InputError
+from trainables.models.denoiser_file import load_denoiser, read_denoiser
+from trainables.models.denoisers import Denoiser
+from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.smoothed import read_export
+from tuning.base_classifier import base_classifier, check_classifier
+from tuning.cluster import check_reachable
+from tuning.config import RunConfig, make_config, read_yaml, setting_name, to_yaml
+from tuning.errors import ConfigError
+from tuning.progress import chatter_to
+from tuning.session import CONFIG, LOCK
+
+
+class Model(NamedTuple):
+    """A denoiser in front of the classifier, or the classifier alone, and its noise.
+
+    `trial`, `objective` and `accuracy` are what a run says of it.
+    """
+
+    denoiser: Denoiser | None
+    sigma: float
+    trial: int | None = None
+    objective: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Models by variant, to certify on the same images of `dataset`."""
+
+    name: str
+    dataset: Dataset
+    test: HeldOutImages
+    models: Mapping[str, Model]
+
+
+def certify_again(
+    source: Path | None,
+    *,
+    denoiser: Path | None,
+    sigma: float | None,
+    out: Path | None,
+    flags: Mapping[str, Any],
+) -> None:
+    """Certify what the command line names, and write tables, logs, figures and a report to `out`.
+
+    Raises:
+        RunError: with the message and the exit code for the user.
+    """
+    try:
+        if source is not None and (source / "summary.parquet").is_file():
+            if denoiser is not None or sigma is not None:
+                raise ConfigError("--denoiser and --sigma: a run has its own; leave them out")
+            out = source / "certified" if out is None else out
+            config = _config({**_of_run(source, flags), **flags}, out)
+            subjects = _subjects(source, config)
+        else:
+            out = Path("certified") if out is None else out
+            config = _config(flags, out)
+            subjects = [_subject(config, source or denoiser, sigma)]
+        for subject in subjects:
+            check_classifier(config, subject.dataset, subject.test.images[:2])
+        check_reachable(config)
+    except (InputError, StoreError) as error:
+        raise ConfigError(str(error)) from error
+    with _kept(out, config):
+        _certify(config, subjects, out)
+
+
+def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
+    # Imports Ray, which must not happen before `check_reachable`.
+    from results.report import build_report
+    from tuning import publish
+    from tuning.certification import Smoothable, certify_models
+    from tuning.cluster import connect
+    from tuning.confirm import smoothable
+    from tuning.manifest import run_manifest
+    from tuning.run import MANIFEST, stopping
+    from tuning.vote_store import VoteStore
+
+    rows: list[dict[str, Any]] = []
+    procedure = config.certificates
+    with (
+        chatter_to(out / "ray.log") as reporter,
+        stopping("the same command"),
+        connect(config) as cluster,
+    ):
+        write_json(out / MANIFEST, run_manifest(config, cluster, {}))
+        for subject in subjects:
+            images = subject.test.images[:2]
+            classifier = base_classifier(config, subject.dataset, images, reporter)
+            models: dict[str, nn.Module] = {
+                variant: classifier if m.denoiser is None else smoothable(m.denoiser, classifier)
+                for variant, m in subject.models.items()
+            }
+            folder = out / subject.name
+            folder.mkdir(exist_ok=True)
+            total = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
+            with reporter.track(f"{subject.name}: certification votes", total) as advance:
+                certified = certify_models(
+                    {v: Smoothable(models[v], m.sigma) for v, m in subject.models.items()},
+                    subject.test,
+                    procedure,
+                    seed=derive_seed(config.seed, subject.name, "certify"),
+                    store=VoteStore(folder / "votes.db"),
+                    resources=cluster.resources,
+                    advance=advance,
+                )
+            metadata = publish.certificate_metadata(config, models, cluster.resources.device)
+            tables = publish.write_certificates(folder, certified, metadata)
+            for variant, m in subject.models.items():
+                known = (m.trial, m.objective, m.accuracy)
+                rows.append(summary_row(subject.name, variant, *known, tables[variant]))
+        write_table(out / "summary.parquet", rows, SUMMARY)
+        report = build_report(out)
+        reporter.out.print(summary_tables(rows, config.objective))
+        reporter.out.print(f"report: {report}", markup=False, highlight=False)
+
+
+def _config(values: Mapping[str, Any], out: Path) -> RunConfig:
+    return make_config({**values, "out": out.parent, "name": out.resolve().name})
+
+
+def _of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run, without what `flags` replace together."""
+    stored = read_yaml(run / CONFIG)
+    if {"radii", "procedure"} & flags.keys():
+        stored = {k: v for k, v in stored.items() if k not in ("radii", "procedure")}
+    return stored
+
+
+def _subjects(run: Path, config: RunConfig) -> list[Subject]:
+    """The settings of a run, each with all that was certified there."""
+    names = {
+        setting_name(dataset, shots): dataset
+        for dataset in config.dataset
+        for shots in config.shots
+    }
+    subjects = []
+    for setting in load_run(run).settings:
+        dataset = load_dataset(names[setting.name], config.data_dir, download=config.download)
+        folder = run / setting.name / "denoisers"
+        models = {}
+        for row in setting.summary:
+            path, trial = folder / f"{row['variant']}.safetensors", row["trial"]
+            trained = None if trial is None else load_denoiser(read_denoiser(path))
+            known = (row["tuning_objective"], row["tuning_accuracy"])
+            models[row["variant"]] = Model(trained, row["sigma"], trial, *known)
+        test = held_out_images(dataset, config.certify_images)
+        subjects.append(Subject(setting.name, dataset, test, models))
+    return subjects
+
+
+def _subject(config: RunConfig, path: Path | None, sigma: float | None) -> Subject:
+    """One denoiser, or none, on the only data set."""
+    if len(config.dataset) > 1:
+        raise ConfigError(f"--dataset: name one, not {', '.join(config.dataset)}")
+    dataset = load_dataset(config.dataset[0], config.data_dir, download=config.download)
+    test = held_out_images(dataset, config.certify_images)
+    denoiser = None
+    if path is not None:
+        denoiser = load_denoiser(read_denoiser(path, "--denoiser"))
+        if path.is_dir():
+            trained, _ = read_export(path)
+            if sigma not in (None, trained.sigma):
+                raise ConfigError(
+                    f"--sigma: {path} was trained for {trained.sigma:g}; pass that, or a denoiser "
+                    f"trained for {sigma:g}"
+                )
+            sigma = trained.sigma
+        channels = test.images.shape[1]
+        if denoiser.channels != channels:
+            raise ConfigError(
+                f"--denoiser: it takes images of {denoiser.channels} channels, but those of "
+                f"{dataset.name} have {channels}"
+            )
+    if sigma is None:
+        raise ConfigError("--sigma: the noise to certify under is missing; pass for example 0.25")
+    if not 0 < sigma < float("inf"):
+        raise ConfigError(f"--sigma: must be above 0; got {sigma}")
+    variant = "none" if denoiser is None else "best"
+    return Subject(dataset.name, dataset, test, {variant: Model(denoiser, sigma)})
+
+
+@contextmanager
+def _kept(out: Path, config: RunConfig) -> Iterator[None]:
+    """The folder `out`, new or of the same command before; nobody else works on it."""
+    text, path = to_yaml(config), out / CONFIG
+    if path.is_file() and path.read_text() != text:
+        raise ConfigError(f"--out: {out} holds other certificates; pass another folder")
+    if not path.is_file() and out.is_dir() and any(p.name != LOCK for p in out.iterdir()):
+        raise ConfigError(f"--out: {out} is not empty; pass another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / LOCK)
+        lock.acquire(timeout=0)
+        write_text(path, text)
+    except filelock.Timeout as error:
+        raise ConfigError(f"--out: somebody else is working on {out}") from error
+    except OSError as error:
+        raise ConfigError(f"--out: {out} cannot be written: {error.strerror}") from error
+    with lock:
+        yield
