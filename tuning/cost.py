@@ -84,7 +84,7 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
         "training steps": f"at most {(trials + _retrained(config)) * steps:,}",
         "votes to search": f"at most {reports * tuning * config.tuning_votes:,}",
         "votes to confirm": f"at most {confirm:,}",
-        "votes to certify": f"{'at most ' if config.pareto else ''}{certify:,}",
+        "votes to certify": f"at most {certify:,}",
     }
     if config.access == "black-box":
         # Trials are scored through the surrogate; every later vote asks the classifier itself.
