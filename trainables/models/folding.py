@@ -1,10 +1,10 @@
-"""A faster copy of a frozen classifier: batch norm folded into convolutions, channels last."""
+"""A faster copy of a frozen network: batch norm folded into convolutions, channels last."""
 
 from __future__ import annotations
 
 import copy
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trainables.models.classifiers import BaseClassifier
 
+Network = TypeVar("Network", bound=nn.Module)
 # Folding reorders float32 sums; anything beyond this means that it was not valid.
 LARGEST_DIFFERENCE = 1e-3
 
 
-def folded(classifier: BaseClassifier, images: Tensor) -> BaseClassifier:
-    """A copy of `classifier` that computes the same up to rounding, in less time.
+def folded(network: Network, images: Tensor) -> Network:
+    """A copy of `network` that computes the same up to rounding, in less time.
 
     `images` [n, C, H, W] are examples, by which the copy is compared with the original: what of
     the two changes the outputs, or does not run at all, is left out.
@@ -25,31 +26,38 @@ def folded(classifier: BaseClassifier, images: Tensor) -> BaseClassifier:
     # In full precision: rounding to bfloat16 would hide whether both compute the same.
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # First of all, since weights that a pass computes can be copied only after it.
-        expected = classifier.logits_and_features(images)
+        expected = _outputs(network, images)
         # Networks that use `view` run in the layout for which they were written alone.
         for layout in (torch.channels_last, torch.contiguous_format):
             for fold in (True, False):
                 with suppress(Exception):  # a foreign network can raise anything
-                    faster = _laid_out(classifier, layout)
+                    faster = _laid_out(network, layout)
                     for convolution, norm in _pairs(faster, images) if fold else ():
                         _fold(faster, convolution, norm)
-                    found = faster.logits_and_features(images)
+                    found = _outputs(faster, images)
                     if all(_close(a, b) for a, b in zip(expected, found, strict=True)):
                         return faster
-    return _laid_out(classifier, torch.contiguous_format)
+    return _laid_out(network, torch.contiguous_format)
 
 
-def _laid_out(classifier: BaseClassifier, layout: torch.memory_format) -> BaseClassifier:
-    """A copy of `classifier` with weights and images in `layout`."""
-    laid_out = copy.deepcopy(classifier).to(memory_format=layout)
+def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """All that others use of the network."""
+    if isinstance(network, BaseClassifier):
+        return network.logits_and_features(images)
+    return (network(images),)
+
+
+def _laid_out(network: Network, layout: torch.memory_format) -> Network:
+    """A copy of `network` with weights and images in `layout`."""
+    laid_out = copy.deepcopy(network).to(memory_format=layout)
     # Not `contiguous`, to which images of one channel are of either layout.
     laid_out.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(memory_format=layout),))
     return laid_out
 
 
-def _pairs(classifier: BaseClassifier, images: Tensor) -> list[tuple[str, str]]:
+def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
     """Names of convolutions and of the batch norms that take their outputs, seen in one pass."""
-    names = {module: name for name, module in classifier.named_modules()}
+    names = {module: name for name, module in network.named_modules()}
     outputs: list[tuple[Tensor, str]] = []
     uses: dict[str, list[str]] = {}
 
@@ -67,7 +75,7 @@ def _pairs(classifier: BaseClassifier, images: Tensor) -> list[tuple[str, str]]:
             handles.append(module.register_forward_hook(produced))
         elif isinstance(module, nn.BatchNorm2d):
             handles.append(module.register_forward_pre_hook(consumed))
-    classifier(images)
+    network(images)
     for handle in handles:
         handle.remove()
     norms = [norm for found in uses.values() for norm in found]
@@ -78,13 +86,13 @@ def _pairs(classifier: BaseClassifier, images: Tensor) -> list[tuple[str, str]]:
     ]
 
 
-def _fold(classifier: BaseClassifier, convolution: str, norm: str) -> None:
-    layer, statistics = classifier.get_submodule(convolution), classifier.get_submodule(norm)
+def _fold(network: nn.Module, convolution: str, norm: str) -> None:
+    layer, statistics = network.get_submodule(convolution), network.get_submodule(norm)
     assert isinstance(layer, nn.Conv2d)
     assert isinstance(statistics, nn.BatchNorm2d)
     fused = fuse_conv_bn_eval(layer, statistics).requires_grad_(False)
-    classifier.set_submodule(convolution, fused)
-    classifier.set_submodule(norm, nn.Identity())
+    network.set_submodule(convolution, fused)
+    network.set_submodule(norm, nn.Identity())
 
 
 def _close(expected: Tensor, found: Tensor) -> bool:
