@@ -11,6 +11,7 @@ from torch import nn
 from trainables.data.splits import HeldOutImages
 from trainables.models.checkpoint import weights_hash
 from trainables.smoothing.certify import Certificate, certifying
+from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.procedures import Procedure
 from tuning.cluster import Resources
 from tuning.vote_store import VoteStore
@@ -37,6 +38,7 @@ def certify_models(
     models: Mapping[str, Smoothable],
     test: HeldOutImages,
     procedure: Procedure,
+    precision: Precision,
     *,
     seed: int,
     store: VoteStore,
@@ -47,10 +49,11 @@ def certify_models(
 
     `advance` is called with numbers of votes: n0 + n for each image and model in all.
     """
+    shape = test.images.shape[1:]
     jobs = [
         VoteJob(
-            model=one.model,
-            model_hash=weights_hash(one.model),
+            model=prepared(one.model, shape, precision),
+            model_hash=f"{weights_hash(one.model)}-{precision}",
             images=test.images,
             indices=test.indices,
             sigma=one.sigma,

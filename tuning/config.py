@@ -82,6 +82,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance"
     )
     tolerance: float = Field(0.02, gt=0, allow_inf_nan=False)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     cluster: str | None = None
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float | None = Field(None, ge=0, allow_inf_nan=False)

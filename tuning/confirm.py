@@ -21,6 +21,7 @@ from trainables.decrop.config import DecropConfig
 from trainables.models.checkpoint import weights_hash
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.certify import Request
+from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective, Score
 from tuning.cluster import Resources
@@ -76,6 +77,7 @@ class Scorer:
     seed: int
     store: VoteStore
     resources: Resources
+    precision: Precision
 
     @cached_property
     def folds(self) -> list[Shots]:
@@ -106,8 +108,8 @@ class Scorer:
         folds, votes = self.folds, self.config.confirm_votes
         jobs = [
             VoteJob(
-                model=model,
-                model_hash=weights_hash(model),
+                model=prepared(model, fold.tuning_images.shape[1:], self.precision),
+                model_hash=f"{weights_hash(model)}-{self.precision}",
                 images=fold.tuning_images,
                 indices=fold.tuning_indices,
                 sigma=sigma,

@@ -154,6 +154,12 @@ def launch(
     radii: Annotated[
         str | None, typer.Option(metavar="R[,R]", help="radii to decide, and nothing else")
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|float32|bfloat16", help="in which votes are counted: the faster one"
+        ),
+    ] = "auto",
     cluster: Annotated[
         str | None,
         typer.Option(metavar="[ADDRESS]", help="join a Ray cluster (default: RAY_ADDRESS)"),

@@ -21,6 +21,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.denoiser_file import WEIGHTS, denoiser_bytes
 from trainables.models.queries import BlackBox
 from trainables.smoothing.certify import FORWARD_PIXELS
+from trainables.smoothing.fast import Precision
 from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.smoothing.smoothed import CONFIG, export_config
 from tuning.certification import Certified
@@ -118,7 +119,11 @@ def write_denoisers(setting: Setting, variants: Mapping[str, Candidate]) -> None
 
 
 def write_export(
-    setting: Setting, best: Candidate, classifier: nn.Module, config: RunConfig
+    setting: Setting,
+    best: Candidate,
+    classifier: nn.Module,
+    config: RunConfig,
+    precision: Precision,
 ) -> None:
     """Write smoothed_classifier/: the winner's weights and all that deploying it needs."""
     assert best.denoiser is not None
@@ -130,6 +135,7 @@ def write_export(
         len(setting.dataset.classes),
         best.confirmed.sigma,
         config.certificates,
+        precision,
     )
     folder = setting.folder / "smoothed_classifier"
     folder.mkdir(exist_ok=True)
@@ -138,7 +144,7 @@ def write_export(
 
 
 def certificate_metadata(
-    config: RunConfig, models: Mapping[str, nn.Module], device: str
+    config: RunConfig, models: Mapping[str, nn.Module], precision: Precision, device: str
 ) -> dict[str, str]:
     """What certificates.parquet says of the models behind it."""
     hashes = {variant: weights_hash(model) for variant, model in models.items()}
@@ -146,7 +152,7 @@ def certificate_metadata(
         "config_hash": config_hash(config),
         "model_hash": hashes.get("best", hashes.get("none", "")),
         **{f"model_hash_{variant}": found for variant, found in hashes.items()},
-        "precision": "float32",
+        "precision": precision,
         "block_size": str(BLOCK_SIZE),
         "forward_pixels": str(FORWARD_PIXELS),
         "device": device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.errors import InputError
 from trainables.models.denoiser_file import load_denoiser, read_denoiser
 from trainables.models.denoisers import Denoiser
+from trainables.smoothing.fast import Precision
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.smoothed import read_export
 from tuning.base_classifier import base_classifier, check_classifier
@@ -46,12 +48,16 @@ class Model(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """Models by variant, to certify on the same images of `dataset`."""
+    """Models by variant, to certify on the same images of `dataset`.
+
+    `precision` is that in which they were certified before.
+    """
 
     name: str
     dataset: Dataset
     test: HeldOutImages
     models: Mapping[str, Model]
+    precision: Precision | None
 
 
 def certify_again(
@@ -73,11 +79,11 @@ def certify_again(
                 raise ConfigError("--denoiser and --sigma: a run has its own; leave them out")
             out = source / "certified" if out is None else out
             config = _config({**_of_run(source, flags), **flags}, out)
-            subjects = _subjects(source, config)
+            subjects = _subjects(source, config, out)
         else:
             out = Path("certified") if out is None else out
             config = _config(flags, out)
-            subjects = [_subject(config, source or denoiser, sigma)]
+            subjects = [_subject(config, source or denoiser, sigma, out)]
         for subject in subjects:
             check_classifier(config, subject.dataset, subject.test.images[:2])
         check_reachable(config)
@@ -95,6 +101,7 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
     from tuning.cluster import connect
     from tuning.confirm import smoothable
     from tuning.manifest import run_manifest
+    from tuning.precision import decide_precision
     from tuning.run import MANIFEST, stopping
     from tuning.vote_store import VoteStore
 
@@ -105,7 +112,7 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
         stopping("the same command"),
         connect(config) as cluster,
     ):
-        write_json(out / MANIFEST, run_manifest(config, cluster, {}))
+        manifest = run_manifest(config, cluster, {})
         for subject in subjects:
             images = subject.test.images[:2]
             classifier = base_classifier(config, subject.dataset, images, reporter)
@@ -115,18 +122,26 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
             }
             folder = out / subject.name
             folder.mkdir(exist_ok=True)
+            precision = subject.precision
+            if precision is None or config.precision != "auto":
+                model = list(models.values())[-1]
+                precision = decide_precision(config, model, images[0], cluster.resources)
+            manifest["settings"][subject.name] = {"precision": precision}
+            write_json(out / MANIFEST, manifest)
             total = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
             with reporter.track(f"{subject.name}: certification votes", total) as advance:
                 certified = certify_models(
                     {v: Smoothable(models[v], m.sigma) for v, m in subject.models.items()},
                     subject.test,
                     procedure,
+                    precision,
                     seed=derive_seed(config.seed, subject.name, "certify"),
                     store=VoteStore(folder / "votes.db"),
                     resources=cluster.resources,
                     advance=advance,
                 )
-            metadata = publish.certificate_metadata(config, models, cluster.resources.device)
+            device = cluster.resources.device
+            metadata = publish.certificate_metadata(config, models, precision, device)
             tables = publish.write_certificates(folder, certified, metadata)
             for variant, m in subject.models.items():
                 known = (m.trial, m.objective, m.accuracy)
@@ -149,8 +164,16 @@ def _of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _subjects(run: Path, config: RunConfig) -> list[Subject]:
+def _precisions(folder: Path) -> dict[str, Precision]:
+    """By setting, in which precision a run or an interrupted command certified."""
+    path = folder / "manifest.json"
+    settings = json.loads(path.read_text())["settings"] if path.is_file() else {}
+    return {n: entry["precision"] for n, entry in settings.items() if "precision" in entry}
+
+
+def _subjects(run: Path, config: RunConfig, out: Path) -> list[Subject]:
     """The settings of a run, each with all that was certified there."""
+    precisions = _precisions(run) | _precisions(out)
     names = {
         setting_name(dataset, shots): dataset
         for dataset in config.dataset
@@ -167,17 +190,18 @@ def _subjects(run: Path, config: RunConfig) -> list[Subject]:
             known = (row["tuning_objective"], row["tuning_accuracy"])
             models[row["variant"]] = Model(trained, row["sigma"], trial, *known)
         test = held_out_images(dataset, config.certify_images)
-        subjects.append(Subject(setting.name, dataset, test, models))
+        precision = precisions.get(setting.name)
+        subjects.append(Subject(setting.name, dataset, test, models, precision))
     return subjects
 
 
-def _subject(config: RunConfig, path: Path | None, sigma: float | None) -> Subject:
+def _subject(config: RunConfig, path: Path | None, sigma: float | None, out: Path) -> Subject:
     """One denoiser, or none, on the only data set."""
     if len(config.dataset) > 1:
         raise ConfigError(f"--dataset: name one, not {', '.join(config.dataset)}")
     dataset = load_dataset(config.dataset[0], config.data_dir, download=config.download)
     test = held_out_images(dataset, config.certify_images)
-    denoiser = None
+    denoiser, precision = None, _precisions(out).get(dataset.name)
     if path is not None:
         denoiser = load_denoiser(read_denoiser(path, "--denoiser"))
         if path.is_dir():
@@ -187,7 +211,7 @@ def _subject(config: RunConfig, path: Path | None, sigma: float | None) -> Subje
                     f"--sigma: {path} was trained for {trained.sigma:g}; pass that, or a denoiser "
                     f"trained for {sigma:g}"
                 )
-            sigma = trained.sigma
+            sigma, precision = trained.sigma, trained.precision
         channels = test.images.shape[1]
         if denoiser.channels != channels:
             raise ConfigError(
@@ -199,7 +223,7 @@ def _subject(config: RunConfig, path: Path | None, sigma: float | None) -> Subje
     if not 0 < sigma < float("inf"):
         raise ConfigError(f"--sigma: must be above 0; got {sigma}")
     variant = "none" if denoiser is None else "best"
-    return Subject(dataset.name, dataset, test, {variant: Model(denoiser, sigma)})
+    return Subject(dataset.name, dataset, test, {variant: Model(denoiser, sigma)}, precision)
 
 
 @contextmanager

@@ -21,8 +21,11 @@ from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_json, write_table
 from results.terminal import objective_label
+from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import build_denoiser
+from trainables.smoothing.fast import Precision
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
@@ -37,6 +40,7 @@ from tuning.confirm import (
     Scorer,
     confirm,
     retrain,
+    smoothable,
     train_candidates,
 )
 from tuning.cost import confirmation_votes
@@ -46,6 +50,7 @@ from tuning.insight import write_insight
 from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, Plan, sqlite_url
 from tuning.manifest import run_manifest, setting_manifest
+from tuning.precision import decide_precision
 from tuning.progress import Reporter
 from tuning.records import TrialRecord
 from tuning.retrain import Trainer
@@ -149,24 +154,27 @@ class Run:
             errors = "; ".join(sorted({r.error for r in records if r.error}))
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
         store = VoteStore(setting.folder / "votes.db")
+        precision = self._precision(part, cluster)
         trainer = Trainer(part.task, setting.folder / publish.DENOISERS, cluster.resources)
         with self._timed(setting, "confirmation"):
-            confirmation = self._confirm(part, records, trainer, cluster, store)
+            confirmation = self._confirm(part, records, trainer, cluster, store, precision)
         publish.write_confirmation(setting, confirmation)
         with self._timed(setting, "training"):
             self.reporter.say(f"{setting.name}: training on all shots ...")
             seed = self._seed(setting, "final")
             variants = retrain(confirmation, setting, trainer, access.certified, seed)
         publish.write_denoisers(setting, variants)
-        publish.write_export(setting, variants["best"], access.certified, self.config)
-        self._show_best(setting, variants["best"], part.board)
+        best = variants["best"]
+        publish.write_export(setting, best, access.certified, self.config, precision)
+        self._show_best(setting, best, part.board)
         with self._timed(setting, "certification"):
-            certified = self._certify(setting, variants, cluster, store)
+            certified = self._certify(setting, variants, cluster, store, precision)
         if access.queries:
             entry = self.manifest["settings"][setting.name]
             entry["queries"] = access.queries | _queries(store)
         models = {variant: candidate.model for variant, candidate in variants.items()}
-        metadata = publish.certificate_metadata(self.config, models, cluster.resources.device)
+        device = cluster.resources.device
+        metadata = publish.certificate_metadata(self.config, models, precision, device)
         rows = publish.write_certificates(setting.folder, certified, metadata)
         return publish.summary_rows(setting, variants, rows)
 
@@ -222,11 +230,13 @@ class Run:
         trainer: Trainer,
         cluster: Cluster,
         store: VoteStore,
+        precision: Precision,
     ) -> Confirmation:
         config, setting = self.config, part.setting
         name, folds = f"{setting.name}: confirmation", config.confirm_folds
         seed = self._seed(setting, "confirm")
-        scorer = Scorer(setting, part.access.certified, config, seed, store, cluster.resources)
+        classifier, resources = part.access.certified, cluster.resources
+        scorer = Scorer(setting, classifier, config, seed, store, resources, precision)
         shortlist = shortlisted(records, config.candidates, config.pareto)
         with self.reporter.track(f"{name} trainings", len(shortlist) * folds) as advance:
             candidates = train_candidates(shortlist, scorer, trainer, advance)
@@ -240,6 +250,7 @@ class Run:
         variants: Mapping[str, Candidate],
         cluster: Cluster,
         store: VoteStore,
+        precision: Precision,
     ) -> dict[str, list[Certified]]:
         images = len(variants) * len(setting.test.indices)
         total = images * (self.config.n0 + self.config.n)
@@ -248,11 +259,25 @@ class Run:
                 {v: Smoothable(c.model, c.confirmed.sigma) for v, c in variants.items()},
                 setting.test,
                 self.config.certificates,
+                precision,
                 seed=self._seed(setting, "certify"),
                 store=store,
                 resources=cluster.resources,
                 advance=advance,
             )
+
+    def _precision(self, part: Part, cluster: Cluster) -> Precision:
+        """In which the setting's votes are counted: what an earlier start decided, or now."""
+        setting, entry = part.setting, self.manifest["settings"][part.setting.name]
+        if "precision" not in entry:
+            image = setting.shots.train_images[0]
+            config = DecropConfig.model_validate(setting.space.constants)
+            denoiser = build_denoiser(config.denoiser, image.shape[0], config.model_dump())
+            model = smoothable(denoiser, part.access.certified)
+            entry["precision"] = decide_precision(self.config, model, image, cluster.resources)
+            self._write_manifest()
+        found: Precision = entry["precision"]
+        return found
 
     def _show_best(self, setting: Setting, best: Candidate, board: StudyBoard) -> None:
         assert best.denoiser is not None

@@ -24,11 +24,18 @@ _REPEATS = 5
 
 
 class _Rounded(nn.Module):
-    """A network in bfloat16 that takes and gives float32."""
+    """A network in bfloat16 that takes and gives float32.
+
+    The last linear layer stays in float32: logits of so few digits would often tie, and a tie is a
+    vote for nobody.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).to(torch.bfloat16)
+        linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
+        for head in linear[-1:]:
+            head.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
     def forward(self, images: Tensor) -> Tensor:
         answers: Tensor = self.network(images.to(torch.bfloat16))

@@ -30,6 +30,7 @@ from trainables.smoothing.certify import (
     certifying,
     total_votes,
 )
+from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
 
@@ -49,7 +50,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     radii: tuple[NonNegativeFloat, ...] = ()
     num_classes: int = Field(ge=2)
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
     classifier_hash: str
 
     def certificates(
@@ -98,7 +99,9 @@ class SmoothedClassifier:
     """
 
     def __init__(self, model: nn.Module, config: ExportConfig, *, seed: int = 0) -> None:
-        self.model, self.config = model.eval(), config
+        # What was certified: the same copy, in the same precision.
+        self.model = prepared(model.eval(), config.image_shape, config.precision)
+        self.config = config
         self._seed, self._calls = seed, 0
 
     @classmethod
@@ -191,7 +194,12 @@ class SmoothedClassifier:
 
 
 def export_config(
-    classifier: nn.Module, image: Tensor, num_classes: int, sigma: float, procedure: Procedure
+    classifier: nn.Module,
+    image: Tensor,
+    num_classes: int,
+    sigma: float,
+    procedure: Procedure,
+    precision: Precision,
 ) -> str:
     """The text of `config.json` for a denoiser in front of `classifier`.
 
@@ -204,6 +212,7 @@ def export_config(
             "classifier_hash": weights_hash(classifier),
             "sigma": sigma,
             "procedure": procedure.name,
+            "precision": precision,
             **asdict(procedure),
         }
     )

@@ -65,7 +65,7 @@ def config(**changes: Any) -> ExportConfig:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    text = export_config(linear_classifier(), IMAGE, 3, 0.25, Fixed(50, 1000, 0.001))
+    text = export_config(linear_classifier(), IMAGE, 3, 0.25, Fixed(50, 1000, 0.001), "float32")
     (tmp_path / CONFIG).write_text(text)
     (tmp_path / WEIGHTS).write_bytes(denoiser_bytes(trained_denoiser()))
     return tmp_path
@@ -98,9 +98,8 @@ def test_the_exported_configuration_describes_image_numbers_and_classifier(expor
 
 def test_the_procedure_of_the_export_decides_how_many_votes_are_cast(export: Path) -> None:
     votes = {}
-    adaptive = export_config(
-        linear_classifier(), IMAGE, 3, 0.25, Adaptive(50, 5000, 0.001, (0.0, 0.1))
-    )
+    procedure = Adaptive(50, 5000, 0.001, (0.0, 0.1))
+    adaptive = export_config(linear_classifier(), IMAGE, 3, 0.25, procedure, "float32")
     for name, text in {
         "adaptive": adaptive,
         "tolerance": adaptive.replace('"adaptive"', '"tolerance"'),
@@ -117,7 +116,7 @@ def test_the_denoiser_stands_in_front_of_the_classifier(export: Path) -> None:
     loaded = SmoothedClassifier.load(export, linear_classifier())
     images = torch.rand(3, 1, 4, 4)
     expected = linear_classifier()(trained_denoiser()(images))
-    assert torch.equal(loaded.model(images), expected)
+    assert torch.allclose(loaded.model(images), expected, atol=1e-5)
 
 
 def test_a_classifier_in_training_mode_is_put_in_evaluation_mode(export: Path) -> None:

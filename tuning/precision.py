@@ -1,0 +1,29 @@
+"""In which precision votes are counted: decided once, by a short measurement on a worker."""
+
+from __future__ import annotations
+
+import ray
+import torch
+from torch import Tensor, nn
+
+from trainables.smoothing.fast import Precision, choose_precision
+from tuning.cluster import Resources
+from tuning.config import RunConfig
+
+
+def decide_precision(
+    config: RunConfig, model: nn.Module, image: Tensor, resources: Resources
+) -> Precision:
+    """What --precision says, or else the one in which `model` votes fastest on `image`."""
+    if config.precision != "auto":
+        return config.precision
+    task = _measure.options(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)
+    found: Precision = ray.get(task.remote(model, image, resources))
+    return found
+
+
+@ray.remote(max_retries=3)
+def _measure(model: nn.Module, image: Tensor, resources: Resources) -> Precision:
+    torch.set_num_threads(resources.cpus_per_trial)
+    device = torch.device(resources.device)
+    return choose_precision(model.to(device), image.to(device))
