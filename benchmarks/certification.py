@@ -31,7 +31,7 @@ BATCHES = (16, 50, 100, 200)
 def build() -> nn.Module:
     """The network; its speed does not depend on its weights, but its statistics must be sane."""
     torch.manual_seed(0)
-    denoiser, resnet = DnCNN(3, 17, 64), CifarResNet(10, 3, 3)
+    denoiser, resnet = DnCNN(3, 17, 64), CifarResNet(3, 10, 3)
     with torch.no_grad():
         for network in (denoiser, resnet):
             network.train()(torch.rand(32, *SHAPE))

@@ -1,9 +1,11 @@
 """The command line python -m tuning.certify."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tuning.runs import REPO, SETTING, Finished, Workplace, without_incidentals
+from trainables.data.datasets import load_dataset
+from trainables.models.checkpoint import load_classifier
+from trainables.smoothing.certify import total_votes
+from trainables.smoothing.fast import prepared
+from trainables.smoothing.noise import derive_seed, plan_blocks
 from tuning.certify import main
 
 pytestmark = pytest.mark.timeout(240)
 
 
-def certify(workplace: Workplace, *arguments: str | Path) -> str:
-    """What the command printed, the report last."""
+def certify(workplace: Workplace, *arguments: str | Path, code: int = 0) -> str:
+    """What the command printed, the report last; it must end with `code`."""
     done = subprocess.run(
         [sys.executable, "-m", "tuning.certify", *map(str, arguments)],
         cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr + done.stdout
 
 
 Capture = pytest.CaptureFixture[str]
@@ -92,15 +99,44 @@ def test_an_export_is_certified_without_its_run(
     assert not (tmp_path / "no").exists()
 
 
-def test_a_classifier_is_certified_without_any_denoiser(
-    workplace: Workplace, tmp_path: Path
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for a few dozen certificates."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_certificates(
+    workplace: Workplace, small_disk: Path
 ) -> None:
-    certify(
-        workplace, "--sigma=0.2", "--certify-images=3", "--n=300", "--procedure=fixed",
-        "--out", tmp_path / "bare",
-    )  # fmt: skip
-    rows = certificates(tmp_path / "bare" / "digits")
-    assert [(row["variant"], row["n"], row["votes"]) for row in rows] == [("none", 300, 400)] * 3
+    # A classifier alone, without any denoiser.
+    arguments = ["--sigma=0.2", "--certify-images=100", "--n=3000", "--procedure=fixed"]
+    arguments += ["--precision=float32", f"--out={small_disk}/out"]
+    said = certify(workplace, *arguments, code=4)
+    assert "error: the run stopped: database or disk is full; mend that, then go on with" in said
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    certify(workplace, *arguments)
+    rows = certificates(small_disk / "out" / "digits")
+    assert [(row["variant"], row["n"], row["votes"]) for row in rows] == [
+        ("none", 3000, 3100)
+    ] * 100
+    # As anybody would count them, without Ray.
+    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+    images, shape = load_dataset("digits").test, (1, 8, 8)
+    model = prepared(load_classifier(path), shape, "float32")
+    seed = derive_seed(0, "digits", "certify")
+    for row in rows[::10]:
+        image, key = images.load([row["image_index"]])[0], (row["image_index"], 0.2)
+        votes = total_votes(model, image, 0.2, plan_blocks(3000, seed, "estimate", *key))
+        select = total_votes(model, image, 0.2, plan_blocks(100, seed, "select", *key))
+        assert row["votes_top"] == votes[select.index(max(select))]
 
 
 @pytest.mark.parametrize(
