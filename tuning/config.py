@@ -12,22 +12,18 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from search_spaces import SearchSpace, SpaceError, load_space
-from search_spaces.space import FOLDER, Value
+from search_spaces.space import Value
 from trainables.data.datasets import DATASETS
-from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError, nearest
 from trainables.smoothing.objective import PARETO, Objective
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
 from tuning.errors import ConfigError
 from tuning.pruning import SchedulerName
-from tuning.samplers import SamplerName, check_sampler
+from tuning.samplers import SamplerName
 
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # One in so many trials of a search is confirmed, unless the user says.
 TRIALS_PER_CANDIDATE = 8
-# From these shares of a data set's training images on, its spaces for 1 % and for 10 % are meant.
-BANDS = {"-10pct": 0.05, "-1pct": 0.005}
 # What a resumed run may change: how long and where it runs, never what it computes. (Another
 # number of cores a trial adds numbers up in another order.)
 RESUMABLE = {
@@ -274,29 +270,6 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def choose_space(config: RunConfig, dataset: str, shots: str, share: float) -> SearchSpace:
-    """The space named by --space, or the most specific one shipped for the data set.
-
-    `share` is that of the training images that are shots.
-
-    Raises:
-        ConfigError: for a space that is missing or invalid, or that names a hyperparameter which
-            does not exist or cannot take such a value.
-    """
-    name = config.space
-    if name is None:
-        band = next((band for band, least in BANDS.items() if share >= least), "")
-        candidates = (setting_name(dataset, shots), dataset + band, dataset, "decrop")
-        name = next(c for c in candidates if (FOLDER / f"{c}.yaml").is_file())
-    try:
-        space = load_space(name, config.set)
-    except SpaceError as error:
-        raise ConfigError(str(error)) from error
-    _check_space(space)
-    check_sampler(config.sampler, space, config.pareto)
-    return space
-
-
 def setting_name(dataset: str, shots: str) -> str:
     """For example `digits-10shot`, or `digits-5pct`."""
     return f"{dataset}-{shots.removesuffix('%')}{'pct' if shots.endswith('%') else 'shot'}"
@@ -305,20 +278,3 @@ def setting_name(dataset: str, shots: str) -> str:
 def flag(field: str) -> str:
     """The command-line flag of a field."""
     return "--" + field.replace("_", "-")
-
-
-def _check_space(space: SearchSpace) -> None:
-    for name in (*space.parameters, *space.fixed, *space.published):
-        if name not in DecropConfig.model_fields:
-            near = nearest(name, DecropConfig.model_fields)
-            raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
-    if "epochs" in space.parameters:
-        raise ConfigError(f"--space: {space.name}: epochs measure a trial's length; fix them")
-    base = {**space.published, **space.fixed}
-    corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
-    for name, value in [*base.items(), *corners]:
-        try:
-            DecropConfig.model_validate({name: value})
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise ConfigError(f"--space: {space.name}: {name}: {message}; got {value!r}") from error

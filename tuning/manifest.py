@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from tuning.config import RunConfig, to_yaml
 from tuning.errors import ConfigError
 from tuning.setting import Setting
 
+MANIFEST = "manifest.json"
 # What a resumed run must find as it was, and the flag that names it. (The ledger checks the space.)
 UNCHANGED = {
     "images_hash": "--data-dir: the images",
@@ -106,6 +109,21 @@ def setting_manifest(
         # Measured once: another one would make other certificates.
         **({"precision": before["precision"]} if "precision" in before else {}),
     }
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the run that is resumed, or an empty one.
+
+    Raises:
+        ConfigError: when it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"--resume: {path} is damaged; delete it, or start a new run") from error
+    return manifest
 
 
 def _processor() -> str:

@@ -100,9 +100,9 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
     from tuning.certification import Smoothable, certify_models
     from tuning.cluster import connect
     from tuning.confirm import smoothable
-    from tuning.manifest import run_manifest
+    from tuning.environment import stopping
+    from tuning.manifest import MANIFEST, run_manifest
     from tuning.precision import decide_precision
-    from tuning.run import MANIFEST, stopping
     from tuning.vote_store import VoteStore
 
     rows: list[dict[str, Any]] = []

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
-import ray.tune
 import torch
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_json, write_table
 from results.terminal import objective_label
 from trainables.decrop.config import DecropConfig
-from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
 from trainables.smoothing.fast import Precision
@@ -44,12 +36,13 @@ from tuning.confirm import (
     train_candidates,
 )
 from tuning.cost import confirmation_votes
-from tuning.errors import AllTrialsFailed, CertificationIncomplete, ConfigError
+from tuning.environment import stopping
+from tuning.errors import AllTrialsFailed
 from tuning.grid import Part, search, sources
 from tuning.insight import write_insight
 from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, Plan, sqlite_url
-from tuning.manifest import run_manifest, setting_manifest
+from tuning.manifest import MANIFEST, read_manifest, run_manifest, setting_manifest
 from tuning.precision import decide_precision
 from tuning.progress import Reporter
 from tuning.records import TrialRecord
@@ -60,37 +53,8 @@ from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
 from tuning.vote_store import VoteStore
 
-MANIFEST = "manifest.json"
 # Trials proposed together, so that a few workers more or less change nothing.
 SMALLEST_COHORT = 4
-# A full disk, a lost cluster, a damaged ledger, an endpoint that went away: nothing that the
-# configuration could mend.
-ENVIRONMENT_ERRORS = (
-    InputError,
-    OSError,
-    sqlite3.Error,
-    StorageInternalError,
-    SQLAlchemyError,
-    ray.exceptions.RayError,
-    ray.tune.TuneError,
-)
-
-
-@contextmanager
-def stopping(go_on: str) -> Iterator[None]:
-    """Tell what the environment did to the block in one line; `go_on` are the flags to resume with.
-
-    Raises:
-        CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.
-    """
-    try:
-        yield
-    except ENVIRONMENT_ERRORS as error:
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        reason = str(cause).strip().splitlines()[-1]
-        raise CertificationIncomplete(
-            f"the run stopped: {reason}; mend that, then go on with {go_on}"
-        ) from error
 
 
 class Run:
@@ -99,7 +63,7 @@ class Run:
     def __init__(self, config: RunConfig, settings: list[Setting], reporter: Reporter) -> None:
         self.config, self.settings, self.reporter = config, settings, reporter
         self.folder = config.run_folder
-        self.previous = _read_manifest(self.folder / MANIFEST)
+        self.previous = read_manifest(self.folder / MANIFEST)
 
     def execute(self) -> list[dict[str, Any]]:
         """Search, confirm, certify and report.
@@ -313,14 +277,3 @@ def _queries(store: VoteStore) -> dict[str, int]:
     votes = store.votes_by_phase()
     certification = votes.get("select", 0) + votes.get("estimate", 0)
     return {"confirmation": votes.get("confirm", 0), "certification": certification}
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the run that is resumed, or an empty one."""
-    if not path.is_file():
-        return {}
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"--resume: {path} is damaged; delete it, or start a new run") from error
-    return manifest

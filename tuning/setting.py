@@ -15,7 +15,8 @@ from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
 from trainables.models.denoiser_file import load_denoiser, read_denoiser
 from trainables.smoothing.noise import derive_seed
-from tuning.config import RunConfig, choose_space, setting_name
+from tuning.config import RunConfig, setting_name
+from tuning.spaces import choose_space
 
 
 @dataclass(frozen=True)

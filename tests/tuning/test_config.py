@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from tuning.config import choose_space, make_config, read_yaml, setting_name, to_yaml
+from tuning.config import make_config, read_yaml, setting_name, to_yaml
 from tuning.errors import ConfigError
 from tuning.launch import app
+from tuning.spaces import choose_space
 
 
 def test_configuration_survives_a_round_trip_through_yaml(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""What can happen to a run that no configuration could mend."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+import ray.tune
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from trainables.errors import InputError
+from tuning.errors import CertificationIncomplete
+
+# A full disk, a lost cluster, a damaged ledger, an endpoint that went away.
+ENVIRONMENT_ERRORS = (
+    InputError,
+    OSError,
+    sqlite3.Error,
+    StorageInternalError,
+    SQLAlchemyError,
+    ray.exceptions.RayError,
+    ray.tune.TuneError,
+)
+
+
+@contextmanager
+def stopping(go_on: str) -> Iterator[None]:
+    """Tell what the environment did to the block in one line; `go_on` are the flags to resume with.
+
+    Raises:
+        CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.
+    """
+    try:
+        yield
+    except ENVIRONMENT_ERRORS as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        reason = str(cause).strip().splitlines()[-1]
+        raise CertificationIncomplete(
+            f"the run stopped: {reason}; mend that, then go on with {go_on}"
+        ) from error
