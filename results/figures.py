@@ -124,6 +124,33 @@ def history_figure(
     return _png(figure)
 
 
+def bounds_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
+    """PNG of how the bounds `p_lower` are distributed over the images, one line per variant.
+
+    The bound is that of the class which the votes picked, right or wrong. `dark` draws light ink on
+    a dark ground.
+    """
+    theme = _DARK if dark else _LIGHT
+    figure, axes = _canvas(theme, 8.0, 3.6)
+    for variant in [name for name in reversed(list(VARIANTS)) if name in certificates]:
+        axes.ecdf(
+            [row["p_lower"] for row in certificates[variant]],
+            color=theme.variants[variant],
+            linestyle=_LINES[variant],
+            linewidth=2.4 if variant == "best" else 1.8,
+            label=VARIANTS[variant],
+        )
+    # Below one half the votes prove nothing.
+    axes.axvline(0.5, color=theme.muted, linewidth=1.0)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("lower bound of the probability of the top class")
+    axes.set_ylabel("share of the images")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="upper left", frameon=False, labelcolor=theme.text)
+    return _png(figure)
+
+
 def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
     """PNG of clean accuracy against ACR on the test images, with 95 % intervals of both.
 

@@ -17,7 +17,12 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from results.curves import Estimate, outcomes, paired_difference
-from results.figures import curves_figure, history_figure, tradeoff_figure
+from results.figures import (
+    bounds_figure,
+    curves_figure,
+    history_figure,
+    tradeoff_figure,
+)
 from results.insight import rungs
 from results.run import Run, Setting, load_run
 from results.schema import CERTIFIED_AT, VARIANTS, Row, front_number, variant_label
@@ -29,10 +34,14 @@ _MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the tuned variant gains in ACR over another on the same images."""
+    """What the tuned variant gains over another on the same images.
+
+    `gain` is in ACR, `accuracy` in certified accuracy by radius.
+    """
 
     against: str
     gain: Estimate
+    accuracy: Mapping[float, Estimate]
 
     @property
     def verdict(self) -> str:
@@ -67,7 +76,7 @@ def build_report(run: Path) -> Path:
 
 
 def compare(certificates: Mapping[str, Sequence[Row]]) -> list[Comparison]:
-    """Paired ACR gains of `best` over each other variant; none if `best` is not there.
+    """Paired gains of `best` over each other variant; none if `best` is not there.
 
     `certificates` holds rows of `schema.CERTIFICATES` by variant.
 
@@ -78,18 +87,22 @@ def compare(certificates: Mapping[str, Sequence[Row]]) -> list[Comparison]:
         return []
     best = certificates["best"]
     return [
-        Comparison(name, _gain(name, best, certificates[name]))
+        _compare(name, best, certificates[name])
         for name in VARIANTS
         if name in certificates and name != "best"
     ]
 
 
-def _gain(name: str, best: Sequence[Row], other: Sequence[Row]) -> Estimate:
+def _compare(name: str, best: Sequence[Row], other: Sequence[Row]) -> Comparison:
     images = [sorted(row["image_index"] for row in rows) for rows in (best, other)]
     if images[0] != images[1]:
         raise ValueError(f"variants best and {name} were certified on different images")
-    scores = [correct * radius for correct, radius in map(outcomes, (best, other))]
-    return paired_difference(scores[0], scores[1])
+    (right, mine), (other_right, others) = outcomes(best), outcomes(other)
+    accuracy = {
+        at: paired_difference(right & (mine >= at), other_right & (others >= at))
+        for at in CERTIFIED_AT.values()
+    }
+    return Comparison(name, paired_difference(right * mine, other_right * others), accuracy)
 
 
 def _render(run: Run) -> str:
@@ -144,6 +157,8 @@ def _section(run: Run, setting: Setting, objective: str) -> dict[str, Any]:
         "rungs": rungs(trials),
         "curves": certificates
         and _Figure(_uri(curves_figure(certificates)), _uri(curves_figure(certificates, True))),
+        "bounds": certificates
+        and _Figure(_uri(bounds_figure(certificates)), _uri(bounds_figure(certificates, True))),
         "history": trials
         and _Figure(
             _uri(history_figure(trials, objective)), _uri(history_figure(trials, objective, True))

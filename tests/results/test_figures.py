@@ -3,7 +3,8 @@ import io
 import pytest
 from PIL import Image
 
-from results.figures import curves_figure, history_figure
+from results.curves import summary_row
+from results.figures import bounds_figure, curves_figure, history_figure, tradeoff_figure
 from results.schema import VARIANTS
 from tests.results.invented import certificate_rows, trial_rows
 
@@ -42,9 +43,31 @@ def test_a_variant_keeps_its_colour_whoever_stands_beside_it(variant, colour):
     assert colours(curves_figure({variant: CERTIFICATES[variant]}))[colour] > 100
 
 
-@pytest.mark.parametrize("draw", [curves_figure, history_figure])
+def front_rows():
+    """Summary rows of all variants and a front of three."""
+    rows = [
+        summary_row("digits-10shot", name, 1, 0.3, 0.9, CERTIFICATES[name]) for name in VARIANTS
+    ]
+    shown = {"acr_low": 0.18, "acr_high": 0.32}
+    return rows + [
+        rows[-1]
+        | shown
+        | {"variant": f"front-{k}", "certified_accuracy_0": 0.95 - k / 20, "acr": 0.2 + k / 50}
+        for k in (1, 2, 3)
+    ]
+
+
+DRAWN = {
+    curves_figure: CERTIFICATES,
+    bounds_figure: CERTIFICATES,
+    history_figure: trial_rows(),
+    tradeoff_figure: front_rows(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN)
 def test_dark_figures_have_a_dark_ground(draw):
-    data = CERTIFICATES if draw is curves_figure else trial_rows()
+    data = DRAWN[draw]
     assert opened(draw(data)).getpixel((0, 0)) == (255, 255, 255)
     assert max(opened(draw(data, dark=True)).getpixel((0, 0))) < 64
 
@@ -56,6 +79,27 @@ def test_a_variant_that_certifies_nothing_is_drawn():
 
 def test_no_certificates_make_an_empty_figure():
     opened(curves_figure({}))
+
+
+def test_the_front_is_joined_by_a_line_and_the_best_stands_out():
+    with_front, without = (
+        colours(tradeoff_figure(rows)) for rows in (front_rows(), front_rows()[:4])
+    )
+    muted, best = (102, 112, 133), (0, 114, 178)
+    # The line beside the labels of the axes, which have its colour too.
+    assert with_front[muted] > 1.2 * without[muted]
+    assert with_front[best] > without[best] > 50
+
+
+def test_bounds_are_drawn_as_the_share_of_images_below_them():
+    certain = [{**row, "p_lower": 0.99} for row in CERTIFICATES["best"]]
+    # A step at 0.99 alone leaves the ground free; half of the images at 0.3 draw a line across.
+    split = [{**row, "p_lower": 0.3 if i % 2 else 0.99} for i, row in enumerate(certain)]
+    blue = (0, 114, 178)
+    assert (
+        colours(bounds_figure({"best": split}))[blue]
+        > colours(bounds_figure({"best": certain}))[blue]
+    )
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -73,7 +73,7 @@ def html(run):
 
 def test_a_report_loads_nothing_from_anywhere(html):
     page = Page(html)
-    assert len(page.addresses) == 8
+    assert len(page.addresses) == 12
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"url\(|@import|https?://", html)
@@ -219,6 +219,21 @@ def test_the_headline_gives_the_paired_gain_over_each_other_variant(html):
     for gain in compare({name: certificate_rows(name) for name in VARIANTS}):
         interval = f"[{gain.gain.low:+.3f}, {gain.gain.high:+.3f}]"
         assert f"{gain.gain.value:+.3f} {interval} against" in sentence
+
+
+def test_differences_of_certified_accuracy_are_shown_with_paired_intervals(html):
+    text = cells(html)
+    for comparison in compare({name: certificate_rows(name) for name in VARIANTS}):
+        at = comparison.accuracy[0.5]
+        shown = f"{at.value:+.3f}[{at.low:+.3f}, {at.high:+.3f}]".replace("-", "\N{MINUS SIGN}")
+        assert shown in text
+    best, none = certificate_rows("best"), certificate_rows("none")
+    (comparison,) = compare({"best": best, "none": none})
+    shares = [
+        sum(r["predicted"] == r["label"] and r["radius"] >= 0.25 for r in rows) / len(rows)
+        for rows in (best, none)
+    ]
+    assert comparison.accuracy[0.25].value == pytest.approx(shares[0] - shares[1])
 
 
 def test_gains_are_paired_by_image_not_by_row_order():
