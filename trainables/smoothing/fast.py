@@ -18,9 +18,11 @@ from trainables.smoothing.certify import count_votes
 from trainables.smoothing.noise import BLOCK_SIZE, Block
 
 Precision = Literal["float32", "bfloat16"]
-# How much faster bfloat16 has to be for it to be worth another rounding.
-WORTH = 1.2
-_REPEATS = 5
+# How much faster bfloat16 has to be: far more than what a busy machine makes of two equal times,
+# so that another start on it would decide alike.
+WORTH = 1.5
+# The measurement takes so long, or so many rounds, at least.
+_SECONDS, _ROUNDS = 0.5, 3
 
 
 class _Rounded(nn.Module):
@@ -62,7 +64,7 @@ def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn
 def choose_precision(model: nn.Module, image: Tensor) -> Precision:
     """The precision in which `model` votes fastest on `image` [C, H, W] and its device.
 
-    bfloat16 has to be faster by a fifth, and to give as many valid votes. A model of which any part
+    bfloat16 has to be faster by a half, and to give as many valid votes. A model of which any part
     cannot be prepared stays in float32.
     """
     parts = list(model) if isinstance(model, nn.Sequential) else [model]
@@ -75,7 +77,7 @@ def choose_precision(model: nn.Module, image: Tensor) -> Precision:
         valid = [int(count_votes(m, image, 0.25, block).sum()) for m in (exact, rounded)]
         seconds: dict[nn.Module, list[float]] = {exact: [], rounded: []}
         # In turns, so that a busy moment hits both.
-        for _ in range(_REPEATS):
+        while len(seconds[exact]) < _ROUNDS or sum(sum(s) for s in seconds.values()) < _SECONDS:
             for candidate, found in seconds.items():
                 started = time.perf_counter()
                 count_votes(candidate, image, 0.25, block).sum().item()

@@ -1,0 +1,86 @@
+"""What a search saves by the points that another shot count of the same data set hands over.
+
+Usage: python benchmarks/warm_start.py --out FOLDER [--shots 10,5] [--seeds 3] [--trials 20]
+
+Each seed runs twice, with --transfer 3 and with --transfer 0; splits, seeds and scores are the same
+in both. Compared is the second setting alone: the training epochs, in order of the trials, until a
+trial scores within TOLERANCE of the best that either run finds. Runs that are there already are not
+repeated.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+FIRST_SEED = 200
+TOLERANCE = 0.005
+SEARCHED = ("start", "transferred", "search")
+# Confirmed and certified as little as possible: the search alone is compared.
+REST = ["--confirm-top=1", "--confirm-folds=2", "--confirm-votes=50"]
+REST += ["--certify-images=5", "--n=200", "--procedure=fixed"]
+
+
+def search(out: Path, name: str, *flags: str) -> Path:
+    """The folder of the run `name`, finished now if it is not yet."""
+    folder = out / name
+    if not (folder / "report.html").exists():
+        resume = ["--resume"] if (folder / "config.yaml").exists() else [*flags, *REST]
+        command = [sys.executable, "-m", "tuning.launch", f"--out={out}", f"--name={name}", *resume]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def curve(folder: Path, setting: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs spent after each trial of the search, and the best complete score so far."""
+    trials = pq.read_table(folder / setting / "trials.parquet").to_pylist()
+    rows = sorted((r for r in trials if r["origin"] in SEARCHED), key=lambda r: r["root"])
+    scores = [r["objective"] if r["state"] == "complete" else -np.inf for r in rows]
+    return np.cumsum([r["epochs"] or 0 for r in rows]), np.maximum.accumulate(scores)
+
+
+def epochs_to(curve: tuple[np.ndarray, np.ndarray], target: float) -> float:
+    """Epochs until the score `target`; all of them if it is not reached."""
+    epochs, best = curve
+    reached = np.flatnonzero(best >= target)
+    return float(epochs[reached[0]] if len(reached) else epochs[-1])
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--shots", default="10,5")
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--trials", type=int, default=20)
+    options = arguments.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    setting = f"digits-{options.shots.split(',')[-1]}shot"
+    saved = []
+    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+        curves = {}
+        for transfer in (3, 0):
+            folder = search(
+                options.out, f"transfer{transfer}-{seed}", f"--shots={options.shots}",
+                f"--seed={seed}", f"--trials={options.trials}", f"--transfer={transfer}",
+            )  # fmt: skip
+            curves[transfer] = curve(folder, setting)
+        target = max(best[-1] for _, best in curves.values()) - TOLERANCE
+        warm, cold = (epochs_to(curves[transfer], target) for transfer in (3, 0))
+        reached = [bool(best[-1] >= target) for _, best in curves.values()]
+        saved.append(1 - warm / cold)
+        print(
+            f"seed {seed}: {warm:.0f} epochs to {target:.3f} with transfer, {cold:.0f} without "
+            f"(reached: {reached[0]}, {reached[1]}); best {curves[3][1][-1]:.4f} and "
+            f"{curves[0][1][-1]:.4f}",
+            flush=True,
+        )
+    print(
+        f"saved in {setting}: {np.mean(saved):.0%} of the epochs on average of {len(saved)} seeds"
+    )
+
+
+if __name__ == "__main__":
+    main()
