@@ -24,7 +24,8 @@ from ray.tune.search.optuna import OptunaSearch
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
 from tuning.cluster import Resources
-from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan
 from tuning.search import Limits, Study, run_search
 
 RUNGS = (25, 75, 200)

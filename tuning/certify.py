@@ -11,7 +11,22 @@ import typer
 
 from trainables.command import run_command
 from tuning.errors import WrongCertificates
-from tuning.flags import passed
+from tuning.flags import (
+    Alpha,
+    CertifyImages,
+    Concurrency,
+    CpusPerTrial,
+    DataDir,
+    Download,
+    GpusPerTrial,
+    PrecisionFlag,
+    ProcedureFlag,
+    Radii,
+    SelectionVotes,
+    ToleranceFlag,
+    Votes,
+    passed,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,39 +57,22 @@ def certify(
     mean: Annotated[str | None, typer.Option(metavar="X[,X,X]", help="as in tuning.launch")] = None,
     std: Annotated[str | None, typer.Option(metavar="X[,X,X]", help="as in tuning.launch")] = None,
     dataset: Annotated[str, typer.Option(metavar="NAME", help="as in tuning.launch")] = "digits",
-    data_dir: Annotated[str | None, typer.Option(metavar="DIR", help="where the data lies")] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="fetch the data set if it is not there")
-    ] = False,
-    certify_images: Annotated[int, typer.Option(help="test images to certify")] = 200,
-    n: Annotated[int, typer.Option("--n", help="votes that bound the probability")] = 10_000,
-    n0: Annotated[int, typer.Option("--n0", help="votes that pick the class")] = 100,
-    alpha: Annotated[float, typer.Option(help="chance that one certificate is wrong")] = 0.001,
-    procedure: Annotated[
-        str, typer.Option(metavar="fixed|tolerance|adaptive", help="as in tuning.launch")
-    ] = "tolerance",
-    tolerance: Annotated[
-        float, typer.Option(help="what a radius may lose against that of --n votes")
-    ] = 0.02,
-    radii: Annotated[
-        str | None, typer.Option(metavar="R[,R]", help="radii to decide, and nothing else")
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|float32|bfloat16", help="in which votes are counted: the faster one"
-        ),
-    ] = "auto",
+    data_dir: DataDir = None,
+    download: Download = False,
+    certify_images: CertifyImages = 200,
+    n: Votes = 10_000,
+    n0: SelectionVotes = 100,
+    alpha: Alpha = 0.001,
+    procedure: ProcedureFlag = "tolerance",
+    tolerance: ToleranceFlag = 0.02,
+    radii: Radii = None,
+    precision: PrecisionFlag = "auto",
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="a Ray cluster; auto for RAY_ADDRESS")
     ] = None,
-    cpus_per_trial: Annotated[int, typer.Option(help="cores of one worker")] = 1,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of one worker", show_default="1 where there are any")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(help="workers at once", show_default="every core")
-    ] = None,
+    cpus_per_trial: CpusPerTrial = 1,
+    gpus_per_trial: GpusPerTrial = None,
+    concurrency: Concurrency = None,
     seed: Annotated[int, typer.Option(help="of the noise", show_default="0, or the run's own")] = 0,
     out: Annotated[
         str | None,

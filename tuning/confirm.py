@@ -106,10 +106,15 @@ class Scorer:
     ) -> list[tuple[list[float], list[float]]]:
         """Score and correctness of each image of each fold, for each sigma with its models."""
         folds, votes = self.folds, self.config.confirm_votes
+        shape = self.setting.shots.tuning_images.shape[1:]
+        # The bare classifier votes on every fold at every sigma.
+        distinct = {id(model): model for _, of_folds in models for model in of_folds}
+        copies = {key: prepared(model, shape, self.precision) for key, model in distinct.items()}
+        hashes = {key: f"{weights_hash(m)}-{self.precision}" for key, m in distinct.items()}
         jobs = [
             VoteJob(
-                model=prepared(model, fold.tuning_images.shape[1:], self.precision),
-                model_hash=f"{weights_hash(model)}-{self.precision}",
+                model=copies[id(model)],
+                model_hash=hashes[id(model)],
                 images=fold.tuning_images,
                 indices=fold.tuning_indices,
                 sigma=sigma,

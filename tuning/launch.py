@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from trainables.command import run_command
-from tuning.flags import passed
+from tuning.flags import (
+    Alpha,
+    CertifyImages,
+    Concurrency,
+    CpusPerTrial,
+    DataDir,
+    Download,
+    GpusPerTrial,
+    PrecisionFlag,
+    ProcedureFlag,
+    Radii,
+    SelectionVotes,
+    ToleranceFlag,
+    Votes,
+    passed,
+)
 
 # Flags of this command line that are not part of a run's configuration.
 OWN = ("config", "resume", "dry_run", "json")
@@ -27,10 +42,8 @@ def launch(
             help="digits, mnist, fashion_mnist, cifar10, cifar100, svhn, folder",
         ),
     ] = "digits",
-    data_dir: Annotated[str | None, typer.Option(metavar="DIR", help="where the data lies")] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="fetch the data set if it is not there")
-    ] = False,
+    data_dir: DataDir = None,
+    download: Download = False,
     shots: Annotated[
         str, typer.Option(metavar="N|P%[,...]", help="labelled images per class")
     ] = "10",
@@ -136,41 +149,21 @@ def launch(
     confirm_folds: Annotated[
         int, typer.Option(help="fresh splits on which each of them is trained again")
     ] = 3,
-    certify_images: Annotated[int, typer.Option(help="test images to certify")] = 200,
-    n: Annotated[int, typer.Option("--n", help="votes that bound the probability")] = 10_000,
-    n0: Annotated[int, typer.Option("--n0", help="votes that pick the class")] = 100,
-    alpha: Annotated[float, typer.Option(help="chance that one certificate is wrong")] = 0.001,
-    procedure: Annotated[
-        str,
-        typer.Option(
-            metavar="fixed|tolerance|adaptive",
-            help="n votes each; as many as a tolerance allows; or as many as decide --radii",
-            show_default="tolerance; adaptive with --radii",
-        ),
-    ] = "tolerance",
-    tolerance: Annotated[
-        float, typer.Option(help="what a radius may lose against that of --n votes")
-    ] = 0.02,
-    radii: Annotated[
-        str | None, typer.Option(metavar="R[,R]", help="radii to decide, and nothing else")
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|float32|bfloat16", help="in which votes are counted: the faster one"
-        ),
-    ] = "auto",
+    certify_images: CertifyImages = 200,
+    n: Votes = 10_000,
+    n0: SelectionVotes = 100,
+    alpha: Alpha = 0.001,
+    procedure: ProcedureFlag = "tolerance",
+    tolerance: ToleranceFlag = 0.02,
+    radii: Radii = None,
+    precision: PrecisionFlag = "auto",
     cluster: Annotated[
         str | None,
         typer.Option(metavar="[ADDRESS]", help="join a Ray cluster (default: RAY_ADDRESS)"),
     ] = None,
-    cpus_per_trial: Annotated[int, typer.Option(help="cores of one worker")] = 1,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of one worker", show_default="1 where there are any")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(help="workers at once", show_default="every core")
-    ] = None,
+    cpus_per_trial: CpusPerTrial = 1,
+    gpus_per_trial: GpusPerTrial = None,
+    concurrency: Concurrency = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="where run folders lie")] = "runs",
     name: Annotated[
         str | None, typer.Option(help="name of the run folder", show_default="the date")

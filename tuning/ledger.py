@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
@@ -24,42 +23,15 @@ from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.smoothing.noise import derive_seed
 from tuning.errors import ConfigError
-from tuning.pruning import Pruner, SchedulerName
+from tuning.plan import Plan, Proposal
+from tuning.pruning import Pruner
 from tuning.records import TrialRecord, best_first, read_record, read_result
-from tuning.samplers import SamplerName, make_sampler
+from tuning.samplers import make_sampler
 from tuning.study import DurableStudy
 
 # In the run folder.
 FILE = "study.db"
 ABANDONED = "abandoned: the run was interrupted"
-
-
-class Proposal(NamedTuple):
-    """A trial to run: its number and seed, and a full set of hyperparameters.
-
-    `abandoned` are the numbers of earlier attempts, the latest first: the trial may go on from
-    where one of them was.
-    """
-
-    number: int
-    seed: int
-    hyperparameters: dict[str, Any]
-    abandoned: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a study searches. The first start decides about `cohort`, and resumptions keep it.
-
-    With `pareto` a trial has two values, the objective and the clean accuracy, and none is pruned.
-    """
-
-    trials: int
-    cohort: int
-    seed: int
-    sampler: SamplerName = "tpe"
-    scheduler: SchedulerName = "asha"
-    pareto: bool = False
 
 
 class Ledger:

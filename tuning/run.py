@@ -41,8 +41,9 @@ from tuning.errors import AllTrialsFailed
 from tuning.grid import Part, search, sources
 from tuning.insight import write_insight
 from tuning.ledger import FILE as LEDGER
-from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
 from tuning.manifest import MANIFEST, read_manifest, run_manifest, setting_manifest
+from tuning.plan import Plan
 from tuning.precision import decide_precision
 from tuning.progress import Reporter
 from tuning.records import TrialRecord

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import load_space
-from tuning.ledger import Ledger, Plan, Proposal, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan, Proposal
 
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)

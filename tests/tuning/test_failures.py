@@ -10,7 +10,8 @@ from ray import tune
 
 from search_spaces import load_space
 from tuning.cluster import Resources
-from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan
 from tuning.records import TrialRecord
 from tuning.search import WORKER_RESTARTS, Limits, Study, run_search
 

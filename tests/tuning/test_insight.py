@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from results.run import INSIGHT
 from search_spaces import load_space
 from tuning.insight import MOST_AXES, insight_figures, write_insight
-from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan
 
 ALL = [
     "Hyperparameter importance",

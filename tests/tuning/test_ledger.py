@@ -15,7 +15,8 @@ from tests.tuning.ledgers import (
     outcomes,
 )
 from tuning.errors import ConfigError
-from tuning.ledger import Proposal, sqlite_url
+from tuning.ledger import sqlite_url
+from tuning.plan import Proposal
 from tuning.records import TrialRecord
 
 

@@ -20,7 +20,8 @@ from tests.tuning.postgres import Server, programs
 from tests.tuning.runs import SETTING, Workplace, tables
 from tuning.errors import ConfigError
 from tuning.launch import main
-from tuning.ledger import Ledger, Plan
+from tuning.ledger import Ledger
+from tuning.plan import Plan
 
 pytestmark = [
     pytest.mark.timeout(240),

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from search_spaces import load_space
-from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan
 from tuning.remaining import remaining_seconds
 
 SPACE = load_space("digits")

@@ -8,7 +8,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from search_spaces import load_space
-from tuning.ledger import Ledger, Plan, sqlite_url
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan
 from tuning.scratch import Scratch
 from tuning.search import LedgerSearcher, Limits, Study
 
