@@ -80,6 +80,8 @@ def certify_again(
             out = source / "certified" if out is None else out
             config = _config({**_of_run(source, flags), **flags}, out)
             subjects = _subjects(source, config, out)
+        elif source is not None and denoiser is not None:
+            raise ConfigError(f"--denoiser: {source} is one already; name one of them")
         else:
             out = Path("certified") if out is None else out
             config = _config(flags, out)

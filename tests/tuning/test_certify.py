@@ -153,6 +153,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_c
         (["--sigma=0.25", "--radii=0.5,0.25"], "--radii: (0.5, 0.25) must ascend"),
         (["--sigma=0.25", "--dataset=digits,mnist"], "--dataset: name one"),
         (["/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
+        (["/nowhere", "--denoiser=/there"], "--denoiser: /nowhere is one already"),
         (["--denoiser=/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
         (["--sigma=0.25", "--dataset=folder", "--data-dir=/nowhere"], "/nowhere"),
     ],

@@ -176,7 +176,9 @@ def test_a_claim_is_recomputed_from_its_own_counts() -> None:
         if claim.radius:
             assert claim.radius == pytest.approx(SIGMA * ndtri(claim.p_lower), abs=1e-9)
             proved = log_evidence(votes, n, claim.radius / SIGMA) >= math.log(2 / 0.01)
-            assert proved or beta.ppf(0.005, votes, n - votes + 1) >= claim.p_lower
+            # The other test is made once, at the end: at any other stop it would be peeking.
+            last = n == procedure.n and beta.ppf(0.005, votes, n - votes + 1) >= claim.p_lower
+            assert proved or last
             # So the bound for a fixed number of votes holds as well.
             assert beta.ppf(0.01, votes, n - votes + 1) >= claim.p_lower
 
