@@ -23,10 +23,11 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
-from tuning.cluster import Resources
 from tuning.ledger import Ledger, sqlite_url
 from tuning.plan import Plan
+from tuning.resources import Resources
 from tuning.search import Limits, Study, run_search
+from tuning.storage import local_storage
 
 RUNGS = (25, 75, 200)
 VARIED = 10
@@ -36,7 +37,7 @@ WORKERS = 2
 class Nothing(tune.Trainable):
     """Reports a score of its hyperparameters at each rung, at once."""
 
-    def setup(self, config: dict[str, Any], tasks: object = None) -> None:
+    def setup(self, config: dict[str, Any], **shared: object) -> None:
         self.rung = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -89,7 +90,7 @@ def ours(trials: int, folder: Path) -> float:
     run_search(
         [Study("x", ledger, nobody, board, lambda: None)],
         resources=Resources(1, 0.0, WORKERS),
-        scratch=folder / "tune",
+        scratch=local_storage(folder / "tune"),
         limits=Limits(),
         transfer=0,
         trainable=Nothing,

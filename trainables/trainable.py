@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import io
 import math
 import pickle
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import ray
 import torch
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
 from torch import nn
 
@@ -26,6 +28,8 @@ from trainables.task import TrialTask
 CHECKPOINT = "training.pt"
 # Votes an image at an early rung; fewer could not tell trials apart.
 FEWEST_VOTES = 100
+# What reading half a checkpoint may raise.
+UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 
 
 class DecropTrainable(tune.Trainable):
@@ -36,13 +40,18 @@ class DecropTrainable(tune.Trainable):
     attempts at the same trial left, the latest first.
     """
 
-    def setup(self, config: dict[str, Any], tasks: Mapping[str, TrialTask] | None = None) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        tasks: Mapping[str, TrialTask] | None = None,
+        filesystem: FileSystem | None = None,
+    ) -> None:
         """Start the training that `config` describes on its setting's task of the shared `tasks`.
 
-        An actor that is used again keeps the tasks.
+        Checkpoints lie in `filesystem`. An actor that is used again keeps both.
         """
         if tasks is not None:
-            self.tasks = tasks
+            self.tasks, self.filesystem = tasks, filesystem or LocalFileSystem()
         self.task = self.tasks[config["setting"]]
         # A fixed number of threads: sums in another order would change the last bits.
         torch.set_num_threads(self.task.threads)
@@ -53,9 +62,11 @@ class DecropTrainable(tune.Trainable):
         )
         self.seconds = 0.0
         for path in config["checkpoints"]:
-            # What was being written when the run was killed, or lies on another machine.
-            with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-                self.training.load_state_dict(_read(path)["training"])
+            # What was being written when the run was killed.
+            with contextlib.suppress(*UNREADABLE):
+                with self.filesystem.open_input_stream(path) as stream:
+                    state = _read(io.BytesIO(stream.read()))
+                self.training.load_state_dict(state["training"])
                 break
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -141,6 +152,6 @@ def _ended_after(seconds: float | None) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _read(path: str | Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+def _read(file: Path | io.BytesIO) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(file, weights_only=True)
     return state

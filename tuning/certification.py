@@ -13,7 +13,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.smoothing.certify import Certificate, certifying
 from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.procedures import Procedure
-from tuning.cluster import Resources
+from tuning.resources import Resources
 from tuning.vote_store import VoteStore
 from tuning.votes import VoteJob, collect_votes
 

@@ -7,55 +7,43 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
-
+import results
+import search_spaces
+import trainables
+import tuning
+from trainables.models.sources import is_factory
 from tuning.address import check_cluster, cluster_address, token_file
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
+from tuning.resources import Resources, fit_resources, local_resources
+from tuning.storage import Storage, local_storage, open_storage
 
 OBJECT_STORE_BYTES = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a run uses: `concurrency` workers of `cpus_per_trial` cores each."""
-
-    cpus_per_trial: int
-    gpus_per_trial: float
-    concurrency: int
-
-    @property
-    def device(self) -> str:
-        """The torch device of a worker."""
-        return "cuda" if self.gpus_per_trial else "cpu"
-
-    @property
-    def devices_per_trial(self) -> float:
-        """What a trial takes of the devices that a budget counts: GPUs, or cores without them."""
-        return self.gpus_per_trial or float(self.cpus_per_trial)
+# What workers on other hosts need of this project; libraries must be there.
+PACKAGES = (results, search_spaces, trainables, tuning)
+# Set by Ray for the driver of a submitted job, whose code the workers have already.
+IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray that is connected: its address, dashboard (or None) and the run's resources."""
+    """A Ray that is connected: its address, dashboard (or None) and what the run uses of it.
+
+    What must survive a host goes to `storage`: the run folder, or where --storage says. `claim`
+    keeps other launchers out of the run while it exists.
+    """
 
     address: str
     dashboard: str | None
     resources: Resources
-
-
-def local_resources(config: RunConfig) -> Resources:
-    """What a local run uses: every core, unless --concurrency says less.
-
-    Raises:
-        ConfigError: when the machine has too few cores for one trial.
-    """
-    cores, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
-    return fit_resources(config, cores, gpus, "this machine has")
+    storage: Storage
+    claim: object = None
 
 
 def check_reachable(config: RunConfig) -> None:
@@ -68,6 +56,17 @@ def check_reachable(config: RunConfig) -> None:
         local_resources(config)
     else:
         check_cluster(cluster_address(config))
+
+
+def run_storage(config: RunConfig) -> Storage:
+    """Where --storage keeps the run, or the run folder.
+
+    Raises:
+        ConfigError: when the storage cannot be reached.
+    """
+    if config.storage is None:
+        return local_storage(config.run_folder)
+    return open_storage(config.storage) / config.name
 
 
 @contextmanager
@@ -103,48 +102,44 @@ def _start(config: RunConfig) -> Cluster:
         log_to_driver=False,
         object_store_memory=OBJECT_STORE_BYTES,
     )
-    return Cluster("local", context.dashboard_url, resources)
+    return Cluster("local", context.dashboard_url, resources, run_storage(config))
 
 
 def _join(config: RunConfig) -> Cluster:
     import ray
 
-    address = cluster_address(config)
+    from tuning.nodes import check_nodes, claim, cluster_nodes
+
+    address, storage = cluster_address(config), run_storage(config)
     try:
-        context = ray.init(address=address, log_to_driver=False)
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            runtime_env=None if IN_JOB in os.environ else _code(config),
+        )
     except Exception as error:  # Ray raises a dozen unrelated types here
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigError(
             f"--cluster: the Ray cluster at {address} cannot be joined: {reason} "
-            "(both sides need the same versions of Ray and Python)"
+            "(this must be a host of the cluster, with the same versions of Ray and Python; from "
+            "elsewhere, pass the address of its dashboard, http://HOST:8265)"
         ) from error
-    found = ray.cluster_resources()
-    resources = fit_resources(
-        config, int(found.get("CPU", 0)), int(found.get("GPU", 0)), f"{address} has"
-    )
-    return Cluster(address, context.dashboard_url, resources)
+    resources = fit_resources(config, cluster_nodes(), f"a host of {address}", shared=True)
+    claimed = claim(config, storage)
+    check_nodes(storage, stored=config.storage is not None)
+    return Cluster(address, context.dashboard_url, resources, storage, claimed)
 
 
-def fit_resources(config: RunConfig, cpus: int, gpus: int, who: str) -> Resources:
-    """As many workers as fit; each has a GPU where there are any, unless the user says otherwise.
+def _code(config: RunConfig) -> dict[str, object]:
+    """What other hosts need beside the libraries: this project, and the user's classifier."""
+    import ray
 
-    Raises:
-        ConfigError: when not even one fits; Ray would wait for ever.
-    """
-    wanted = config.gpus_per_trial
-    gpus_per_trial = float(gpus > 0) if wanted is None else wanted
-    if config.cpus_per_trial > cpus:
-        raise ConfigError(
-            f"--cpus-per-trial: {config.cpus_per_trial} asked for, but {who} {cpus} cores"
-        )
-    if gpus_per_trial > gpus:
-        raise ConfigError(f"--gpus-per-trial: {gpus_per_trial:g} asked for, but {who} {gpus} GPUs")
-    workers = cpus // config.cpus_per_trial
-    if gpus_per_trial:
-        workers = min(workers, int(gpus / gpus_per_trial))
-    return Resources(
-        config.cpus_per_trial, gpus_per_trial, min(workers, config.concurrency or workers)
-    )
+    if config.classifier and is_factory(config.classifier):
+        # Its source may be on this host alone, so that its objects carry their code.
+        module = sys.modules[config.classifier.partition(":")[0]]
+        ray.cloudpickle.register_pickle_by_value(module)
+    folders = [str(Path(package.__file__ or "").parent) for package in PACKAGES]
+    return {"py_modules": folders, "excludes": ["__pycache__"]}
 
 
 def private_token() -> None:

@@ -28,7 +28,7 @@ TRIALS_PER_CANDIDATE = 8
 # number of cores a trial adds numbers up in another order.)
 RESUMABLE = {
     *("trials", "budget", "device_hours", "trial_timeout"),
-    *("cluster", "concurrency", "out", "download"),
+    *("cluster", "concurrency", "storage", "out", "download"),
     # Picks from what was confirmed.
     "min_accuracy",
 }
@@ -83,6 +83,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float | None = Field(None, ge=0, allow_inf_nan=False)
     concurrency: int | None = Field(None, ge=1)
+    storage: str | None = None
     out: Path = Path("runs")
     name: str
     seed: int = Field(0, ge=0, lt=2**63)
@@ -159,6 +160,22 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
                     "a password there is seen by everybody on this machine; leave it out, and set "
                     "PGPASSWORD or write it to ~/.pgpass"
                 )
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("", "s3", "gs"):
+                raise ValueError(f"{value} is neither a folder nor s3://BUCKET/FOLDER")
+            if "@" in parts.netloc or "secret" in parts.query:
+                raise ValueError(
+                    "credentials there are seen by everybody; leave them out, and set "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every host"
+                )
+            if not parts.scheme and not value.startswith("/"):
+                raise ValueError(f"{value} must be an absolute path: other hosts read it as well")
         return value
 
     @field_validator("radii")

@@ -24,10 +24,10 @@ from trainables.smoothing.certify import Request
 from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Objective, Score
-from tuning.cluster import Resources
 from tuning.config import RunConfig
 from tuning.errors import AllTrialsFailed
 from tuning.records import TrialRecord
+from tuning.resources import Resources
 from tuning.retrain import Trainer, Training
 from tuning.selection import Confirmed, choose, highest, pareto_front
 from tuning.setting import Setting

@@ -11,9 +11,9 @@ from search_spaces import SearchSpace
 from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.models.denoisers import DENOISERS
-from tuning.cluster import local_resources
 from tuning.config import RunConfig, to_yaml
 from tuning.progress import Reporter
+from tuning.resources import local_resources
 from tuning.setting import Setting
 
 

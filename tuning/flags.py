@@ -36,6 +36,14 @@ CpusPerTrial = Annotated[int, typer.Option(help="cores of one worker")]
 GpusPerTrial = Annotated[
     float | None, typer.Option(help="GPUs of one worker", show_default="1 where there are any")
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|s3://BUCKET/DIR",
+        help="what all hosts of a cluster reach: checkpoints, and a copy of the run to resume from",
+        show_default="the run folder",
+    ),
+]
 Concurrency = Annotated[int | None, typer.Option(help="workers at once", show_default="every core")]
 
 

@@ -19,6 +19,9 @@ from tuning.search import Limits, Study, run_search
 from tuning.setting import Setting
 from tuning.tensorboard import StudyBoard
 
+# In the run's storage.
+SCRATCH = "tune"
+
 
 class Part(NamedTuple):
     """One setting with all that its search needs."""
@@ -59,7 +62,7 @@ def search(
         run_search(
             [_study(part, source[part.setting.name], show) for part in parts],
             resources=cluster.resources,
-            scratch=config.run_folder / "tune",
+            scratch=cluster.storage / SCRATCH,
             limits=_limits(parts, config, cluster),
             transfer=config.transfer,
         )

@@ -22,6 +22,7 @@ from tuning.flags import (
     ProcedureFlag,
     Radii,
     SelectionVotes,
+    Storage,
     ToleranceFlag,
     Votes,
     passed,
@@ -164,6 +165,7 @@ def launch(
     cpus_per_trial: CpusPerTrial = 1,
     gpus_per_trial: GpusPerTrial = None,
     concurrency: Concurrency = None,
+    storage: Storage = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="where run folders lie")] = "runs",
     name: Annotated[
         str | None, typer.Option(help="name of the run folder", show_default="the date")

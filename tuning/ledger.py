@@ -81,6 +81,7 @@ class Ledger:
         self._abandoned: dict[int, list[FrozenTrial]] = {}
         self._running: set[int] = set()
         self._records: list[TrialRecord] = []
+        self._seconds = 0.0
         for trial in self._study.trials:
             self._take(trial)
 
@@ -117,7 +118,12 @@ class Ledger:
     @property
     def open_roots(self) -> int:
         """How many roots have no result yet."""
-        return sum(root not in self._settled for root in range(self.roots))
+        return self.roots - len(self._settled)
+
+    @property
+    def started(self) -> int:
+        """How many trials run now."""
+        return len(self._running) - len(self._asked)
 
     @property
     def baselines_finished(self) -> bool:
@@ -127,7 +133,8 @@ class Ledger:
     @property
     def seconds(self) -> float:
         """Seconds that workers spent on all attempts so far, the interrupted ones included."""
-        return sum(float(read_result(t).get("seconds", 0.0)) for t in self._study.trials)
+        trials = self._study.trials
+        return self._seconds + sum(_seconds(trials[number]) for number in self._running)
 
     def next_proposal(self) -> Proposal | None:
         """The next trial to run, or None while there is none: wait, unless `finished`."""
@@ -197,6 +204,7 @@ class Ledger:
             self._running.add(trial.number)
             return
         self._records.append(read_record(trial))
+        self._seconds += _seconds(trial)
         if read_result(trial).get("error") == ABANDONED:
             self._abandoned.setdefault(root, []).insert(0, trial)
             return
@@ -293,6 +301,10 @@ class Ledger:
                 f"--space: the run was started with another search space: {difference}; put back "
                 "what was there, or start a new run"
             )
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    return float(read_result(trial).get("seconds", 0.0))
 
 
 def sqlite_url(path: Path) -> str:

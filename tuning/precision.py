@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.smoothing.fast import Precision, choose_precision
-from tuning.cluster import Resources
 from tuning.config import RunConfig
+from tuning.resources import Resources
 
 
 def decide_precision(

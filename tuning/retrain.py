@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
 from trainables.models.denoisers import Denoiser
 from trainables.task import TrialTask
-from tuning.cluster import Resources
+from tuning.nodes import in_flight
+from tuning.resources import Resources
 
 # How often Ray starts a training again whose worker died.
 RETRIES = 3
@@ -71,9 +73,12 @@ class Trainer:
         remote = _train.options(
             num_cpus=self.resources.cpus_per_trial, num_gpus=self.resources.gpus_per_trial
         )
-        shared = ray.put(self.task)
-        pending = {remote.remote(shared, training): key for key, training in missing.items()}
-        while pending:
+        shared, waiting = ray.put(self.task), deque(missing.items())
+        pending: dict[ray.ObjectRef[bytes], str] = {}
+        while waiting or pending:
+            while waiting and len(pending) < in_flight(self.resources):
+                key, training = waiting.popleft()
+                pending[remote.remote(shared, training)] = key
             (ready,), _ = ray.wait(list(pending), num_returns=1)
             key = pending.pop(ready)
             write_bytes(self._path(key), ray.get(ready))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import optuna
@@ -43,6 +43,7 @@ from tuning.insight import write_insight
 from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, sqlite_url
 from tuning.manifest import MANIFEST, read_manifest, run_manifest, setting_manifest
+from tuning.mirror import Mirror
 from tuning.plan import Plan
 from tuning.precision import decide_precision
 from tuning.progress import Reporter
@@ -79,7 +80,7 @@ class Run:
     def _execute(self) -> list[dict[str, Any]]:
         summary: list[dict[str, Any]] = []
         self.reporter.say("starting Ray ...")
-        with connect(self.config) as cluster:
+        with connect(self.config) as cluster, self._mirrored(cluster):
             if cluster.dashboard:
                 self.reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             self.reporter.say(f"TensorBoard:   tensorboard --logdir {self.folder / 'tensorboard'}")
@@ -90,10 +91,16 @@ class Run:
             for part in parts:
                 summary += self._finish(part, cluster)
                 write_table(self.folder / "summary.parquet", summary, SUMMARY)
-        self._write_manifest()
-        self.reporter.say("writing the report ...")
-        build_report(self.folder)
+            self._write_manifest()
+            self.reporter.say("writing the report ...")
+            build_report(self.folder)
         return summary
+
+    def _mirrored(self, cluster: Cluster) -> AbstractContextManager[None]:
+        """Keep the storage up to date, where it is not the run folder itself."""
+        if self.config.storage is None:
+            return nullcontext()
+        return Mirror(self.folder, cluster.storage).following()
 
     def _prepare(self, setting: Setting, cluster: Cluster) -> Part:
         setting.folder.mkdir(parents=True, exist_ok=True)

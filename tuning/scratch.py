@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from trainables.trainable import CHECKPOINT
+from tuning.storage import Storage
 
 
 def trial_name(setting: str, number: int) -> str:
@@ -21,24 +21,34 @@ class Scratch:
     whole search at each of them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
         self._ended = ""
 
     def checkpoints(self, setting: str, numbers: Iterable[int]) -> list[str]:
-        """What attempts at a trial left; `numbers` and the files are the latest first."""
-        found: list[Path] = []
+        """Paths of what attempts at a trial left; `numbers` and the files are the latest first."""
+        found: list[str] = []
         for number in numbers:
-            pattern = f"*/{trial_name(setting, number)}/checkpoint_*/{CHECKPOINT}"
-            found += sorted(self.folder.glob(pattern), reverse=True)
-        return [str(path) for path in found]
+            for start in reversed(self.storage.folders()):
+                trial = self.storage / start / trial_name(setting, number)
+                names = [name for name in trial.files() if name.endswith(f"/{CHECKPOINT}")]
+                found += [trial.path(name) for name in reversed(names)]
+        return found
 
     def ended(self, setting: str, number: int) -> None:
         """Delete what the trial before left: Tune may still write a checkpoint of this one."""
-        for path in self.folder.glob(f"*/{self._ended}/checkpoint_*") if self._ended else ():
-            shutil.rmtree(path, ignore_errors=True)
+        for start in self.storage.folders() if self._ended else ():
+            trial = self.storage / start / self._ended
+            for name in trial.folders():
+                _remove(trial / name)
         self._ended = trial_name(setting, number)
 
     def remove(self) -> None:
         """Delete everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.storage)
+
+
+def _remove(storage: Storage) -> None:
+    # What cannot be deleted costs room, not the run.
+    with contextlib.suppress(OSError):
+        storage.remove()

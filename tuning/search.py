@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import deque
@@ -18,13 +19,16 @@ from ray.tune.search import Searcher
 from trainables.decrop.config import DecropConfig
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
-from tuning.cluster import Resources
 from tuning.ledger import Ledger
+from tuning.nodes import workers
+from tuning.resources import Resources
 from tuning.scratch import Scratch, trial_name
+from tuning.storage import Storage
 from tuning.tensorboard import StudyBoard
 
 # How often Ray restarts a trial whose worker died before the trial counts as failed.
 WORKER_RESTARTS = 2
+UNLIMITED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,27 @@ class LedgerSearcher(Searcher):
     """
 
     def __init__(
-        self, studies: Sequence[Study], limits: Limits, transfer: int, scratch: Scratch
+        self,
+        studies: Sequence[Study],
+        limits: Limits,
+        transfer: int,
+        scratch: Scratch,
+        workers: Callable[[], int],
     ) -> None:
         super().__init__(metric="objective", mode="max")
-        self._scratch = scratch
+        self._scratch, self._workers = scratch, workers
         self._studies = {study.setting: study for study in studies}
         self._turn = deque(self._studies)
         self._limits, self._transfer = limits, transfer
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while running cohorts must end first."""
+        """The next trial's configuration; None while cohorts or workers must end first."""
         ledgers = [study.ledger for study in self._studies.values()]
         late = self._limits.reached(ledgers)
         if all(ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers):
             return Searcher.FINISHED
+        if sum(ledger.started for ledger in ledgers) >= self._workers():
+            return None
         for _ in ledgers:
             study = self._studies[self._turn[0]]
             self._turn.rotate(-1)
@@ -199,7 +210,7 @@ def run_search(
     studies: Sequence[Study],
     *,
     resources: Resources,
-    scratch: Path,
+    scratch: Storage,
     limits: Limits,
     transfer: int,
     trainable: type[tune.Trainable] = DecropTrainable,
@@ -211,23 +222,29 @@ def run_search(
     from the checkpoints in it.
     """
     files = Scratch(scratch)
+    # Ours is the searcher's to say: more hosts may come. Of those that wait an autoscaler hears.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(UNLIMITED)
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(trainable, tasks={s.setting: s.task for s in studies}),
+            tune.with_parameters(
+                trainable,
+                tasks={s.setting: s.task for s in studies},
+                filesystem=scratch.filesystem,
+            ),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(studies, limits, transfer, files),
+            search_alg=LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources)),
             scheduler=LedgerScheduler(studies, files),
             num_samples=-1,
-            max_concurrent_trials=resources.concurrency,
             reuse_actors=True,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
             name=f"{time.time_ns()}",
-            storage_path=str(files.folder),
+            storage_path=scratch.folder,
+            storage_filesystem=scratch.filesystem,
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             callbacks=[FailureCallback(studies)],

@@ -16,10 +16,11 @@ from results.store import write_text
 from results.terminal import summary_tables
 from trainables.errors import InputError
 from tuning.base_classifier import check_classifiers
-from tuning.cluster import check_reachable
+from tuning.cluster import check_reachable, run_storage
 from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
 from tuning.cost import describe_plan
 from tuning.errors import ConfigError
+from tuning.mirror import Mirror
 from tuning.progress import Reporter, chatter_to
 from tuning.setting import Setting, make_settings
 from tuning.study import open_database
@@ -80,13 +81,15 @@ def _resolve(flags: Mapping[str, Any], config_file: Path | None, resume: bool) -
     if not resume:
         given.setdefault("name", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         config = make_config(given)
-        if _holds_something(config.run_folder):
+        for there in _existing(config):
             raise ConfigError(
-                f"--name: {config.run_folder} exists already; pass --resume to continue it, or "
-                "another --name"
+                f"--name: {there} exists already; pass --resume to continue it, or another --name"
             )
         return config
-    folder = _folder_to_resume(Path(given.get("out", "runs")), given.get("name"))
+    out, name = Path(given.get("out", "runs")), given.get("name")
+    if name is not None:
+        _fetch(out, name, given.get("storage"))
+    folder = _folder_to_resume(out, name)
     stored = make_config(read_yaml(folder / CONFIG))
     config = make_config({**stored.model_dump(), "name": folder.name, **given})
     for field in RunConfig.model_fields:
@@ -101,6 +104,29 @@ def _resolve(flags: Mapping[str, Any], config_file: Path | None, resume: bool) -
             f"--trials: the run has {stored.trials} trials already; pass at least as many"
         )
     return config
+
+
+def _existing(config: RunConfig) -> Iterator[str]:
+    """Where there is a run of this name already."""
+    if _holds_something(config.run_folder):
+        yield str(config.run_folder)
+    if config.storage is not None:
+        storage = run_storage(config)
+        if Mirror(config.run_folder, storage).exists:
+            yield storage.folder
+
+
+def _fetch(out: Path, name: str, storage: object) -> None:
+    """Bring a run here from its storage, if another host worked on it since we did."""
+    stored = out / name / CONFIG
+    if storage is None and stored.is_file():
+        storage = read_yaml(stored).get("storage")
+    if storage is not None:
+        config = make_config({"out": out, "name": name, "storage": storage})
+        if stored.is_file():
+            with _locked_folder(config):
+                """Nobody else works on what is about to be replaced."""
+        Mirror(config.run_folder, run_storage(config)).fetch()
 
 
 def _folder_to_resume(out: Path, name: str | None) -> Path:

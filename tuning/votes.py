@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from trainables.smoothing.certify import Request, total_votes
 from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
-from tuning.cluster import Resources
+from tuning.nodes import in_flight
+from tuning.resources import Resources
 from tuning.vote_store import Counts, VoteKey, VoteStore
 
-# More tasks than this per worker would only wait in Ray's queue.
-QUEUED_PER_WORKER = 3
 # Draws that are counted, and recorded, together at most.
 PIECE = 10 * BLOCK_SIZE
 # A task is to last about so long: long against the cost of a task, short against that of its loss.
@@ -162,7 +161,7 @@ class _Collector(Generic[T]):
     def run(self) -> None:
         """Count until nobody waits."""
         while self.queue or self.running:
-            while self.queue and len(self.running) < QUEUED_PER_WORKER * self.resources.concurrency:
+            while self.queue and len(self.running) < in_flight(self.resources):
                 self._submit()
             self._receive()
 

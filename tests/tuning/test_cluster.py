@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tuning.cluster import Resources, fit_resources, local_resources, private_token
+from tuning.cluster import private_token
 from tuning.config import make_config
 from tuning.errors import ConfigError
+from tuning.resources import Node, Resources, fit_resources, local_resources
 
 
 @pytest.fixture
@@ -67,17 +68,36 @@ def test_workers_fill_the_machine_unless_told_otherwise() -> None:
         ({}, 8, 2, Resources(1, 1.0, 2)),
         ({"gpus_per_trial": 0.25}, 8, 1, Resources(1, 0.25, 4)),
         ({"gpus_per_trial": 0.0}, 8, 2, Resources(1, 0.0, 8)),
-        ({"cpus_per_trial": 4, "concurrency": 9}, 8, 0, Resources(4, 0.0, 2)),
-        ({"concurrency": 1}, 8, 2, Resources(1, 1.0, 1)),
+        ({"gpus_per_trial": 0.4}, 8, 2, Resources(1, 0.4, 4)),
+        ({"gpus_per_trial": 2}, 8, 5, Resources(1, 2.0, 2)),
+        ({"cpus_per_trial": 4, "concurrency": 9}, 8, 0, Resources(4, 0.0, 2, limit=9)),
+        ({"concurrency": 1}, 8, 2, Resources(1, 1.0, 1, limit=1)),
     ],
 )
 def test_as_many_workers_as_fit(
     flags: dict[str, float], cpus: int, gpus: int, expected: Resources
 ) -> None:
     config = make_config({"name": "x", **flags})
-    assert fit_resources(config, cpus, gpus, "it has") == expected
+    assert fit_resources(config, [Node(cpus, gpus)], "it") == expected
+
+
+def test_a_worker_lies_on_one_host() -> None:
+    whole = make_config({"name": "x", "cpus_per_trial": 3})
+    hosts = [Node(2, 0), Node(4, 0), Node(3, 0), Node(7, 0)]
+    assert fit_resources(whole, hosts, "it").concurrency == 4
+    with pytest.raises(ConfigError, match="--cpus-per-trial: 3 asked for, but it has 2 cores"):
+        fit_resources(whole, [Node(2, 0)] * 9, "it")
+
+
+def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
+    hosts = [Node(64, 0), Node(8, 4), Node(2, 4)]
+    assert fit_resources(make_config({"name": "x"}), hosts, "it").concurrency == 6
+    shared = make_config({"name": "x", "gpus_per_trial": 0.5, "cpus_per_trial": 4})
+    assert fit_resources(shared, hosts, "it").concurrency == 2
+    with pytest.raises(ConfigError, match="no machine of it has 9 cores beside 1 GPUs"):
+        fit_resources(make_config({"name": "x", "cpus_per_trial": 9}), hosts, "it")
 
 
 def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
     with pytest.raises(ConfigError, match="--gpus-per-trial: 2 asked for, but it has 1 GPUs"):
-        fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), 8, 1, "it has")
+        fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), [Node(8, 1)], "it")

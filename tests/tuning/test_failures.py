@@ -9,11 +9,12 @@ import pytest
 from ray import tune
 
 from search_spaces import load_space
-from tuning.cluster import Resources
 from tuning.ledger import Ledger, sqlite_url
 from tuning.plan import Plan
 from tuning.records import TrialRecord
+from tuning.resources import Resources
 from tuning.search import WORKER_RESTARTS, Limits, Study, run_search
+from tuning.storage import local_storage
 
 pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
 SPACE = load_space("digits")
@@ -29,7 +30,9 @@ class NoBoard:
 class Unreliable(tune.Trainable):
     """Trials that go wrong in the way that the folder `tasks` says for their number."""
 
-    def setup(self, config: dict[str, Any], tasks: dict[str, Path] | None = None) -> None:
+    def setup(
+        self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
+    ) -> None:
         if tasks is not None:
             self.folder = tasks["x"]
         self.rung = 0
@@ -77,7 +80,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[
     run_search(
         [Study("x", ledger, task, board, lambda: None)],
         resources=Resources(1, 0.0, 2),
-        scratch=folder / "tune",
+        scratch=local_storage(folder / "tune"),
         limits=Limits(),
         transfer=0,
         trainable=Unreliable,

@@ -12,10 +12,19 @@ from tuning.ledger import Ledger, sqlite_url
 from tuning.plan import Plan
 from tuning.scratch import Scratch
 from tuning.search import LedgerSearcher, Limits, Study
+from tuning.storage import local_storage
 
 SPACE = load_space("digits")
 RUNGS = (25, 75, 200)
 NEVER = Limits()
+
+
+def scratch(folder: Path) -> Scratch:
+    return Scratch(local_storage(folder))
+
+
+def many() -> int:
+    return 100
 
 
 def open_study(folder: Path, name: str = "x", trials: int = 8, source: str | None = None) -> Study:
@@ -56,7 +65,7 @@ def drain(
 def test_after_the_deadline_only_the_baselines_are_started(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     late = Limits(deadline=time.monotonic() - 1)
-    configs = drain(LedgerSearcher([study], late, 0, Scratch(tmp_path)), [study])
+    configs = drain(LedgerSearcher([study], late, 0, scratch(tmp_path), many), [study])
     assert len(configs) == study.ledger.baselines
     assert not study.ledger.finished
 
@@ -69,7 +78,7 @@ def test_the_device_budget_counts_the_seconds_of_all_trials(
     baselines = study.ledger.baselines
     # Each trial takes two seconds; the first cohort after the baselines starts as a whole.
     limits = Limits(device_seconds=2.0 * baselines + 1, devices_per_trial=devices)
-    configs = drain(LedgerSearcher([study], limits, 0, Scratch(tmp_path)), [study])
+    configs = drain(LedgerSearcher([study], limits, 0, scratch(tmp_path), many), [study])
     spent = 2.0 * devices * len(configs)
     assert study.ledger.seconds == 2.0 * len(configs)
     assert spent >= limits.device_seconds or study.ledger.finished
@@ -78,28 +87,43 @@ def test_the_device_budget_counts_the_seconds_of_all_trials(
 
 def test_a_resumed_search_knows_the_seconds_spent_before(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    drain(LedgerSearcher([study], Limits(device_seconds=1.0), 0, Scratch(tmp_path)), [study])
+    drain(
+        LedgerSearcher([study], Limits(device_seconds=1.0), 0, scratch(tmp_path), many),
+        [study],
+    )
     assert open_study(tmp_path).ledger.seconds == 2.0 * study.ledger.baselines
 
 
 def test_searcher_waits_for_the_running_cohort(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    searcher = LedgerSearcher([study], NEVER, 0, Scratch(tmp_path))
+    searcher = LedgerSearcher([study], NEVER, 0, scratch(tmp_path), many)
     started = [searcher.suggest(f"t{i}") for i in range(study.ledger.baselines)]
     assert all(isinstance(config, dict) for config in started)
     assert searcher.suggest("one more") is None
 
 
+def test_no_more_trials_start_than_there_are_workers(tmp_path: Path) -> None:
+    study, workers = open_study(tmp_path), [2]
+    searcher = LedgerSearcher([study], NEVER, 0, scratch(tmp_path), lambda: workers[0])
+    first, _ = (searcher.suggest(f"t{i}") for i in range(2))
+    assert searcher.suggest("of a third worker") is None
+    end(study, first)
+    assert isinstance(searcher.suggest("in its place"), dict)
+    workers[0] = 3
+    assert isinstance(searcher.suggest("on a host that came late"), dict)
+    assert searcher.suggest("of a fourth worker") is None
+
+
 def test_settings_take_turns(tmp_path: Path) -> None:
     studies = [open_study(tmp_path, name) for name in ("a", "b", "c")]
-    searcher = LedgerSearcher(studies, NEVER, 0, Scratch(tmp_path))
+    searcher = LedgerSearcher(studies, NEVER, 0, scratch(tmp_path), many)
     first = [searcher.suggest(f"t{i}")["setting"] for i in range(9)]
     assert first == ["a", "b", "c"] * 3
 
 
 def test_one_setting_fills_the_pause_of_another(tmp_path: Path) -> None:
     one, two = open_study(tmp_path, "a"), open_study(tmp_path, "b")
-    searcher = LedgerSearcher([one, two], NEVER, 0, Scratch(tmp_path))
+    searcher = LedgerSearcher([one, two], NEVER, 0, scratch(tmp_path), many)
     started = [searcher.suggest(f"t{i}") for i in range(2 * one.ledger.baselines)]
     assert searcher.suggest("wait") is None
     for config in started:
@@ -112,7 +136,7 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
     source, neighbour = open_study(tmp_path, "a"), open_study(tmp_path, "b", source="a")
     studies = [source, neighbour]
     configs = drain(
-        LedgerSearcher(studies, NEVER, 2, Scratch(tmp_path)),
+        LedgerSearcher(studies, NEVER, 2, scratch(tmp_path), many),
         studies,
         lambda c: 1 - c["hyperparameters"]["sigma"],
     )
@@ -133,7 +157,7 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
 
 
 def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path) -> None:
-    config = LedgerSearcher([open_study(tmp_path)], NEVER, 0, Scratch(tmp_path)).suggest("t0")
+    config = LedgerSearcher([open_study(tmp_path)], NEVER, 0, scratch(tmp_path), many).suggest("t0")
     assert config["setting"] == "x"
     assert config["hyperparameters"]["depth"] == SPACE.fixed["depth"]
     assert config["hyperparameters"]["w_mmd"] == SPACE.published["w_mmd"]
@@ -141,5 +165,5 @@ def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path)
 
 
 def test_nothing_of_the_ledger_reaches_ray_files(tmp_path: Path) -> None:
-    searcher = LedgerSearcher([open_study(tmp_path)], NEVER, 0, Scratch(tmp_path))
+    searcher = LedgerSearcher([open_study(tmp_path)], NEVER, 0, scratch(tmp_path), many)
     assert str(tmp_path).encode() not in pickle.dumps(searcher)

@@ -12,7 +12,7 @@ from torch import nn
 from trainables.smoothing.certify import Request, certifying, total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive
-from tuning.cluster import Resources
+from tuning.resources import Resources
 from tuning.vote_store import Counts, VoteKey, VoteStore
 from tuning.votes import Answer, Asking, VoteJob, collect_votes
 

@@ -82,10 +82,15 @@ def load_base_classifier(
 def _source(spec: str, weights: Path | None, download: bool) -> Source:
     if spec.startswith(TORCHVISION):
         return _from_torchvision(spec.removeprefix(TORCHVISION), weights, download)
-    if re.fullmatch(r"[\w.]+:[\w.]+", spec):
+    if is_factory(spec):
         return _from_factory(spec, weights), *UNNORMALISED
     _refuse_weights(spec, weights)
     return read_classifier(Path(spec))
+
+
+def is_factory(spec: str) -> bool:
+    """Whether `spec` is a `package.module:factory`."""
+    return not spec.startswith(TORCHVISION) and bool(re.fullmatch(r"[\w.]+:[\w.]+", spec))
 
 
 def _refuse_weights(spec: str, weights: Path | None) -> None:

@@ -1,0 +1,100 @@
+"""How many workers fit where a run computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from tuning.config import RunConfig
+from tuning.errors import ConfigError
+
+
+class Node(NamedTuple):
+    """What a machine offers."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run uses: `concurrency` workers of `cpus_per_trial` cores each.
+
+    On a cluster (`shared`) there may be more workers later, unless the user set a `limit`.
+    """
+
+    cpus_per_trial: int
+    gpus_per_trial: float
+    concurrency: int
+    shared: bool = False
+    limit: int | None = None
+
+    @property
+    def device(self) -> str:
+        """The torch device of a worker."""
+        return "cuda" if self.gpus_per_trial else "cpu"
+
+    @property
+    def devices_per_trial(self) -> float:
+        """What a trial takes of the devices that a budget counts: GPUs, or cores without them."""
+        return self.gpus_per_trial or float(self.cpus_per_trial)
+
+    def workers_on(self, node: Node) -> int:
+        """How many workers fit on a machine."""
+        workers = node.cpus // self.cpus_per_trial
+        if not self.gpus_per_trial:
+            return workers
+        # A worker's share lies on one GPU, unless it has several.
+        share = self.gpus_per_trial
+        most = node.gpus * int(1 / share) if share <= 1 else int(node.gpus / share)
+        return min(workers, most)
+
+
+def local_resources(config: RunConfig) -> Resources:
+    """What a local run uses: every core, unless --concurrency says less.
+
+    Raises:
+        ConfigError: when the machine has too few cores for one trial.
+    """
+    machine = Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
+    return fit_resources(config, [machine], "this machine")
+
+
+def fit_resources(
+    config: RunConfig, nodes: Sequence[Node], who: str, *, shared: bool = False
+) -> Resources:
+    """As many workers as fit; each has a GPU where there are any, unless the user says otherwise.
+
+    A worker lies on one machine, so what counts is each of them, not their sum.
+
+    Raises:
+        ConfigError: when not even one fits; Ray would wait for ever.
+    """
+    cpus, gpus = (max((node[kind] for node in nodes), default=0) for kind in (0, 1))
+    wanted = config.gpus_per_trial
+    resources = Resources(
+        config.cpus_per_trial,
+        float(gpus > 0) if wanted is None else wanted,
+        concurrency=0,
+        shared=shared,
+        limit=config.concurrency,
+    )
+    if config.cpus_per_trial > cpus:
+        raise ConfigError(
+            f"--cpus-per-trial: {config.cpus_per_trial} asked for, but {who} has {cpus} cores"
+        )
+    if resources.gpus_per_trial > gpus:
+        raise ConfigError(
+            f"--gpus-per-trial: {resources.gpus_per_trial:g} asked for, but {who} has {gpus} GPUs"
+        )
+    workers = sum(resources.workers_on(node) for node in nodes)
+    if not workers:
+        raise ConfigError(
+            f"--gpus-per-trial: no machine of {who} has {config.cpus_per_trial} cores beside "
+            f"{resources.gpus_per_trial:g} GPUs"
+        )
+    return replace(resources, concurrency=min(workers, config.concurrency or workers))

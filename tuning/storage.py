@@ -1,0 +1,108 @@
+"""A place that every host of a cluster reaches: a shared folder, or a bucket."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from tuning.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder of a file system; both travel to the workers, credentials do not."""
+
+    filesystem: FileSystem
+    folder: str
+
+    def __truediv__(self, name: str) -> Storage:
+        """The folder `name` in this one."""
+        return Storage(self.filesystem, self.path(name))
+
+    def path(self, name: str) -> str:
+        """The path of `name` in this folder, for its file system."""
+        return posixpath.join(self.folder, name)
+
+    def files(self) -> list[str]:
+        """The names of all files in the folder and below it, in order; none if it is not there."""
+        selector = FileSelector(self.folder, recursive=True, allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        return sorted(
+            posixpath.relpath(info.path, self.folder)
+            for info in found
+            if info.type == FileType.File
+        )
+
+    def folders(self) -> list[str]:
+        """The names of the folders directly in this one, in order; none if it is not there."""
+        selector = FileSelector(self.folder, allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == FileType.Directory)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            OSError: when it cannot be read.
+        """
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file in one step, creating its folder.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        path = self.path(name)
+        # A bucket shows an object when it is complete; a file system shows every byte at once.
+        partial = f"{path}.tmp" if isinstance(self.filesystem, LocalFileSystem) else path
+        self.filesystem.create_dir(posixpath.dirname(path))
+        with self.filesystem.open_output_stream(partial) as stream:
+            stream.write(content)
+        if partial != path:
+            self.filesystem.move(partial, path)
+
+    def remove(self) -> None:
+        """Delete the folder with all that is in it, if it is there.
+
+        Raises:
+            OSError: when it cannot be deleted.
+        """
+        if self.filesystem.get_file_info(self.folder).type == FileType.Directory:
+            self.filesystem.delete_dir(self.folder)
+
+
+def local_storage(folder: Path) -> Storage:
+    """A folder of this machine, or one that its hosts share."""
+    return Storage(LocalFileSystem(), str(folder.resolve()))
+
+
+def open_storage(url: str) -> Storage:
+    """The storage that --storage names, which must be there.
+
+    Raises:
+        ConfigError: when it cannot be reached.
+    """
+    try:
+        if not urlsplit(url).scheme:
+            storage = local_storage(Path(url))
+            Path(url).mkdir(parents=True, exist_ok=True)
+        else:
+            storage = Storage(*FileSystem.from_uri(url))
+        bucket = storage.folder.split("/")[0] or storage.folder
+        found = storage.filesystem.get_file_info(bucket).type
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--storage: {url} cannot be used: {_first_line(error)}") from error
+    if found != FileType.Directory:
+        raise ConfigError(f"--storage: {url} is not there; create the bucket or folder first")
+    return storage
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
