@@ -7,9 +7,11 @@ own answer to a wrong token takes most of a minute.
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc
+import requests
 
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
@@ -38,6 +40,47 @@ def cluster_address(config: RunConfig) -> str:
     return address
 
 
+def dashboard_address(cluster: str | None) -> str | None:
+    """The http:// address that --cluster names, or RAY_ADDRESS when it names none; or None."""
+    address = os.environ.get("RAY_ADDRESS") if cluster == "auto" else cluster
+    return address if address and address.startswith(("http://", "https://")) else None
+
+
+def check_dashboard(address: str) -> None:
+    """Make sure that a Ray of our version answers at `address`, and turn on its token if any.
+
+    Raises:
+        ConfigError: when none answers, it refuses our token, or has another version.
+    """
+    token = _token()
+    answer = _get(address, None)
+    if answer.status_code == requests.codes.unauthorized:
+        if token is None or not (answer := _get(address, token)).ok:
+            raise _refused(address, token)
+        os.environ["RAY_AUTH_MODE"] = "token"
+    try:
+        found = answer.json()["ray_version"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"--cluster: what answers at {address} is no Ray dashboard") from error
+    ours = version("ray")
+    if found != ours:
+        raise ConfigError(
+            f"--cluster: {address} has Ray {found}, but this machine {ours}; install the versions "
+            "of constraints.txt on both"
+        )
+
+
+def _get(address: str, token: str | None) -> requests.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        return requests.get(f"{address}/api/version", headers=headers, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        raise ConfigError(
+            f"--cluster: no Ray dashboard answers at {address}; check the address, and that this "
+            "machine reaches it"
+        ) from error
+
+
 def check_cluster(address: str) -> None:
     """Make sure that a Ray cluster answers at `address`, and turn on the token if it wants one.
 
@@ -50,12 +93,16 @@ def check_cluster(address: str) -> None:
         return
     token = _token()
     if token is None or _ask(address, token) is grpc.StatusCode.UNAUTHENTICATED:
-        what = "wants a token" if token is None else "refuses the token"
-        raise ConfigError(
-            f"--cluster: the Ray cluster at {address} {what}; set RAY_AUTH_TOKEN, or "
-            "RAY_AUTH_TOKEN_PATH, to that of the cluster"
-        )
+        raise _refused(address, token)
     os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def _refused(address: str, token: str | None) -> ConfigError:
+    what = "wants a token" if token is None else "refuses the token"
+    return ConfigError(
+        f"--cluster: the Ray cluster at {address} {what}; set RAY_AUTH_TOKEN, or "
+        "RAY_AUTH_TOKEN_PATH, to that of the cluster"
+    )
 
 
 def token_file() -> Path:

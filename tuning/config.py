@@ -21,6 +21,8 @@ from tuning.errors import ConfigError
 from tuning.pruning import SchedulerName
 from tuning.samplers import SamplerName
 
+# In the run folder.
+CONFIG = "config.yaml"
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # One in so many trials of a search is confirmed, unless the user says.
 TRIALS_PER_CANDIDATE = 8

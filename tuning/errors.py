@@ -27,6 +27,14 @@ class AllTrialsFailed(RunError):
     exit_code = 3
 
 
+class JobEnded(RunError):
+    """A submitted run that did not succeed, with its exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class CertificationIncomplete(RunError):
     """Some certificates are missing."""
 

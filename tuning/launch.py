@@ -29,7 +29,7 @@ from tuning.flags import (
 )
 
 # Flags of this command line that are not part of a run's configuration.
-OWN = ("config", "resume", "dry_run", "json")
+OWN = ("config", "resume", "dry_run", "json", "detach", "attach")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -160,7 +160,18 @@ def launch(
     precision: PrecisionFlag = "auto",
     cluster: Annotated[
         str | None,
-        typer.Option(metavar="[ADDRESS]", help="join a Ray cluster (default: RAY_ADDRESS)"),
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="a Ray cluster: HOST:PORT of one that this host belongs to, or http://HOST:8265 "
+            "to submit the run as a job",
+            show_default="RAY_ADDRESS when no address is given",
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="submit the job, print its id, and return")
+    ] = False,
+    attach: Annotated[
+        str | None, typer.Option(metavar="ID", help="follow a job that was submitted before")
     ] = None,
     cpus_per_trial: CpusPerTrial = 1,
     gpus_per_trial: GpusPerTrial = None,
@@ -185,6 +196,9 @@ def launch(
     ] = False,
 ) -> None:
     """Search for a denoiser that makes a frozen classifier certifiably robust, and certify it."""
+    if attach is not None:
+        _attach(cluster, attach)
+        return
     from tuning.session import start
 
     start(
@@ -193,7 +207,19 @@ def launch(
         resume=resume,
         dry_run=dry_run,
         as_json=json_,
+        detach=detach,
     )
+
+
+def _attach(cluster: str | None, job: str) -> None:
+    from tuning.address import dashboard_address
+    from tuning.errors import ConfigError
+    from tuning.submission import attach
+
+    address = dashboard_address(cluster)
+    if address is None:
+        raise ConfigError("--attach: needs the address of a dashboard, --cluster http://HOST:8265")
+    attach(address, job)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

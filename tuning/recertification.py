@@ -27,10 +27,10 @@ from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.smoothed import read_export
 from tuning.base_classifier import base_classifier, check_classifier
 from tuning.cluster import check_reachable
-from tuning.config import RunConfig, make_config, read_yaml, setting_name, to_yaml
+from tuning.config import CONFIG, RunConfig, make_config, read_yaml, setting_name, to_yaml
 from tuning.errors import ConfigError
 from tuning.progress import chatter_to
-from tuning.session import CONFIG, LOCK
+from tuning.session import LOCK
 
 
 class Model(NamedTuple):

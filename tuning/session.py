@@ -15,17 +15,18 @@ import filelock
 from results.store import write_text
 from results.terminal import summary_tables
 from trainables.errors import InputError
+from tuning.address import dashboard_address
 from tuning.base_classifier import check_classifiers
 from tuning.cluster import check_reachable, run_storage
-from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
+from tuning.config import CONFIG, RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
 from tuning.cost import describe_plan
 from tuning.errors import ConfigError
 from tuning.mirror import Mirror
 from tuning.progress import Reporter, chatter_to
 from tuning.setting import Setting, make_settings
 from tuning.study import open_database
+from tuning.submission import submit
 
-CONFIG = "config.yaml"
 LOCK = ".lock"
 
 
@@ -36,14 +37,26 @@ def start(
     resume: bool,
     dry_run: bool,
     as_json: bool,
+    detach: bool,
 ) -> None:
     """Do what one command line asks for.
 
     Raises:
         RunError: with the message and the exit code for the user.
     """
+    given = {**(read_yaml(config_file) if config_file else {}), **flags}
+    address = dashboard_address(given.get("cluster"))
+    if address is not None and not dry_run:
+        # What the run needs may be on the cluster alone, which then checks it.
+        if resume and "name" not in given:
+            raise ConfigError("--name: which run is the job to resume?")
+        config = make_config({"name": _dated(), **given, "cluster": address})
+        submit(config, resume=resume, as_json=as_json, detach=detach)
+        return
+    if detach:
+        raise ConfigError("--detach: needs the address of a dashboard, --cluster http://HOST:8265")
     try:
-        config = _resolve(flags, config_file, resume)
+        config = _resolve(given, resume)
         settings = make_settings(config)
         check_classifiers(config, settings)
         check_reachable(config)
@@ -75,12 +88,14 @@ def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
             print(json.dumps(result), flush=True)
 
 
-def _resolve(flags: Mapping[str, Any], config_file: Path | None, resume: bool) -> RunConfig:
-    """Flags over the configuration file over, when resuming, the run's own configuration."""
-    given = {**(read_yaml(config_file) if config_file else {}), **flags}
+def _dated() -> str:
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _resolve(given: Mapping[str, Any], resume: bool) -> RunConfig:
+    """What is given over, when resuming, the run's own configuration."""
     if not resume:
-        given.setdefault("name", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-        config = make_config(given)
+        config = make_config({"name": _dated(), **given})
         for there in _existing(config):
             raise ConfigError(
                 f"--name: {there} exists already; pass --resume to continue it, or another --name"
