@@ -5,7 +5,7 @@ distributions; nothing is imported from where certificates are made.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from scipy.special import betaln
@@ -19,6 +19,8 @@ from results.store import read_cohen_tsv, read_table
 _CLOSE = 1e-9
 # Cohen's logs have six decimals, rounded down.
 _PRINTED = 1e-6
+# What arithmetic takes from a bound under quantised noise.
+_ROUNDING = 1e-12
 
 
 def verify(folder: Path) -> tuple[int, list[str]]:
@@ -51,8 +53,12 @@ def _certificates(folder: Path, setting: Setting) -> dict[str, list[Row]]:
 
 def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterator[str]:
     where = f"{setting.name}: {variant}"
+    named, meant = (kind.get("noise", "gaussian") for kind in (setting.metadata, run.config))
+    if named != meant:
+        yield f"{where}: certified with {named} noise, but the run is configured for {meant}"
+    taken = _allowance(setting.metadata, rows[0]["sigma"]) if meant == "quantised" else 0.0
     for row in rows:
-        for problem in _problems(row, int(run.config["n"])):
+        for problem in _problems(row, int(run.config["n"]), taken):
             yield f"{where}, image {row['image_index']}: {problem}"
     log = read_cohen_tsv(run.folder / setting.name / "certificates" / f"{variant}.tsv")
     expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
@@ -69,18 +75,29 @@ def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterato
             yield f"{where}: the summary's ACR is {line['acr']}, the certificates' {acr}"
 
 
-def _problems(row: Row, most: int) -> Iterator[str]:
+def _allowance(metadata: Mapping[str, str], sigma: float) -> float:
+    """What quantised noise takes from a bound: docs/certification.md."""
+    deviation = sigma * int(metadata["pixel_steps"])
+    # Steps of noise that 63 bits can still tell from none.
+    reach = math.floor(deviation * float(norm.isf(2.0**-64)) + 0.5)
+    return int(metadata["pixels"]) * (2 * reach + 3) * 2.0**-64 + _ROUNDING
+
+
+def _problems(row: Row, most: int, taken: float) -> Iterator[str]:
     n, votes, alpha, sigma = row["n"], row["votes_top"], row["alpha"], row["sigma"]
     if not (0 <= votes <= n <= most and 0 < alpha < 1 and sigma > 0):
         yield f"{votes} of {n} votes at alpha {alpha} and sigma {sigma} is impossible"
         return
     if row["procedure"] == "adaptive":
-        p_lower, proved = row["p_lower"], _decided(row, most)
+        p_lower, proved = row["p_lower"], _decided(row, most, taken)
     else:
-        p_lower = float(beta.ppf(alpha, votes, n - votes + 1)) if votes else 0.0
+        bound = float(beta.ppf(alpha, votes, n - votes + 1)) if votes else 0.0
+        p_lower = max(0.0, bound - taken)
         proved = p_lower > 0.5
     radius = sigma * float(norm.ppf(p_lower)) if proved else 0.0
-    if abs(row["p_lower"] - p_lower) > _CLOSE:
+    # Too large by the whole allowance would be too large by less than `_CLOSE`.
+    over = row["p_lower"] - p_lower
+    if over < -_CLOSE or over > (taken / 2 if taken else _CLOSE):
         yield f"the bound is {row['p_lower']}, recomputed {p_lower}"
     if abs(row["radius"] - radius) > _CLOSE:
         yield f"the radius is {row['radius']}, recomputed {radius}"
@@ -88,12 +105,12 @@ def _problems(row: Row, most: int) -> Iterator[str]:
         yield f"it {'abstains' if proved else 'claims a class'}, against its votes"
 
 
-def _decided(row: Row, most: int) -> bool:
-    """Whether the votes prove the bound that an adaptive certificate claims.
+def _decided(row: Row, most: int, taken: float) -> bool:
+    """Whether the votes prove the bound that an adaptive certificate claims, and `taken` more.
 
     By evidence of 2 / alpha against every smaller probability, or by the last test at alpha / 2.
     """
-    n, votes, p0 = row["n"], row["votes_top"], row["p_lower"]
+    n, votes, p0 = row["n"], row["votes_top"], row["p_lower"] + taken
     if not 0.5 <= p0 < 1:
         return False
     a, b = votes + 0.5, n - votes + 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.smoothing.certify import Certificate, certifying
 from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.procedures import Procedure
+from trainables.smoothing.quantised import allowance
 from tuning.resources import Resources
 from tuning.vote_store import VoteStore
 from tuning.votes import VoteJob, collect_votes
@@ -39,6 +41,7 @@ def certify_models(
     test: HeldOutImages,
     procedure: Procedure,
     precision: Precision,
+    pixel_steps: int,
     *,
     seed: int,
     store: VoteStore,
@@ -47,6 +50,7 @@ def certify_models(
 ) -> dict[str, list[Certified]]:
     """Certificates of every model on the same images and noise, by the models' names.
 
+    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
     `advance` is called with numbers of votes: n0 + n for each image and model in all.
     """
     shape = test.images.shape[1:]
@@ -58,8 +62,13 @@ def certify_models(
             indices=test.indices,
             sigma=one.sigma,
             seed=seed,
-            ask=partial(certifying, procedure, one.sigma),
+            ask=partial(
+                certifying,
+                replace(procedure, allowance=allowance(one.sigma, pixel_steps, shape)),
+                one.sigma,
+            ),
             most=procedure.n0 + procedure.n,
+            pixel_steps=pixel_steps,
         )
         for one in models.values()
     ]

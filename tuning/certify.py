@@ -19,6 +19,7 @@ from tuning.flags import (
     DataDir,
     Download,
     GpusPerTrial,
+    NoiseFlag,
     PrecisionFlag,
     ProcedureFlag,
     Radii,
@@ -66,6 +67,7 @@ def certify(
     procedure: ProcedureFlag = "tolerance",
     tolerance: ToleranceFlag = 0.02,
     radii: Radii = None,
+    noise: NoiseFlag = "gaussian",
     precision: PrecisionFlag = "auto",
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="a Ray cluster; auto for RAY_ADDRESS")

@@ -17,6 +17,7 @@ from trainables.data.datasets import DATASETS
 from trainables.errors import InputError, nearest
 from trainables.smoothing.objective import PARETO, Objective
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
+from trainables.smoothing.quantised import Noise
 from tuning.errors import ConfigError
 from tuning.pruning import SchedulerName
 from tuning.samplers import SamplerName
@@ -80,6 +81,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance"
     )
     tolerance: float = Field(0.02, gt=0, allow_inf_nan=False)
+    noise: Noise = "gaussian"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     cluster: str | None = None
     cpus_per_trial: int = Field(1, ge=1)

@@ -26,6 +26,13 @@ ToleranceFlag = Annotated[
 Radii = Annotated[
     str | None, typer.Option(metavar="R[,R]", help="radii to decide, and nothing else")
 ]
+NoiseFlag = Annotated[
+    str,
+    typer.Option(
+        metavar="gaussian|quantised",
+        help="of certificates; quantised: on the grid of the pixels, proof against rounding",
+    ),
+]
 PrecisionFlag = Annotated[
     str,
     typer.Option(

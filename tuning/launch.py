@@ -18,6 +18,7 @@ from tuning.flags import (
     DataDir,
     Download,
     GpusPerTrial,
+    NoiseFlag,
     PrecisionFlag,
     ProcedureFlag,
     Radii,
@@ -157,6 +158,7 @@ def launch(
     procedure: ProcedureFlag = "tolerance",
     tolerance: ToleranceFlag = 0.02,
     radii: Radii = None,
+    noise: NoiseFlag = "gaussian",
     precision: PrecisionFlag = "auto",
     cluster: Annotated[
         str | None,

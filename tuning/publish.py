@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
-from torch import nn
+from torch import Tensor, nn
 
 from results.curves import summary_row
 from results.figures import curves_figure
@@ -114,7 +114,7 @@ def write_denoisers(setting: Setting, variants: Mapping[str, Candidate]) -> None
     """Write denoisers/VARIANT.safetensors, for whoever certifies them again."""
     for variant, candidate in variants.items():
         if candidate.denoiser is not None:
-            content = denoiser_bytes(candidate.denoiser)
+            content = denoiser_bytes(candidate.denoiser, candidate.confirmed.sigma)
             write_bytes(setting.folder / DENOISERS / f"{variant}.safetensors", content)
 
 
@@ -136,22 +136,32 @@ def write_export(
         best.confirmed.sigma,
         config.certificates,
         precision,
+        setting.pixel_steps,
     )
     folder = setting.folder / "smoothed_classifier"
     folder.mkdir(exist_ok=True)
-    write_bytes(folder / WEIGHTS, denoiser_bytes(best.denoiser))
+    write_bytes(folder / WEIGHTS, denoiser_bytes(best.denoiser, best.confirmed.sigma))
     write_text(folder / CONFIG, text)
 
 
 def certificate_metadata(
-    config: RunConfig, models: Mapping[str, nn.Module], precision: Precision, device: str
+    config: RunConfig,
+    models: Mapping[str, nn.Module],
+    images: Tensor,
+    pixel_steps: int,
+    precision: Precision,
+    device: str,
 ) -> dict[str, str]:
-    """What certificates.parquet says of the models behind it."""
+    """What certificates.parquet says of the models, the `images` [n, C, H, W] and the noise."""
     hashes = {variant: weights_hash(model) for variant, model in models.items()}
     return {
         "config_hash": config_hash(config),
         "model_hash": hashes.get("best", hashes.get("none", "")),
         **{f"model_hash_{variant}": found for variant, found in hashes.items()},
+        "noise": config.noise,
+        # With sigma, all that the allowance for quantised noise depends on.
+        "pixel_steps": str(pixel_steps),
+        "pixels": str(images[0].numel()),
         "precision": precision,
         "block_size": str(BLOCK_SIZE),
         "forward_pixels": str(FORWARD_PIXELS),

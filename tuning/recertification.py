@@ -20,10 +20,12 @@ from results.terminal import summary_tables
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.errors import InputError
-from trainables.models.denoiser_file import load_denoiser, read_denoiser
+from trainables.models.denoiser_file import load_denoiser, read_denoiser, trained_sigma
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.fast import Precision
 from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.quantised import steps_of
+from trainables.smoothing.smoothed import CONFIG as EXPORT
 from trainables.smoothing.smoothed import read_export
 from tuning.base_classifier import base_classifier, check_classifier
 from tuning.cluster import check_reachable
@@ -50,7 +52,8 @@ class Model(NamedTuple):
 class Subject:
     """Models by variant, to certify on the same images of `dataset`.
 
-    `precision` is that in which they were certified before.
+    `precision` is that in which they were certified before. The noise is rounded to multiples of
+    1 / `pixel_steps`; 0 stands for Gaussian noise.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Subject:
     test: HeldOutImages
     models: Mapping[str, Model]
     precision: Precision | None
+    pixel_steps: int
 
 
 def certify_again(
@@ -84,8 +88,9 @@ def certify_again(
             raise ConfigError(f"--denoiser: {source} is one already; name one of them")
         else:
             out = Path("certified") if out is None else out
-            config = _config(flags, out)
-            subjects = [_subject(config, source or denoiser, sigma, out)]
+            path = source or denoiser
+            config = _config({**_of_export(path), **flags}, out)
+            subjects = [_subject(config, path, sigma, out)]
         for subject in subjects:
             check_classifier(config, subject.dataset, subject.test.images[:2])
         check_reachable(config)
@@ -137,13 +142,16 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
                     subject.test,
                     procedure,
                     precision,
+                    subject.pixel_steps,
                     seed=derive_seed(config.seed, subject.name, "certify"),
                     store=VoteStore(folder / "votes.db"),
                     resources=cluster.resources,
                     advance=advance,
                 )
             device = cluster.resources.device
-            metadata = publish.certificate_metadata(config, models, precision, device)
+            metadata = publish.certificate_metadata(
+                config, models, images, subject.pixel_steps, precision, device
+            )
             tables = publish.write_certificates(folder, certified, metadata)
             for variant, m in subject.models.items():
                 known = (m.trial, m.objective, m.accuracy)
@@ -164,6 +172,14 @@ def _of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
     if {"radii", "procedure"} & flags.keys():
         stored = {k: v for k, v in stored.items() if k not in ("radii", "procedure")}
     return stored
+
+
+def _of_export(path: Path | None) -> dict[str, Any]:
+    """The noise of an export: what it certifies with, unless `flags` say otherwise."""
+    if path is None or not (path / EXPORT).is_file():
+        return {}
+    export, _ = read_export(path)
+    return {"noise": "quantised" if export.pixel_steps else "gaussian"}
 
 
 def _precisions(folder: Path) -> dict[str, Precision]:
@@ -193,7 +209,8 @@ def _subjects(run: Path, config: RunConfig, out: Path) -> list[Subject]:
             models[row["variant"]] = Model(trained, row["sigma"], trial, *known)
         test = held_out_images(dataset, config.certify_images)
         precision = precisions.get(setting.name)
-        subjects.append(Subject(setting.name, dataset, test, models, precision))
+        pixel_steps = steps_of(config.noise, dataset, test)
+        subjects.append(Subject(setting.name, dataset, test, models, precision, pixel_steps))
     return subjects
 
 
@@ -205,15 +222,17 @@ def _subject(config: RunConfig, path: Path | None, sigma: float | None, out: Pat
     test = held_out_images(dataset, config.certify_images)
     denoiser, precision = None, _precisions(out).get(dataset.name)
     if path is not None:
-        denoiser = load_denoiser(read_denoiser(path, "--denoiser"))
+        data = read_denoiser(path, "--denoiser")
+        denoiser, trained = load_denoiser(data), trained_sigma(data)
         if path.is_dir():
-            trained, _ = read_export(path)
-            if sigma not in (None, trained.sigma):
-                raise ConfigError(
-                    f"--sigma: {path} was trained for {trained.sigma:g}; pass that, or a denoiser "
-                    f"trained for {sigma:g}"
-                )
-            sigma, precision = trained.sigma, trained.precision
+            export, _ = read_export(path)
+            trained, precision = export.sigma, export.precision
+        if None not in (sigma, trained) and sigma != trained:
+            raise ConfigError(
+                f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
+                f"denoiser trained for {sigma:g}"
+            )
+        sigma = sigma if trained is None else trained
         channels = test.images.shape[1]
         if denoiser.channels != channels:
             raise ConfigError(
@@ -225,7 +244,9 @@ def _subject(config: RunConfig, path: Path | None, sigma: float | None, out: Pat
     if not 0 < sigma < float("inf"):
         raise ConfigError(f"--sigma: must be above 0; got {sigma}")
     variant = "none" if denoiser is None else "best"
-    return Subject(dataset.name, dataset, test, {variant: Model(denoiser, sigma)}, precision)
+    models = {variant: Model(denoiser, sigma)}
+    pixel_steps = steps_of(config.noise, dataset, test)
+    return Subject(dataset.name, dataset, test, models, precision, pixel_steps)
 
 
 @contextmanager

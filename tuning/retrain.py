@@ -110,4 +110,4 @@ def _train(task: TrialTask, training: Training) -> bytes:
             decrop.train_epoch()
     except NonFiniteLoss:
         return b""
-    return denoiser_bytes(decrop.denoiser)
+    return denoiser_bytes(decrop.denoiser, config.sigma)

@@ -104,6 +104,8 @@ class Run:
 
     def _prepare(self, setting: Setting, cluster: Cluster) -> Part:
         setting.folder.mkdir(parents=True, exist_ok=True)
+        # Votes of another version are refused before the search, not after it.
+        self._store(setting)
         access = gain_access(self.config, setting, self.reporter)
         entry = setting_manifest(setting, access.certified, self.previous)
         self.manifest["settings"][setting.name] = entry
@@ -125,7 +127,7 @@ class Run:
         if not any(r.state == "complete" for r in records):
             errors = "; ".join(sorted({r.error for r in records if r.error}))
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
-        store = VoteStore(setting.folder / "votes.db")
+        store = self._store(setting)
         precision = self._precision(part, cluster)
         trainer = Trainer(part.task, setting.folder / publish.DENOISERS, cluster.resources)
         with self._timed(setting, "confirmation"):
@@ -146,7 +148,9 @@ class Run:
             entry["queries"] = access.queries | _queries(store)
         models = {variant: candidate.model for variant, candidate in variants.items()}
         device = cluster.resources.device
-        metadata = publish.certificate_metadata(self.config, models, precision, device)
+        metadata = publish.certificate_metadata(
+            self.config, models, setting.test.images, setting.pixel_steps, precision, device
+        )
         rows = publish.write_certificates(setting.folder, certified, metadata)
         return publish.summary_rows(setting, variants, rows)
 
@@ -232,6 +236,7 @@ class Run:
                 setting.test,
                 self.config.certificates,
                 precision,
+                setting.pixel_steps,
                 seed=self._seed(setting, "certify"),
                 store=store,
                 resources=cluster.resources,
@@ -259,6 +264,9 @@ class Run:
         noisy = clean + best.confirmed.sigma * noise
         with torch.inference_mode():
             board.denoised(clean, noisy, best.denoiser(noisy))
+
+    def _store(self, setting: Setting) -> VoteStore:
+        return VoteStore(setting.folder / "votes.db")
 
     def _seed(self, setting: Setting, purpose: str) -> int:
         return derive_seed(self.config.seed, setting.name, purpose)

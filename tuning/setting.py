@@ -15,6 +15,7 @@ from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
 from trainables.models.denoiser_file import load_denoiser, read_denoiser
 from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.quantised import steps_of
 from tuning.config import RunConfig, setting_name
 from tuning.spaces import choose_space
 
@@ -24,6 +25,8 @@ class Setting:
     """What one study works on; `test` is for certification alone.
 
     `initial` is the trained denoiser from which every trial starts, if the user named one.
+    Certificates are made with noise rounded to multiples of 1 / `pixel_steps`; 0 stands for
+    Gaussian noise.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Setting:
     test: HeldOutImages
     space: SearchSpace
     initial: bytes | None
+    pixel_steps: int
     folder: Path
 
     @property
@@ -85,6 +89,7 @@ def _make(config: RunConfig, dataset: Dataset, shots: str) -> Setting:
         test=test,
         space=space,
         initial=initial,
+        pixel_steps=steps_of(config.noise, dataset, test),
         folder=config.run_folder / setting,
     )
 

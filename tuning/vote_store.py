@@ -13,17 +13,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from tuning.errors import ConfigError
+
+# Of the file, and of what its counts mean.
+VERSION = 1
+
 
 class VoteKey(NamedTuple):
     """All that the counts of one image's draws from `start` to `stop` depend on.
 
-    `phase` names the purpose of the votes.
+    `phase` names the purpose of the votes. The noise is rounded to multiples of 1 / `pixel_steps`;
+    0 stands for Gaussian noise.
     """
 
     model: str
     phase: str
     image: int
     sigma: float
+    pixel_steps: int
     seed: int
     start: int
     stop: int
@@ -37,34 +44,52 @@ class Counts(NamedTuple):
 
 
 class VoteStore:
-    """Counts in an SQLite file."""
+    """Counts in an SQLite file.
+
+    Raises:
+        ConfigError: when another version of this program wrote it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with closing(self._connect()) as db, db:
+            self._check_version(db)
             db.execute(
                 "CREATE TABLE IF NOT EXISTS counts (model TEXT, phase TEXT, image INTEGER, "
-                "sigma REAL, seed INTEGER, start INTEGER, stop INTEGER, votes TEXT, seconds REAL, "
-                "PRIMARY KEY (model, phase, image, sigma, seed, start, stop))"
+                "sigma REAL, pixel_steps INTEGER, seed INTEGER, start INTEGER, stop INTEGER, "
+                "votes TEXT, seconds REAL, "
+                "PRIMARY KEY (model, phase, image, sigma, pixel_steps, seed, start, stop))"
             )
+            db.execute(f"PRAGMA user_version = {VERSION}")
 
     def put(self, counts: Mapping[VoteKey, Counts]) -> None:
         """Record `counts`, all or none of them, in place of any that are there."""
         rows = [(*key, json.dumps(c.votes), c.seconds) for key, c in counts.items()]
         with closing(self._connect()) as db, db:
-            db.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            db.executemany(
+                "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
 
     def all(self) -> dict[VoteKey, Counts]:
         """Everything recorded so far."""
         with closing(self._connect()) as db:
             rows = db.execute("SELECT * FROM counts").fetchall()
-        return {VoteKey(*row[:7]): Counts(json.loads(row[7]), row[8]) for row in rows}
+        return {VoteKey(*row[:8]): Counts(json.loads(row[8]), row[9]) for row in rows}
 
     def votes_by_phase(self) -> dict[str, int]:
         """Votes recorded for each purpose: what a black box was asked beside its training."""
         with closing(self._connect()) as db:
             query = "SELECT phase, SUM(stop - start) FROM counts GROUP BY phase"
             return dict(db.execute(query).fetchall())
+
+    def _check_version(self, db: sqlite3.Connection) -> None:
+        (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if tables and found != VERSION:
+            raise ConfigError(
+                f"--out: {self._path} holds votes in format {found}, but this version counts in "
+                f"format {VERSION}; delete that file to have them counted again"
+            )
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=30)

@@ -39,7 +39,7 @@ class VoteJob(Generic[T]):
     """Votes wanted of one model on several images: `images` are [n, C, H, W] by `indices`.
 
     For each image `ask` starts a conversation that asks for votes per class and ends with a result.
-    An image takes `most` votes at most.
+    An image takes `most` votes at most. `pixel_steps` is 0 for Gaussian noise.
     """
 
     model: nn.Module
@@ -50,6 +50,7 @@ class VoteJob(Generic[T]):
     seed: int
     ask: Callable[[], Asking[T]]
     most: int
+    pixel_steps: int = 0
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -105,7 +106,7 @@ class _Conversation(Generic[T]):
         job, image = self.job, self.job.indices[self.position]
         keys = [
             VoteKey(
-                *(job.model_hash, request.phase, image, job.sigma, job.seed),
+                *(job.model_hash, request.phase, image, job.sigma, job.pixel_steps, job.seed),
                 start,
                 min(start + PIECE, request.stop),
             )
@@ -220,6 +221,6 @@ def _count(
         started = time.perf_counter()
         # The noise is keyed without the model: every variant sees the same draws.
         blocks = plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start)
-        votes = total_votes(model, image.to(device), key.sigma, blocks)
+        votes = total_votes(model, image.to(device), key.sigma, blocks, key.pixel_steps)
         found.append(Counts(votes, time.perf_counter() - started))
     return found

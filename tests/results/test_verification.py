@@ -2,11 +2,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from scipy.stats import norm
 
 from results.schema import CERTIFICATES
 from results.store import StoreError, read_table, write_table
-from results.verification import verify
+from results.verification import _decided, verify
 from tests.results.invented import write_run
 
 TABLE = "digits-10shot/certificates.parquet"
@@ -94,6 +95,46 @@ def test_an_adaptive_certificate_is_checked_by_its_evidence(
     _, wrong = verify(run)
     mine = [w for w in wrong if f"image {row['image_index']}: the radius is" in w]
     assert bool(mine) != holds
+
+
+def quantise(run: Path, taken: float) -> None:
+    """Make every certificate one under quantised noise, with bounds lower by `taken`."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"noise": "quantised"}))
+    rows = read_table(run / TABLE, CERTIFICATES)
+    for row in rows:
+        row["p_lower"] = max(0.0, row["p_lower"] - taken)
+    named = {"noise": "quantised", "pixel_steps": "255", "pixels": "3072"}
+    write_table(run / TABLE, rows, CERTIFICATES, named)
+
+
+def test_under_quantised_noise_the_bound_has_to_be_lower_by_its_allowance(run: Path) -> None:
+    quantise(run, 1.2e-12)
+    assert verify(run) == (4 * 200, [])
+
+
+def test_a_bound_that_is_not_lowered_for_quantised_noise_is_found(run: Path) -> None:
+    quantise(run, 0.0)
+    _, wrong = verify(run)
+    # All but those without a vote for their class, if there are any.
+    assert len(wrong) > 790
+    assert all("the bound is" in line for line in wrong)
+
+
+def test_certificates_of_another_noise_than_the_run_names_are_found(run: Path) -> None:
+    quantise(run, 1.2e-12)
+    rows = read_table(run / TABLE, CERTIFICATES)
+    write_table(run / TABLE, rows, CERTIFICATES, {"pixel_steps": "0", "pixels": "3072"})
+    assert any("certified with gaussian noise" in line for line in verify(run)[1])
+
+
+@pytest.mark.parametrize(("votes", "n"), [(850, 1000), (8030, 10_000)])
+def test_adaptive_evidence_has_to_exceed_the_bound_by_the_allowance(votes: int, n: int) -> None:
+    p0 = float(norm.cdf(0.3 / 0.375))
+    row = {"n": n, "votes_top": votes, "p_lower": p0, "alpha": 0.001}
+    # Far more than any noise takes, which would be too little to be seen here.
+    assert _decided(row, 10_000, 0.0)
+    assert not _decided(row, 10_000, 0.05)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:

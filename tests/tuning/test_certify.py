@@ -3,18 +3,24 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import beta
 
+from results.schema import CERTIFICATES
+from results.store import read_metadata, write_table
 from tests.tuning.runs import REPO, SETTING, Finished, Workplace, without_incidentals
 from trainables.data.datasets import load_dataset
 from trainables.models.checkpoint import load_classifier
+from trainables.models.denoiser_file import denoiser_bytes, load_denoiser, trained_sigma
 from trainables.smoothing.certify import total_votes
 from trainables.smoothing.fast import prepared
 from trainables.smoothing.noise import derive_seed, plan_blocks
@@ -99,6 +105,74 @@ def test_an_export_is_certified_without_its_run(
     assert not (tmp_path / "no").exists()
 
 
+def test_a_denoiser_file_of_a_run_knows_its_sigma(
+    reference_run: Finished, workplace: Workplace, tmp_path: Path, capsys: Capture
+) -> None:
+    run = reference_run.folder / SETTING
+    sigma = json.loads((run / "smoothed_classifier" / "config.json").read_text())["sigma"]
+    file = tmp_path / "any.safetensors"
+    shutil.copy(run / "denoisers" / "best.safetensors", file)
+    assert all(trained_sigma(path.read_bytes()) for path in run.rglob("*.safetensors"))
+    said = refusal(capsys, "--denoiser", file, "--sigma=0.9", "--out", tmp_path / "no")
+    assert f"--sigma: {file} was trained for {sigma:g}; leave the flag out, or pass a" in said
+    assert not (tmp_path / "no").exists()
+
+    out = tmp_path / "out"
+    certify(workplace, "--denoiser", file, "--certify-images=2", "--n=200", "--out", out)
+    assert {row["sigma"] for row in certificates(out / "digits")} == {sigma}
+    # A file that says nothing is certified at any.
+    file.write_bytes(denoiser_bytes(load_denoiser(file.read_bytes())))
+    arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", tmp_path / "any")
+    assert "--sigma: the noise to certify under is missing" in refusal(capsys, *arguments)
+    certify(workplace, *arguments, "--sigma=0.9")
+    assert {row["sigma"] for row in certificates(tmp_path / "any" / "digits")} == {0.9}
+
+
+def test_quantised_noise_makes_certificates_of_its_own_that_are_verified(
+    reference_run: Finished, workplace: Workplace, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "quantised"
+    arguments = (reference_run.folder, "--certify-images=6", "--out", out)
+    certify(workplace, *arguments, "--noise=quantised")
+    table = pq.read_table(out / SETTING / "certificates.parquet")
+    named = {k: table.schema.metadata[k.encode()] for k in ("noise", "pixel_steps", "pixels")}
+    assert named == {"noise": b"quantised", "pixel_steps": b"16", "pixels": b"64"}
+    gaussian = certificates(reference_run.folder / SETTING)
+    assert [row["votes_top"] for row in table.to_pylist()] != [
+        row["votes_top"] for row in gaussian if row["image_index"] in (0, 83, 166, 250, 333, 416)
+    ]
+    assert main(["--verify", str(out)]) == 0
+    rows = table.to_pylist()
+    for row in rows:
+        bound = beta.ppf(row["alpha"], row["votes_top"], row["n"] - row["votes_top"] + 1)
+        assert row["p_lower"] == pytest.approx(bound - 1e-12, abs=1e-13)
+        # As if the sampler and the arithmetic were perfect.
+        row["p_lower"] += 1e-12
+    path = out / SETTING / "certificates.parquet"
+    write_table(path, rows, CERTIFICATES, read_metadata(path))
+    assert main(["--verify", str(out)]) == 1
+    assert "the bound is" in capsys.readouterr().out
+    assert "other certificates" in refusal(capsys, *arguments, "--noise=gaussian")
+
+
+def test_votes_of_another_version_are_refused_in_one_line(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("--sigma=0.2", "--certify-images=2", "--n=200", "--out", out)
+    certify(workplace, *arguments)
+    path = out / "digits" / "votes.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 0")
+    said = certify(workplace, *arguments, code=2).splitlines()
+    assert [line for line in said if line.startswith("error: ")] == [
+        f"error: --out: {path} holds votes in format 0, but this version counts in format 1; "
+        "delete that file to have them counted again"
+    ]
+    path.unlink()
+    certify(workplace, *arguments)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for a few dozen certificates."""
@@ -150,6 +224,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_c
         (["--sigma=0.25", "--alpha=1"], "--alpha: "),
         (["--sigma=0.25", "--certify-images=501"], "--certify-images: 501 were asked for"),
         (["--sigma=0.25", "--procedure=adaptive"], "--procedure: adaptive needs --radii"),
+        (["--sigma=0.25", "--noise=uniform"], "--noise: "),
         (["--sigma=0.25", "--radii=0.5,0.25"], "--radii: (0.5, 0.25) must ascend"),
         (["--sigma=0.25", "--dataset=digits,mnist"], "--dataset: name one"),
         (["/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),

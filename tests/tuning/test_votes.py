@@ -1,6 +1,9 @@
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ from torch import nn
 from trainables.smoothing.certify import Request, certifying, total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive
+from tuning.errors import ConfigError
 from tuning.resources import Resources
-from tuning.vote_store import Counts, VoteKey, VoteStore
+from tuning.vote_store import VERSION, Counts, VoteKey, VoteStore
 from tuning.votes import Answer, Asking, VoteJob, collect_votes
 
 pytestmark = pytest.mark.timeout(90)
@@ -112,9 +116,40 @@ def test_phases_draw_fresh_noise(tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
+    tmp_path: Path,
+) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    image, blocks = job().images[:1], plan_blocks(VOTES, SEED, "estimate", 0, SIGMA)
+    expected = [total_votes(model(), image[0], SIGMA, blocks, steps) for steps in (0, 255, 16)]
+    for _ in range(2):  # counted, and then read
+        for steps, counts in zip((0, 255, 16), expected, strict=True):
+            one = replace(job(range(1)), pixel_steps=steps)
+            assert results(collect_votes([one], store, workers(2))) == [[counts]]
+    # What is there of another model is not even looked at.
+    store.put({key._replace(model="other"): Counts([VOTES, 0, 0], 0.0) for key in store.all()})
+    assert results(collect_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
+    assert len({tuple(counts) for counts in expected}) == 3
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1])
+def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "votes.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE counts (model TEXT, phase TEXT)")
+        db.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    message = rf"^--out: .*votes\.db holds votes in format {version}, .* delete that file"
+    with pytest.raises(ConfigError, match=message) as caught:
+        VoteStore(path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
 def test_repeated_key_replaces_its_counts(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
-    key = VoteKey("m", "estimate", 3, 0.5, 1, 0, 1000)
+    key = VoteKey("m", "estimate", 3, 0.5, 0, 1, 0, 1000)
     store.put({key: Counts([1, 0, 0], 1.0)})
     store.put({key: Counts([0, 1, 0], 2.0)})
     assert VoteStore(tmp_path / "votes.db").all() == {key: Counts([0, 1, 0], 2.0)}
@@ -127,7 +162,7 @@ def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
         "from tuning.vote_store import Counts, VoteKey, VoteStore\n"
         "store = VoteStore(Path(sys.argv[1]))\n"
         "for image in range(10_000):\n"
-        "    key = VoteKey('m', 'estimate', image, 0.5, 1, 0, 10)\n"
+        "    key = VoteKey('m', 'estimate', image, 0.5, 0, 1, 0, 10)\n"
         "    store.put({key: Counts([image], 0.0)})\n"
         "    if image == 40:\n"
         "        os.kill(os.getpid(), 9)\n"

@@ -18,6 +18,7 @@ __all__ = ["DATASETS", "Dataset", "Images", "TensorImages", "load_dataset"]
 DATASETS = ("digits", *TORCHVISION_CLASSES, "folder")
 # The split of digits is part of the data set: the cached classifier was trained on one side of it.
 DIGITS_TEST_IMAGES = 500
+DIGITS_PIXEL_STEPS = 16
 
 
 def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = False) -> Dataset:
@@ -48,7 +49,7 @@ def _digits() -> Dataset:
     from sklearn.model_selection import train_test_split
 
     pixels, target = load_digits(return_X_y=True)
-    images = torch.from_numpy(pixels).float().div(16).view(-1, 1, 8, 8)
+    images = torch.from_numpy(pixels).float().div(DIGITS_PIXEL_STEPS).view(-1, 1, 8, 8)
     labels = torch.from_numpy(target).long()
     train, test = train_test_split(
         np.arange(len(labels)), test_size=DIGITS_TEST_IMAGES, random_state=0, stratify=target
@@ -58,4 +59,5 @@ def _digits() -> Dataset:
         classes=tuple("0123456789"),
         train=TensorImages(images[train], labels[train]),
         test=TensorImages(images[test], labels[test]),
+        pixel_steps=DIGITS_PIXEL_STEPS,
     )

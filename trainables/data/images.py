@@ -41,9 +41,13 @@ class TensorImages:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training images, from which the shots are drawn, and test images, for certification only."""
+    """Training images, from which the shots are drawn, and test images, for certification only.
+
+    Pixels are multiples of 1 / `pixel_steps`.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Images
     test: Images
+    pixel_steps: int = 255

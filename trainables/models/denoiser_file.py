@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,10 +28,13 @@ LARGEST = {
 }
 
 
-def denoiser_bytes(denoiser: Denoiser) -> bytes:
-    """The denoiser's weights and architecture in safetensors format."""
+def denoiser_bytes(denoiser: Denoiser, sigma: float | None = None) -> bytes:
+    """The denoiser's weights, architecture and, if given, `sigma` it is for: safetensors format."""
     weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.state_dict().items()}
-    return save_safetensors(weights, {"denoiser": json.dumps(denoiser.spec)})
+    metadata = {"denoiser": json.dumps(denoiser.spec)}
+    if sigma is not None:
+        metadata["sigma"] = json.dumps(sigma)
+    return save_safetensors(weights, metadata)
 
 
 def load_denoiser(data: bytes) -> Denoiser:
@@ -41,6 +45,7 @@ def load_denoiser(data: bytes) -> Denoiser:
     """
     try:
         weights, spec = load_safetensors(data), _spec(data)
+        trained_sigma(data)
         # No memory and no random numbers before it is known that the weights fit.
         with torch.device("meta"):
             denoiser = build_denoiser(str(spec["architecture"]), int(spec["channels"]), spec)
@@ -52,6 +57,19 @@ def load_denoiser(data: bytes) -> Denoiser:
             "the denoiser's weights are damaged, or were not written by this project"
         ) from error
     return denoiser.eval()
+
+
+def trained_sigma(data: bytes) -> float | None:
+    """The noise for which the denoiser in `data` was trained; None if the file does not say.
+
+    Raises:
+        ValueError: when what it says is no standard deviation.
+    """
+    text = _metadata(data).get("sigma")
+    sigma = None if text is None else float(text)
+    if sigma is not None and not 0 < sigma < math.inf:
+        raise ValueError(f"sigma is {sigma}")
+    return sigma
 
 
 def read_denoiser(path: Path, flag: str = "--init-denoiser") -> bytes:
@@ -77,14 +95,19 @@ def read_denoiser(path: Path, flag: str = "--init-denoiser") -> bytes:
 
 
 def _spec(data: bytes) -> dict[str, str | int]:
-    # The header of the format: its length in 8 little-endian bytes, then JSON.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    spec: dict[str, str | int] = json.loads(header["__metadata__"]["denoiser"])
+    spec: dict[str, str | int] = json.loads(_metadata(data)["denoiser"])
     for name in ("channels", *DENOISERS[str(spec["architecture"])].sizes):
         size = spec[name]
         if not (isinstance(size, int) and 1 <= size <= LARGEST[name]):
             raise ValueError(f"{name} is {size}")
     return spec
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    # The header of the format: its length in 8 little-endian bytes, then JSON.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata: dict[str, str] = header["__metadata__"]
+    return metadata
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -40,10 +40,18 @@ def certified_radius(votes_top: int, n: int, sigma: float, alpha: float) -> floa
     Raises:
         ValueError: unless 0 <= votes_top <= n, n > 0, sigma > 0 and 0 < alpha < 1.
     """
+    return radius_of(lower_bound(votes_top, n, alpha), sigma)
+
+
+def radius_of(p_lower: float, sigma: float) -> float:
+    """The L2 radius that a bound on the probability of the top class proves; 0.0 means abstain.
+
+    Raises:
+        ValueError: unless sigma > 0.
+    """
     if not sigma > 0:
         raise ValueError(f"sigma must be positive; got {sigma}")
-    bound = lower_bound(votes_top, n, alpha)
-    return float(sigma * ndtri(bound)) if bound > 0.5 else 0.0
+    return float(sigma * ndtri(p_lower)) if p_lower > 0.5 else 0.0
 
 
 def log_evidence(votes: int, n: int, quantile: float) -> float:

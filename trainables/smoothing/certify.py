@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables.smoothing.noise import Block, draw_noise
 from trainables.smoothing.procedures import Procedure, Tally
+from trainables.smoothing.quantised import quantised_copies
 
 ABSTAIN = -1
 # Images per forward pass: the joined activations of about this many pixels stay in the cache.
@@ -46,13 +47,20 @@ def forward_batch(shape: torch.Size) -> int:
 
 
 @torch.inference_mode()
-def count_votes(model: nn.Module, image: Tensor, sigma: float, block: Block) -> Tensor:
+def count_votes(
+    model: nn.Module, image: Tensor, sigma: float, block: Block, pixel_steps: int = 0
+) -> Tensor:
     """Votes per class over one block of noisy copies of `image` [C, H, W]: int64 [classes].
+
+    With `pixel_steps` the noise is rounded to multiples of 1 / `pixel_steps`, as the image is.
 
     A copy whose largest logit is tied, or with a logit that is not finite, votes for no class, so
     the counts sum to at most block.size. The model must be in evaluation mode.
     """
-    noisy = image + draw_noise(block, image.shape, sigma, image.device)
+    if pixel_steps:
+        noisy = quantised_copies(image, sigma, pixel_steps, block)
+    else:
+        noisy = image + draw_noise(block, image.shape, sigma, image.device)
     counts: Tensor | None = None
     for batch in noisy.split(forward_batch(image.shape)):
         logits = model(batch.contiguous(memory_format=torch.channels_last)).float()
@@ -65,11 +73,11 @@ def count_votes(model: nn.Module, image: Tensor, sigma: float, block: Block) -> 
 
 
 def total_votes(
-    model: nn.Module, image: Tensor, sigma: float, blocks: Iterable[Block]
+    model: nn.Module, image: Tensor, sigma: float, blocks: Iterable[Block], pixel_steps: int = 0
 ) -> list[int]:
-    """Votes per class over all `blocks`: [classes]."""
-    counts: Tensor = torch.stack([count_votes(model, image, sigma, b) for b in blocks]).sum(dim=0)
-    return [int(count) for count in counts]
+    """Votes per class over all `blocks`, counted as `count_votes` does: [classes]."""
+    counts = [count_votes(model, image, sigma, block, pixel_steps) for block in blocks]
+    return [int(count) for count in torch.stack(counts).sum(dim=0)]
 
 
 class Request(NamedTuple):

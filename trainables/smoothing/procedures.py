@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
 from typing import ClassVar, Literal, NamedTuple
@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 
-from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
+from trainables.smoothing.bounds import log_evidence, lower_bound, radius_of
 from trainables.smoothing.noise import BLOCK_SIZE
 
 ProcedureName = Literal["fixed", "tolerance", "adaptive"]
@@ -52,6 +52,9 @@ class Claim(NamedTuple):
 class Procedure(ABC):
     """`n0` votes to pick the class, at most `n` to bound its probability, and the level `alpha`.
 
+    `allowance` is how far the probability of the class may lie below that of a vote for it, because
+    the noise was not drawn exactly as it is meant.
+
     Raises:
         ValueError: for numbers out of range.
     """
@@ -59,6 +62,7 @@ class Procedure(ABC):
     n0: int
     n: int
     alpha: float
+    allowance: float = field(default=0.0, kw_only=True)
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
@@ -79,9 +83,12 @@ class Procedure(ABC):
     def claim(self, tallies: Sequence[Tally], sigma: float) -> Claim:
         """What the votes prove when `next_stop` is None."""
         last = tallies[-1]
-        radius = certified_radius(last.votes_top, last.n, sigma, self.alpha)
-        p_lower = lower_bound(last.votes_top, last.n, self.alpha)
+        p_lower = self._bound(last, self.alpha)
+        radius = radius_of(p_lower, sigma)
         return Claim(last, p_lower, radius, proved=radius > 0)
+
+    def _bound(self, tally: Tally, alpha: float) -> float:
+        return max(0.0, lower_bound(tally.votes_top, tally.n, alpha) - self.allowance)
 
 
 @dataclass(frozen=True)
@@ -168,15 +175,22 @@ class Adaptive(Procedure):
 
     def _proves(self, tally: Tally, quantile: float) -> bool:
         n, votes_top = tally
-        if log_evidence(votes_top, n, quantile) >= math.log(2 / self.alpha):
+        if log_evidence(votes_top, n, self._raised(quantile)) >= math.log(2 / self.alpha):
             return True
-        return n == self.n and lower_bound(votes_top, n, self.alpha / 2) >= ndtr(quantile)
+        return n == self.n and self._bound(tally, self.alpha / 2) >= ndtr(quantile)
+
+    def _raised(self, quantile: float) -> float:
+        """The quantile that a vote has to beat for the class to beat `quantile`."""
+        if not self.allowance:
+            return quantile
+        rest = float(ndtr(-quantile)) - self.allowance
+        return -float(ndtri(rest)) if rest > 0 else math.inf
 
     def _hopeless(self, tally: Tally, quantile: float) -> bool:
         n, votes_top = tally
         if n == self.n:
             return True
-        most = lower_bound(votes_top + self.n - n, self.n, self.alpha / 2)
+        most = self._bound(Tally(self.n, votes_top + self.n - n), self.alpha / 2)
         # The same evidence for the opposite: that the other classes together have more.
         against = log_evidence(n - votes_top, n, -quantile)
         return most < ndtr(quantile) or against >= math.log(1 / FUTILITY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -33,15 +34,20 @@ from trainables.smoothing.certify import (
 from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
+from trainables.smoothing.quantised import allowance, on_grid
 
 CONFIG = "config.json"
 
 
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
-    """What `config.json` of an export holds."""
+    """What `config.json` of an export holds.
 
-    schema_version: Literal[3] = 3
+    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
+    """
+
+    schema_version: Literal[4] = 4
     sigma: PositiveFloat
+    pixel_steps: NonNegativeInt = 0
     n0: PositiveInt
     n: PositiveInt
     alpha: float = Field(gt=0, lt=1)
@@ -61,7 +67,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
         Raises:
             ValueError: for numbers out of range.
         """
-        return make_procedure(
+        procedure = make_procedure(
             self.procedure,
             self.n0 if n0 is None else n0,
             self.n if n is None else n,
@@ -69,6 +75,8 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
             tolerance=self.tolerance,
             radii=self.radii,
         )
+        taken = allowance(self.sigma, self.pixel_steps, self.image_shape)
+        return replace(procedure, allowance=taken)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -165,7 +173,8 @@ class SmoothedClassifier:
         The procedure is that of the export as well.
 
         Raises:
-            ValueError: for an image of another shape or outside [0, 1], or numbers out of range.
+            ValueError: for an image of another shape, outside [0, 1] or off the grid of quantised
+                noise, or numbers out of range.
         """
         self._check(image)
         asking = certifying(self.config.certificates(n0, n, alpha), self.config.sigma)
@@ -181,7 +190,8 @@ class SmoothedClassifier:
     def _votes(self, image: Tensor, request: Request) -> list[int]:
         phase, start, stop = request
         blocks = plan_blocks(stop, self._seed, self._calls, phase, start=start)
-        return total_votes(self.model, image, self.config.sigma, blocks)
+        config = self.config
+        return total_votes(self.model, image, config.sigma, blocks, config.pixel_steps)
 
     def _check(self, image: Tensor) -> None:
         if tuple(image.shape) != self.config.image_shape:
@@ -191,6 +201,12 @@ class SmoothedClassifier:
             )
         if not (torch.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
             raise ValueError("the image has pixels outside [0, 1]; divide 8-bit pixels by 255")
+        steps = self.config.pixel_steps
+        if steps and not on_grid(image, steps):
+            raise ValueError(
+                f"the image has pixels that are not multiples of 1/{steps}, for which alone this "
+                "classifier, with its quantised noise, is certified; round them"
+            )
 
 
 def export_config(
@@ -200,20 +216,24 @@ def export_config(
     sigma: float,
     procedure: Procedure,
     precision: Precision,
+    pixel_steps: int = 0,
 ) -> str:
     """The text of `config.json` for a denoiser in front of `classifier`.
 
     `image` [C, H, W] is an example.
     """
+    # The allowance follows from the noise.
+    numbers = {k: v for k, v in asdict(procedure).items() if k != "allowance"}
     config = ExportConfig.model_validate(
         {
             "num_classes": num_classes,
             "image_shape": tuple(image.shape),
             "classifier_hash": weights_hash(classifier),
             "sigma": sigma,
+            "pixel_steps": pixel_steps,
             "procedure": procedure.name,
             "precision": precision,
-            **asdict(procedure),
+            **numbers,
         }
     )
     return json.dumps(config.model_dump(), indent=2) + "\n"

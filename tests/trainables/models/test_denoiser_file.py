@@ -18,6 +18,7 @@ from trainables.models.denoiser_file import (
     denoiser_bytes,
     load_denoiser,
     read_denoiser,
+    trained_sigma,
 )
 from trainables.models.denoisers import Denoiser, DnCNN, MemNet, UNet
 
@@ -165,6 +166,22 @@ def test_a_damaged_description_is_refused(spec: str) -> None:
     weights = load_safetensors(denoiser_bytes(DENOISERS[0]))
     with pytest.raises(InputError, match=DAMAGED):
         load_denoiser(save_safetensors(weights, {"denoiser": spec}))
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.1 + 0.2, 1])
+def test_a_file_says_for_which_noise_its_denoiser_was_trained(sigma: float) -> None:
+    data = denoiser_bytes(DENOISERS[0], sigma)
+    assert trained_sigma(data) == sigma
+    assert trained_sigma(denoiser_bytes(DENOISERS[0])) is None
+    assert denoiser_bytes(load_denoiser(data)) == denoiser_bytes(DENOISERS[0])
+
+
+@pytest.mark.parametrize("sigma", ["", "0", "-0.25", "nan", "inf", "much", "[0.25]"])
+def test_a_file_with_an_impossible_noise_is_refused(sigma: str) -> None:
+    weights = load_safetensors(denoiser_bytes(DENOISERS[0]))
+    spec = json.dumps(DENOISERS[0].spec)
+    with pytest.raises(InputError, match=DAMAGED):
+        load_denoiser(save_safetensors(weights, {"denoiser": spec, "sigma": sigma}))
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}])

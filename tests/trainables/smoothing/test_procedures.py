@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import ClassVar
 
@@ -50,7 +51,7 @@ class Peeking(Procedure):
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many certificates of one probability meet the same counts again and again."""
-    for function in (log_evidence, lower_bound, certified_radius):
+    for function in (log_evidence, lower_bound):
         monkeypatch.setattr(procedures, function.__name__, cache(function))
 
 
@@ -81,6 +82,29 @@ MOST = int(binom.isf(1e-6, 20_000, ALPHA))
 )
 def test_no_procedure_claims_too_much_more_often_than_alpha(procedure: Procedure, p: float) -> None:
     assert over_claims(procedure, p) <= MOST
+
+
+@pytest.mark.usefixtures("remembered")
+@pytest.mark.parametrize("p", [0.5 - 1e-12, *BELOW])
+@pytest.mark.parametrize(
+    "procedure",
+    [
+        Fixed(100, 1000, ALPHA),
+        Tolerance(100, 1000, ALPHA, 0.02),
+        Adaptive(100, 1000, ALPHA, (0.0, 0.25, 0.5)),
+    ],
+    ids=["fixed", "tolerance", "adaptive"],
+)
+def test_votes_may_favour_the_class_by_the_allowance(procedure: Procedure, p: float) -> None:
+    # Far more than any noise needs, so that a bound without it is caught.
+    allowed, certificates = replace(procedure, allowance=0.02), 4000
+    generator = np.random.default_rng(8)
+    wrong = {
+        one: sum(run(one, p + 0.02, generator)[1].p_lower > p for _ in range(certificates))
+        for one in (procedure, allowed)
+    }
+    most = int(binom.isf(1e-6, certificates, ALPHA))
+    assert wrong[allowed] <= most < wrong[procedure]
 
 
 @pytest.mark.usefixtures("remembered")

@@ -13,7 +13,10 @@ from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
+from trainables.smoothing.certify import total_votes
+from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive, Fixed
+from trainables.smoothing.quantised import allowance
 from trainables.smoothing.smoothed import CONFIG, WEIGHTS, ExportConfig, export_config
 
 torch.set_num_threads(1)
@@ -89,7 +92,7 @@ def test_an_export_certifies_like_the_classifier_it_was_made_from(export: Path) 
 
 def test_the_exported_configuration_describes_image_numbers_and_classifier(export: Path) -> None:
     assert json.loads((export / CONFIG).read_text()) == {
-        "schema_version": 3, "procedure": "fixed", "tolerance": 0.02, "radii": [],
+        "schema_version": 4, "pixel_steps": 0, "procedure": "fixed", "tolerance": 0.02, "radii": [],
         "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
         "image_shape": [1, 4, 4], "precision": "float32",
         "classifier_hash": weights_hash(linear_classifier()),
@@ -198,6 +201,28 @@ def test_an_image_outside_the_pixel_range_is_refused(pixel: float) -> None:
     for act in (smoothed.certify, smoothed.predict):
         with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
             act(image)
+
+
+def test_an_export_with_quantised_noise_runs_it_and_refuses_images_off_its_grid(
+    export: Path,
+) -> None:
+    image = torch.full((1, 4, 4), 0.6)
+    gaussian = SmoothedClassifier.load(export, linear_classifier()).certify(image)
+    procedure = Fixed(50, 1000, 0.001)
+    text = export_config(linear_classifier(), IMAGE, 3, 0.25, procedure, "float32", 255)
+    (export / CONFIG).write_text(text)
+    smoothed = SmoothedClassifier.load(export, linear_classifier())
+    proof = smoothed.certify(image)
+    assert smoothed.config.pixel_steps == 255
+    blocks = plan_blocks(1000, 0, 1, "estimate")
+    votes = total_votes(smoothed.model, image, 0.25, blocks, 255)
+    assert proof.votes_top == max(votes) != gaussian.votes_top
+    taken = allowance(0.25, 255, (1, 4, 4))
+    assert proof.p_lower == lower_bound(proof.votes_top, 1000, 0.001) - taken
+    assert 1e-12 < taken < 1e-11
+    for act in (smoothed.certify, smoothed.predict):
+        with pytest.raises(ValueError, match="not multiples of 1/255"):
+            act(torch.full((1, 4, 4), 0.5))
 
 
 @pytest.mark.parametrize(

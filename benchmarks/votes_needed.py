@@ -1,0 +1,220 @@
+"""How many votes the three procedures take on real images, and what that is worth in time.
+
+Usage: python benchmarks/votes_needed.py --data-dir DIR --classifier FILE [--minutes 25] [--out DIR]
+
+DIR is an image folder with train/ and test/, FILE its classifier. For each sigma a DnCNN of 9 x 32
+is trained as the best variant of benchmarks/cifar10_variants.py, and counts votes for test images
+in random order until the time is up. The counts after every 100 votes are kept in --out, where the
+same command goes on. All procedures are then replayed on the same counts, so that their differences
+are those of the procedures alone; intervals are at 95 %, from a bootstrap over images. At the end
+the usual loop (`plain` in benchmarks/certification.py) and this project's count in turns: seconds
+per certified image are seconds a vote times votes an image.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from certification import plain
+from cifar10_variants import COMMON, VARIANTS
+from torch import Tensor, nn
+
+from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.splits import draw_shots
+from trainables.decrop.config import DecropConfig
+from trainables.decrop.training import DecropTraining
+from trainables.models.checkpoint import load_classifier
+from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
+from trainables.smoothing.certify import Certificate, certifying, count_votes, total_votes
+from trainables.smoothing.fast import Precision, choose_precision, prepared
+from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
+from trainables.smoothing.procedures import Adaptive, Fixed, Procedure, Tolerance
+
+SIGMAS = (0.25, 0.5)
+VARIANT = "the same, with MSE"
+N0, N, ALPHA, TOLERANCE = 100, 10_000, 0.001, 0.02
+RADII = (0.25, 0.5, 0.75)
+PROCEDURES: dict[str, Procedure] = {
+    "fixed": Fixed(N0, N, ALPHA),
+    f"tolerance {TOLERANCE}": Tolerance(N0, N, ALPHA, TOLERANCE),
+    "adaptive, all three radii": Adaptive(N0, N, ALPHA, RADII),
+    "adaptive, radius 0.25": Adaptive(N0, N, ALPHA, RADII[:1]),
+}
+RESAMPLES, TIMED_VOTES, REPEATS = 5000, 500, 5
+
+Row = dict[str, Any]
+Statistic = Callable[[np.ndarray], float]
+
+
+def denoised(options: argparse.Namespace, dataset: Dataset, sigma: float) -> nn.Module:
+    """The denoiser for `sigma`, trained now if it is not there yet, before the classifier."""
+    classifier = load_classifier(options.classifier)
+    path = options.out / f"denoiser-{sigma:g}.safetensors"
+    if not path.exists():
+        shots = draw_shots(dataset, "50", 0)
+        config = DecropConfig.model_validate(COMMON | VARIANTS[VARIANT] | {"sigma": sigma})
+        training = DecropTraining(config, classifier, shots.train_images, shots.train_labels, 0)
+        for _ in range(config.epochs):
+            training.train_epoch()
+        path.write_bytes(denoiser_bytes(training.denoiser))
+    return nn.Sequential(load_denoiser(path.read_bytes()), classifier).eval()
+
+
+def counted(model: nn.Module, image: Tensor, label: int, index: int, sigma: float) -> Row:
+    """The votes of n0, and the cumulative ones after every block of fresh ones."""
+    blocks = plan_blocks(N, "votes", index, sigma)
+    fresh = torch.stack([count_votes(model, image, sigma, block) for block in blocks])
+    select = total_votes(model, image, sigma, plan_blocks(N0, "select", index, sigma))
+    return {
+        "sigma": sigma,
+        "image": index,
+        "label": label,
+        "select": select,
+        "votes": fresh.cumsum(dim=0).tolist(),
+    }
+
+
+def votes_after(row: Row, stop: int) -> np.ndarray:
+    """Votes per class among the first `stop`; part of a block is drawn from it by lot."""
+    votes = np.array([[0] * len(row["select"]), *row["votes"]])
+    block, rest = divmod(stop, BLOCK_SIZE)
+    if not rest:
+        return votes[block]
+    counts = votes[block + 1] - votes[block]
+    nobody = BLOCK_SIZE - counts.sum()
+    generator = np.random.default_rng([row["image"], stop])
+    return votes[block] + generator.multivariate_hypergeometric([*counts, nobody], rest)[:-1]
+
+
+def replayed(procedure: Procedure, row: Row) -> Certificate:
+    """The certificate that the procedure makes of the counts."""
+    asking = certifying(procedure, row["sigma"])
+    next(asking)
+    answer = row["select"]
+    while True:
+        try:
+            request = asking.send(answer)
+        except StopIteration as done:
+            found: Certificate = done.value
+            return found
+        between = votes_after(row, request.stop) - votes_after(row, request.start)
+        answer = between.tolist()
+
+
+def interval(statistic: Statistic, images: int) -> str:
+    """The statistic of all images and its interval; it is told the positions of a sample."""
+    generator = np.random.default_rng(0)
+    found = [statistic(generator.integers(images, size=images)) for _ in range(RESAMPLES)]
+    low, high = np.percentile(found, (2.5, 97.5))
+    value = statistic(np.arange(images))
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 4
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def show(rows: list[Row], speedup: float) -> None:
+    """Tables of votes, certified accuracy and radius, and the gain in time."""
+    for sigma in SIGMAS:
+        mine = [row for row in rows if row["sigma"] == sigma]
+        if not mine:
+            continue
+        proofs = {name: [replayed(p, row) for row in mine] for name, p in PROCEDURES.items()}
+        votes = {name: np.array([p.votes for p in found]) for name, found in proofs.items()}
+        radii = {name: np.array([p.radius for p in found]) for name, found in proofs.items()}
+        correct = {
+            name: np.array([p.predicted == r["label"] for p, r in zip(found, mine, strict=True)])
+            for name, found in proofs.items()
+        }
+        print(f"\nsigma {sigma:g}, {len(mine)} images")
+        print(
+            "| | votes an image | times fewer than fixed | certified at "
+            + " / ".join(map(str, RADII))
+            + " | difference to fixed | mean loss of radius | plain loop over ours |"
+        )
+        print("|---|---|---|---|---|---|---|")
+        for name in PROCEDURES:
+            at = [correct[name] & (radii[name] >= r) for r in RADII]
+            base = [correct["fixed"] & (radii["fixed"] >= r) for r in RADII]
+            lost = radii["fixed"] - radii[name]
+            cells = [
+                interval(lambda i, v=votes[name]: v[i].mean(), len(mine)),
+                interval(
+                    lambda i, v=votes[name], f=votes["fixed"]: f[i].mean() / v[i].mean(), len(mine)
+                ),
+                " / ".join(f"{hits.mean():.3f}" for hits in at),
+                " / ".join(
+                    interval(lambda i, a=a, b=b: a[i].mean() - b[i].mean(), len(mine))
+                    for a, b in zip(at, base, strict=True)
+                ),
+                interval(lambda i, d=lost: d[i].mean(), len(mine))
+                if "adaptive" not in name
+                else "",
+                f"{speedup * votes['fixed'].mean() / votes[name].mean():.1f}",
+            ]
+            print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def timed(model: nn.Module, fast: nn.Module, image: Tensor) -> tuple[float, float]:
+    """Seconds a vote of the usual loop, and of this project's; medians, in turns."""
+    ways: list[Callable[[], object]] = [
+        lambda: plain(model, image, TIMED_VOTES),
+        lambda: total_votes(fast, image, SIGMAS[0], plan_blocks(TIMED_VOTES, "timed")),
+    ]
+    seconds: list[list[float]] = [[], []]
+    for _ in range(REPEATS):
+        for way, found in zip(ways, seconds, strict=True):
+            started = time.perf_counter()
+            way()
+            found.append((time.perf_counter() - started) / TIMED_VOTES)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--data-dir", type=Path, required=True)
+    arguments.add_argument("--classifier", type=Path, required=True)
+    arguments.add_argument("--minutes", type=float, default=25, help="for counting")
+    arguments.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    arguments.add_argument("--out", type=Path, default=Path("runs/votes_needed"))
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    dataset = load_dataset("folder", options.data_dir)
+    order = np.random.default_rng(0).permutation(len(dataset.test.labels)).tolist()
+    models = {sigma: denoised(options, dataset, sigma) for sigma in SIGMAS}
+    image = dataset.test.load(order[:1])[0]
+    precision: Precision = (
+        choose_precision(models[SIGMAS[0]], image)
+        if options.precision == "auto"
+        else options.precision
+    )
+    fast = {sigma: prepared(model, image.shape, precision) for sigma, model in models.items()}
+    file = options.out / f"votes-{precision}.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {(row["sigma"], row["image"]) for row in rows}
+    ends = time.monotonic() + 60 * options.minutes
+    for index in order:
+        image, label = dataset.test.load([index])[0], int(dataset.test.labels[index])
+        # An image counts at every sigma or at none.
+        missing = [sigma for sigma in SIGMAS if (sigma, index) not in done]
+        if time.monotonic() > ends:
+            break
+        found = [counted(fast[sigma], image, label, index, sigma) for sigma in missing]
+        rows += found
+        with file.open("a") as lines:
+            lines.writelines(json.dumps(row) + "\n" for row in found)
+    usual, ours = timed(models[SIGMAS[0]], fast[SIGMAS[0]], image)
+    print(
+        f"votes a second in {precision}: plain loop {1 / usual:.0f}, ours {1 / ours:.0f}, "
+        f"{usual / ours:.1f} times as many"
+    )
+    show(rows, usual / ours)
+
+
+if __name__ == "__main__":
+    main()
