@@ -1,0 +1,52 @@
+"""The commands that the deployment files and their documentation tell one to run."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CLUSTER_DOC = ROOT / "docs" / "cluster.md"
+RAY_JOB = ROOT / "deploy" / "kuberay" / "rayjob.yaml"
+SLURM = ROOT / "deploy" / "slurm" / "search.sbatch"
+# What the scripts have set when they reach a command.
+VARIABLES = """
+head=10.0.0.1:6379 name=search resume=(--resume)
+SLURM_JOB_NUM_NODES=2 SLURM_CPUS_ON_NODE=8
+set --
+"""
+
+
+def code_blocks(markdown: str) -> list[str]:
+    """The indented blocks, which hold shell; other languages are fenced."""
+    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", markdown + "\n", flags=re.MULTILINE)
+    return [re.sub("^ {4}", "", block, flags=re.MULTILINE) for block in blocks if block.strip()]
+
+
+def shell_texts() -> dict[str, str]:
+    """Everything a shell reads, by where it stands."""
+    job = yaml.safe_load(RAY_JOB.read_text())
+    texts = {"rayjob": job["spec"]["entrypoint"], "slurm": SLURM.read_text()}
+    blocks = code_blocks(CLUSTER_DOC.read_text())
+    return texts | {f"cluster.md {number}": block for number, block in enumerate(blocks)}
+
+
+def commands(program: str) -> list[tuple[str, list[str]]]:
+    """Each command line with `program` in it: where it stands, and what follows `program`."""
+    return [
+        (place, _arguments(found.group(1)))
+        for place, text in shell_texts().items()
+        for found in re.finditer(
+            rf"^[^#\n]*?\b{program}(?= )([^\n;&|']*)",
+            text.replace("\\\n", " "),
+            flags=re.MULTILINE,
+        )
+    ]
+
+
+def _arguments(text: str) -> list[str]:
+    # bash itself says which words a command gets, and fails at a variable nobody set.
+    script = f'set -eu\n{VARIABLES}\nshow() {{ printf "%s\\0" "$@"; }}\nshow {text}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]

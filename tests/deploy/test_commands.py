@@ -1,0 +1,42 @@
+import click
+import pytest
+from ray.scripts.scripts import cli as ray_cli
+from typer.main import get_command
+
+from tests.deploy.commands import commands
+from tuning import launch
+from tuning.config import make_config
+from tuning.flags import passed
+
+LAUNCHES = commands(r"python -m tuning\.launch")
+RAY_COMMANDS = commands("ray")
+
+
+def name(part: str | list[str]) -> str:
+    return part if isinstance(part, str) else " ".join(part)
+
+
+@pytest.mark.parametrize(("place", "given"), LAUNCHES, ids=name)
+def test_every_launch_has_flags_that_exist_and_values_they_take(
+    place: str, given: list[str]
+) -> None:
+    command = get_command(launch.app)
+    context = command.make_context("launch", launch._with_cluster_value(given))
+    values = {k: v for k, v in passed(context).items() if k not in launch.OWN}
+    make_config({"name": "unnamed", **values})
+
+
+@pytest.mark.parametrize(("place", "given"), RAY_COMMANDS, ids=name)
+def test_every_ray_command_has_options_that_ray_knows(place: str, given: list[str]) -> None:
+    command: click.Command = ray_cli
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), given[0])
+        assert found is not None, given[0]
+        command, given = found, given[1:]
+    command.make_context(command.name, list(given))
+
+
+def test_the_commands_are_found() -> None:
+    places = {place.split()[0] for place, _ in LAUNCHES}
+    assert places == {"rayjob", "slurm", "cluster.md"}
+    assert len(LAUNCHES) >= 8

@@ -1,0 +1,108 @@
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import ray
+import yaml
+from jsonschema import Draft202012Validator
+
+from tests.deploy.commands import RAY_JOB, ROOT
+
+RAY_CLUSTER = ROOT / "deploy" / "kuberay" / "raycluster.yaml"
+SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay.schema.yaml").read_text())
+KUBERNETES = "1.33"
+Manifest = dict[str, Any]
+
+
+def load(path: Path) -> Manifest:
+    loaded: Manifest = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def cluster() -> Manifest:
+    spec: Manifest = load(RAY_CLUSTER)["spec"]
+    return spec
+
+
+def templates() -> list[Manifest]:
+    return [group["template"] for group in (cluster()["headGroupSpec"], *workers())]
+
+
+def workers() -> list[Manifest]:
+    groups: list[Manifest] = cluster()["workerGroupSpecs"]
+    return groups
+
+
+def containers() -> list[Manifest]:
+    return [container for pod in templates() for container in pod["spec"]["containers"]]
+
+
+@pytest.mark.parametrize("path", [RAY_CLUSTER, RAY_JOB], ids=lambda path: path.name)
+def test_kuberay_knows_every_field(path: Path) -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(load(path))
+
+
+def test_kubernetes_knows_every_field_of_the_pods() -> None:
+    for template in templates():
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}}
+        kubernetes_validate.validate({**pod, "template": template}, KUBERNETES, strict=True)
+
+
+def test_kubernetes_refuses_a_misspelt_field() -> None:
+    pod = {"spec": {"containers": [{"name": "x", "imagePullPolcy": "Always"}]}}
+    manifest = {"apiVersion": "v1", "kind": "PodTemplate", "template": pod}
+    with pytest.raises(kubernetes_validate.ValidationError, match="imagePullPolcy"):
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_both_manifests_describe_the_same_cluster() -> None:
+    assert load(RAY_JOB)["spec"]["rayClusterSpec"] == cluster()
+
+
+def test_the_cluster_has_the_ray_that_is_pinned() -> None:
+    assert cluster()["rayVersion"] == ray.__version__
+
+
+def test_no_trial_runs_on_the_head() -> None:
+    assert cluster()["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    for group in workers():
+        assert 1 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        (worker,) = group["template"]["spec"]["containers"]
+        assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def test_secrets_come_from_secrets() -> None:
+    assert cluster()["authOptions"] == {"mode": "token", "secretName": "decrop-token"}
+    for container in containers():
+        assert all("value" not in variable for variable in container.get("env", []))
+        assert container["envFrom"] == [{"secretRef": {"name": "decrop-storage"}}]
+
+
+def test_pods_run_without_privileges() -> None:
+    for template in templates():
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+    for container in containers():
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+@pytest.mark.parametrize(
+    ("exists", "calls"), [(False, ["resume", "start"]), (True, ["resume"])], ids=["new", "retry"]
+)
+def test_the_job_goes_on_with_its_run_and_starts_it_where_there_is_none(
+    tmp_path: Path, exists: bool, calls: list[str]
+) -> None:
+    (tmp_path / "python").write_text(
+        f"#!/bin/sh\nexec >>{tmp_path}/calls\n"
+        f'case "$*" in *--resume) echo resume; exit {0 if exists else 2};; esac\n'
+        "echo start\n"
+    )
+    (tmp_path / "python").chmod(0o755)
+    # KubeRay's shell splits the line; `ray job submit` joins it again for the head's shell.
+    line = shlex.join(shlex.split(load(RAY_JOB)["spec"]["entrypoint"]))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    subprocess.run(["/bin/sh", "-c", line], env={"PATH": path}, check=True)
+    assert (tmp_path / "calls").read_text().split() == calls
