@@ -178,6 +178,8 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
                     "credentials there are seen by everybody; leave them out, and set "
                     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every host"
                 )
+            if ".." in value.split("/"):
+                raise ValueError(f"{value} must not hold .., which leads out of its folder")
             if not parts.scheme and not value.startswith("/"):
                 raise ValueError(f"{value} must be an absolute path: other hosts read it as well")
         return value

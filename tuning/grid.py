@@ -18,10 +18,8 @@ from tuning.progress import Reporter
 from tuning.remaining import remaining_seconds
 from tuning.search import Limits, Study, run_search
 from tuning.setting import Setting
+from tuning.storage import SCRATCH
 from tuning.tensorboard import StudyBoard
-
-# In the run's storage.
-SCRATCH = "tune"
 
 
 class Part(NamedTuple):

@@ -13,10 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from results.store import write_bytes, write_text
-from tuning.storage import Storage
+from tuning.storage import SCRATCH, Storage
 
-# In the storage, and in it the files of the run folder by their names there.
-FOLDER = "run"
 # Names who wrote the copy last. What is not copied: this machine's own business.
 WRITER = ".writer"
 LEFT_OUT = (".lock", WRITER)
@@ -27,7 +25,7 @@ class Mirror:
     """Keeps a copy of `folder` in `storage`, nearly up to date."""
 
     def __init__(self, folder: Path, storage: Storage) -> None:
-        self._folder, self._storage = folder, storage / FOLDER
+        self._folder, self._storage = folder, storage
         self._copied: dict[str, tuple[int, int]] = {}
 
     @property
@@ -49,7 +47,8 @@ class Mirror:
         stamp = uuid.uuid4().hex[:8]
         fetched = self._folder.with_name(f".{self._folder.name}.{stamp}")
         for name in self._storage.files():
-            write_bytes(fetched / name, self._storage.read(name))
+            if not name.startswith(f"{SCRATCH}/"):
+                write_bytes(fetched / name, self._storage.read(name))
         if self._folder.exists():
             self._folder.rename(self._folder.with_name(f"{self._folder.name}.before-{stamp}"))
         fetched.rename(self._folder)

@@ -11,6 +11,9 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from tuning.errors import ConfigError
 
+# In a run's storage: what only a running search needs.
+SCRATCH = "tune"
+
 
 @dataclass(frozen=True)
 class Storage:

@@ -218,7 +218,7 @@ def _fetch(config: RunConfig) -> None:
     try:
         Mirror(config.run_folder, run_storage(config)).fetch()
     except (ConfigError, OSError):
-        print(f"results: {config.storage}/{config.name}/run")
+        print(f"results: {config.storage}/{config.name}")
         return
     print(f"results: {config.run_folder}")
 

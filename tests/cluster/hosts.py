@@ -139,10 +139,11 @@ class TwoHosts:
         assert process.returncode == 0, err
         return out
 
-    def launch(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command line on the first host, in the cluster."""
+    def launch(self, *arguments: str, host: Host | None = None) -> subprocess.Popen[str]:
+        """Start the command line on a host, the first if none is named, in the cluster."""
         where = [f"--out={self.folder}", f"--cluster={self.address}"]
-        return self.first.start(sys.executable, "-m", "tuning.launch", *where, *arguments)
+        on = self.first if host is None else host
+        return on.start(sys.executable, "-m", "tuning.launch", *where, *arguments)
 
     def finish(self, process: subprocess.Popen[str], name: str, code: int = 0) -> Finished:
         """Wait for a launcher to end with the exit code `code`."""
