@@ -53,6 +53,7 @@ class Training:
 class Trainer:
     """Trains denoisers of one setting; files go to `folder`."""
 
+    setting: str
     task: TrialTask
     folder: Path
     resources: Resources
@@ -71,7 +72,9 @@ class Trainer:
                 advance(1)
         self.folder.mkdir(parents=True, exist_ok=True)
         remote = _train.options(
-            num_cpus=self.resources.cpus_per_trial, num_gpus=self.resources.gpus_per_trial
+            name=f"train: {self.setting}",
+            num_cpus=self.resources.cpus_per_trial,
+            num_gpus=self.resources.gpus_per_trial,
         )
         shared, waiting = ray.put(self.task), deque(missing.items())
         pending: dict[ray.ObjectRef[bytes], str] = {}

@@ -134,7 +134,8 @@ class Run:
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
         store = self._store(setting)
         precision = self._precision(part, cluster)
-        trainer = Trainer(part.task, setting.folder / publish.DENOISERS, cluster.resources)
+        folder = setting.folder / publish.DENOISERS
+        trainer = Trainer(setting.name, part.task, folder, cluster.resources)
         with self._timed(setting, "confirmation"):
             confirmation = self._confirm(part, records, trainer, cluster, store, precision)
         publish.write_confirmation(setting, confirmation)

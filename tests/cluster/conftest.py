@@ -1,8 +1,13 @@
 """One cluster of two hosts for all tests of this folder."""
 
+import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +25,12 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
         pytest.skip("network namespaces need root and iproute2")
     root = tmp_path_factory.mktemp("cluster")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "XDG_CACHE_HOME": str(root / "cache")}
+    environment |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "XDG_CACHE_HOME": str(root / "cache"),
+        # Jobs start `python`.
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     (root / "runs").mkdir()
     two = TwoHosts(root / "runs", environment)
     try:
@@ -33,9 +43,28 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
         two.close()
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A run, and what could be seen of it while it lasted, as `watcher` prints it."""
+
+    run: Finished
+    seen: dict[str, Any]
+
+
 @pytest.fixture(scope="session")
-def undisturbed(hosts: TwoHosts) -> Finished:
+def watched(hosts: TwoHosts) -> Watched:
     """A run on both hosts, through a bucket, to which nothing happens."""
     name = "undisturbed"
+    watcher = hosts.first.start(sys.executable, "-m", "tests.cluster.watcher", hosts.first.address)
     process = hosts.launch(f"--name={name}", f"--storage={hosts.storage}", *SMALL)
-    return hosts.finish(process, name)
+    run = hosts.finish(process, name)
+    watcher.terminate()
+    out, err = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0, err
+    return Watched(run, json.loads(out))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(watched: Watched) -> Finished:
+    """That run."""
+    return watched.run

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.cluster.watcher import METRICS_PORT
 from tests.tuning.runs import REPO, Finished
 
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -29,7 +30,9 @@ class Host:
         self.private: list[Path] = []
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, *command: str, log: Path | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str, log: Path | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start a command on this host, in a process group of its own."""
         script = [f"mount -t tmpfs tmpfs {folder}" for folder in self.private]
         script.append('exec "$@"')
@@ -37,7 +40,7 @@ class Host:
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-ec",
              "\n".join(script), "sh", *command],
-            cwd=REPO, env=self.environment, stdout=output,
+            cwd=REPO, env=self.environment | environment, stdout=output,
             stderr=subprocess.PIPE if log is None else subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
@@ -70,7 +73,7 @@ class TwoHosts:
         self.folder = folder
         net = f"10.77.{os.getpid() % 200 + 20}"
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "fedcba9876543210" * 4}
-        aws = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "planted-secret"}
+        aws = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "planted-secret-of-the-bucket"}
         shared = {**environment, **token, **aws, "AWS_EC2_METADATA_DISABLED": "true"}
         self.first = Host(f"decrop{os.getpid()}a", f"{net}.1", shared)
         self.second = Host(f"decrop{os.getpid()}b", f"{net}.2", shared)
@@ -106,7 +109,8 @@ class TwoHosts:
             RAY, "start", "--head", "--block", f"--num-cpus={cpus}",
             f"--node-ip-address={self.first.address}", f"--port={PORT}",
             f"--dashboard-host={self.first.address}", f"--dashboard-port={DASHBOARD}",
-            "--object-store-memory=200000000", log=self.folder / "head.log",
+            f"--metrics-export-port={METRICS_PORT}", "--object-store-memory=200000000",
+            log=self.folder / "head.log",
         )  # fmt: skip
         self.on_first("-c", CREATE_BUCKET, self.first.address, str(S3), BUCKET)
         self.wait_for_nodes(1)
@@ -139,11 +143,18 @@ class TwoHosts:
         assert process.returncode == 0, err
         return out
 
-    def launch(self, *arguments: str, host: Host | None = None) -> subprocess.Popen[str]:
+    def launch(
+        self,
+        *arguments: str,
+        host: Host | None = None,
+        address: str | None = None,
+        folder: Path | None = None,
+        **environment: str,
+    ) -> subprocess.Popen[str]:
         """Start the command line on a host, the first if none is named, in the cluster."""
-        where = [f"--out={self.folder}", f"--cluster={self.address}"]
+        where = [f"--out={folder or self.folder}", f"--cluster={address or self.address}"]
         on = self.first if host is None else host
-        return on.start(sys.executable, "-m", "tuning.launch", *where, *arguments)
+        return on.start(sys.executable, "-m", "tuning.launch", *where, *arguments, **environment)
 
     def finish(self, process: subprocess.Popen[str], name: str, code: int = 0) -> Finished:
         """Wait for a launcher to end with the exit code `code`."""
@@ -164,6 +175,10 @@ class TwoHosts:
         """What the bucket holds of a run, by name."""
         listed = self.on_first("-c", LIST, self.storage, run)
         return {name: base64.b64decode(text) for name, text in json.loads(listed).items()}
+
+    def session_folder(self) -> Path:
+        """Where Ray on the first host keeps its logs."""
+        return Path(self.on_first("-c", SESSION, self.address).strip())
 
     def close(self) -> None:
         """End everything that runs on the hosts, and take them away."""
@@ -215,6 +230,11 @@ import base64, json, sys
 from tuning.storage import open_storage
 run = open_storage(sys.argv[1]) / sys.argv[2]
 print(json.dumps({name: base64.b64encode(run.read(name)).decode() for name in run.files()}))
+"""
+SESSION = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print(ray._private.worker._global_node.get_session_dir_path())
 """
 WAIT_FOR_NODES = """
 import sys, time, ray

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainables.models.trap import Trap
 from trainables.data.datasets import load_dataset
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
@@ -125,6 +126,19 @@ def test_a_new_attempt_goes_on_from_the_latest_readable_checkpoint(
     # The first attempt's time is on its own account.
     assert 0 < second.seconds < 60
     assert finish(start(trial(3) | {"checkpoints": files[:2]}, task)) == undisturbed
+
+
+def test_a_checkpoint_that_would_execute_code_is_passed_over(
+    task: TrialTask, tmp_path: Path
+) -> None:
+    control, sentinel = tmp_path / "control", tmp_path / "sentinel"
+    torch.save({"training": Trap(control)}, tmp_path / "control.pt")
+    torch.load(tmp_path / "control.pt", weights_only=False)
+    assert control.exists()
+    torch.save({"training": Trap(sentinel)}, tmp_path / "training.pt")
+    config = trial(1) | {"checkpoints": [str(tmp_path / "training.pt")]}
+    assert finish(start(config, task)) == finish(start(trial(1), task))
+    assert not sentinel.exists()
 
 
 def test_loss_that_is_no_number_ends_the_trial_with_its_name(task: TrialTask) -> None:

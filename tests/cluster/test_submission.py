@@ -1,0 +1,87 @@
+"""Runs submitted as Ray jobs through the dashboard of a cluster with a token."""
+
+import json
+import re
+import time
+
+import pytest
+
+from tests.cluster.conftest import SMALL
+from tests.cluster.hosts import TwoHosts
+from tests.tuning.runs import SETTING, Finished, tables, without_incidentals
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def client(hosts: TwoHosts, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """The command line on a machine that is no host of the cluster, but reaches its dashboard."""
+    process = hosts.launch(*arguments, address=hosts.dashboard, folder=hosts.folder / "client",
+                           **environment)  # fmt: skip
+    out, err = process.communicate(timeout=500)
+    return process.returncode, out, err
+
+
+JOBS = """
+import json, sys
+from ray.job_submission import JobSubmissionClient
+jobs = JobSubmissionClient(sys.argv[1]).list_jobs()
+print(json.dumps([job.submission_id for job in jobs]))
+"""
+
+
+def jobs(hosts: TwoHosts) -> list[str]:
+    """Every submission."""
+    found: list[str] = json.loads(hosts.on_first("-c", JOBS, hosts.dashboard))
+    return found
+
+
+def test_a_submitted_run_is_followed_and_its_results_come_back(
+    hosts: TwoHosts, undisturbed: Finished
+) -> None:
+    submitted = ["--name=job", f"--storage={hosts.storage}", "--json", *SMALL]
+    code, out, err = client(hosts, *submitted)
+    assert code == 0, out + err
+    assert "job: decrop-job\n" in out
+    assert f"{SETTING}: certification votes: 0/" in out
+    here = hosts.folder / "client" / "job"
+    ours, reference = (tables(f, ["certificates"])[0] for f in (here, undisturbed.folder))
+    assert without_incidentals(ours) == without_incidentals(reference)
+    assert (here / "report.html").is_file()
+    # The same command again is the same job.
+    started = time.monotonic()
+    again = client(hosts, *submitted)
+    assert again[0] == 0
+    assert again[1].splitlines() == out.splitlines()
+    assert time.monotonic() - started < 60
+    assert [job for job in jobs(hosts) if job.startswith("decrop-job")] == ["decrop-job"]
+    # Another configuration of the same name is not.
+    code, _, err = client(hosts, *submitted, "--alpha=0.01")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--name: job decrop-job ran job with another configuration; pass --resume" in err
+
+
+def test_a_job_that_fails_passes_its_exit_code_on(hosts: TwoHosts) -> None:
+    submitted = ["--name=bad", f"--storage={hosts.storage}", "--classifier=nowhere.pt"]
+    code, out, err = client(hosts, *submitted, "--detach")
+    assert (code, out, err) == (0, "job: decrop-bad\n", "")
+    code, out, err = client(hosts, "--attach=decrop-bad")
+    assert code == 2
+    assert "error: --classifier: nowhere.pt" in out
+    assert err == "error: job decrop-bad ended with exit code 2, as it says above\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["--name=x"], {}, "--storage: the results of a submitted run would stay on"),
+        (["--attach=nobody"], {}, "--attach: http://.* knows no job 'nobody'"),
+        (["--name=x", "--storage=/x"], {"RAY_AUTH_TOKEN": "0" * 64}, "refuses the token"),
+        (["--resume", "--storage=/x"], {}, "--name: which run is the job to resume"),
+    ],
+)
+def test_bad_submissions_end_in_one_line(
+    hosts: TwoHosts, arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    code, out, err = client(hosts, *arguments, **environment)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(message, err)
