@@ -17,6 +17,7 @@ from tuning.flags import (
     Concurrency,
     CpusPerTrial,
     DataDir,
+    Detach,
     Download,
     GpusPerTrial,
     NoiseFlag,
@@ -24,6 +25,7 @@ from tuning.flags import (
     ProcedureFlag,
     Radii,
     SelectionVotes,
+    Storage,
     ToleranceFlag,
     Votes,
     passed,
@@ -75,6 +77,8 @@ def certify(
     cpus_per_trial: CpusPerTrial = 1,
     gpus_per_trial: GpusPerTrial = None,
     concurrency: Concurrency = None,
+    storage: Storage = None,
+    detach: Detach = False,
     seed: Annotated[int, typer.Option(help="of the noise", show_default="0, or the run's own")] = 0,
     out: Annotated[
         str | None,
@@ -86,7 +90,7 @@ def certify(
     ] = None,
 ) -> None:
     """Certify a run's models again, or any denoiser and classifier, without a search."""
-    own = ("source", "verify", "denoiser", "sigma", "out")
+    own = ("source", "verify", "denoiser", "sigma", "out", "detach")
     flags: dict[str, Any] = {k: v for k, v in passed(context).items() if k not in own}
     if verify:
         _verify(source)
@@ -99,6 +103,7 @@ def certify(
         sigma=sigma,
         out=None if out is None else Path(out),
         flags=flags,
+        detach=detach,
     )
 
 

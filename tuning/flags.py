@@ -43,6 +43,7 @@ CpusPerTrial = Annotated[int, typer.Option(help="cores of one worker")]
 GpusPerTrial = Annotated[
     float | None, typer.Option(help="GPUs of one worker", show_default="1 where there are any")
 ]
+Detach = Annotated[bool, typer.Option("--detach", help="submit the job, print its id, and return")]
 Storage = Annotated[
     str | None,
     typer.Option(

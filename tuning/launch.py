@@ -16,6 +16,7 @@ from tuning.flags import (
     Concurrency,
     CpusPerTrial,
     DataDir,
+    Detach,
     Download,
     GpusPerTrial,
     NoiseFlag,
@@ -169,9 +170,7 @@ def launch(
             show_default="RAY_ADDRESS when no address is given",
         ),
     ] = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="submit the job, print its id, and return")
-    ] = False,
+    detach: Detach = False,
     attach: Annotated[
         str | None, typer.Option(metavar="ID", help="follow a job that was submitted before")
     ] = None,

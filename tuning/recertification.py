@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +27,15 @@ from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.quantised import steps_of
 from trainables.smoothing.smoothed import CONFIG as EXPORT
 from trainables.smoothing.smoothed import read_export
+from tuning.address import dashboard_address
 from tuning.base_classifier import base_classifier, check_classifier
-from tuning.cluster import check_reachable
+from tuning.cluster import check_reachable, run_storage
 from tuning.config import CONFIG, RunConfig, make_config, read_yaml, setting_name, to_yaml
 from tuning.errors import ConfigError
+from tuning.mirror import Mirror
 from tuning.progress import chatter_to
 from tuning.session import LOCK
+from tuning.submission import submit_certification
 
 
 class Model(NamedTuple):
@@ -71,12 +74,23 @@ def certify_again(
     sigma: float | None,
     out: Path | None,
     flags: Mapping[str, Any],
+    detach: bool,
 ) -> None:
     """Certify what the command line names, and write tables, logs, figures and a report to `out`.
 
     Raises:
         RunError: with the message and the exit code for the user.
     """
+    address = dashboard_address(flags.get("cluster"))
+    if address is not None:
+        out = out or Path("certified" if source is None else f"{source}-certified")
+        config = _config({**flags, "cluster": address}, out)
+        own = {"denoiser": denoiser and str(denoiser), "sigma": sigma, "out": out.name}
+        given = {k: v for k, v in {**flags, **own}.items() if v is not None and k != "cluster"}
+        submit_certification(config, source, given, detach=detach)
+        return
+    if detach:
+        raise ConfigError("--detach: needs the address of a dashboard, --cluster http://HOST:8265")
     try:
         if source is not None and (source / "summary.parquet").is_file():
             if denoiser is not None or sigma is not None:
@@ -96,7 +110,10 @@ def certify_again(
         check_reachable(config)
     except (InputError, StoreError) as error:
         raise ConfigError(str(error)) from error
-    with _kept(out, config):
+    mirror = None if config.storage is None else Mirror(out, run_storage(config))
+    if mirror is not None:
+        mirror.fetch()
+    with _kept(out, config), nullcontext() if mirror is None else mirror.following():
         _certify(config, subjects, out)
 
 
@@ -168,8 +185,9 @@ def _config(values: Mapping[str, Any], out: Path) -> RunConfig:
 
 
 def _of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, without what `flags` replace together."""
-    stored = read_yaml(run / CONFIG)
+    """The configuration of a run, without where it ran, and what `flags` replace together."""
+    here = ("cluster", "storage", "concurrency")
+    stored = {k: v for k, v in read_yaml(run / CONFIG).items() if k not in here}
     if {"radii", "procedure"} & flags.keys():
         stored = {k: v for k, v in stored.items() if k not in ("radii", "procedure")}
     return stored

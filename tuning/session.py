@@ -25,7 +25,7 @@ from tuning.mirror import Mirror
 from tuning.progress import Reporter, chatter_to
 from tuning.setting import Setting, make_settings
 from tuning.study import open_database
-from tuning.submission import submit
+from tuning.submission import submit_run
 
 LOCK = ".lock"
 
@@ -51,7 +51,7 @@ def start(
         if resume and "name" not in given:
             raise ConfigError("--name: which run is the job to resume?")
         config = make_config({"name": _dated(), **given, "cluster": address})
-        submit(config, resume=resume, as_json=as_json, detach=detach)
+        submit_run(config, resume=resume, as_json=as_json, detach=detach)
         return
     if detach:
         raise ConfigError("--detach: needs the address of a dashboard, --cluster http://HOST:8265")

@@ -1,12 +1,16 @@
-"""A run as a job of a Ray cluster that is reached through its dashboard."""
+"""Work as a job of a Ray cluster that is reached through its dashboard."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shlex
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +26,28 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 # Fields that may name something on this machine, which then travels with the job.
-INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir")
+INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir", "denoiser", "source")
+# Of a run, what certifying it again does not need.
+OF_A_RUN = (".*", "tensorboard", "votes.db", "study.db", "report.html", "certified")
 # Ray takes half a gigabyte; more belongs on the cluster's own disks.
 MOST_BYTES = 200_000_000
 RUNNING = ("PENDING", "RUNNING")
 
 
-def submit(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) -> None:
+@dataclass(frozen=True)
+class Package:
+    """All that a job needs, in `folder`, and the command that it runs there.
+
+    The same work has the same `digest`.
+    """
+
+    name: str
+    folder: Path
+    command: Sequence[str]
+    digest: str
+
+
+def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) -> None:
     """Run `config` as a job, and follow it to its end unless `detach`.
 
     The same run submitted twice is one job. Results come back to the run folder, if this machine
@@ -38,23 +57,35 @@ def submit(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) -> N
         ConfigError: when the cluster refuses the job, or is not reached.
         JobEnded: when the job fails, with its exit code.
     """
-    assert config.cluster is not None
-    if config.storage is None:
-        raise ConfigError(
-            "--storage: the results of a submitted run would stay on the cluster's head; pass a "
-            "folder or bucket that its hosts share"
-        )
-    client = _connect(config.cluster)
-    with tempfile.TemporaryDirectory() as folder:
-        described = _pack(config, Path(folder))
-        job = _submission(client, config.name, described, resume)
-        if job is None:
-            job = _start(client, config, Path(folder), described, resume, as_json)
-    print(f"job: {job}", flush=True)
-    if detach:
-        return
-    _follow(client, job)
-    _fetch(config)
+    # What was not given, a resumed run knows better than we.
+    given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
+    with _packed(given) as (folder, values):
+        (folder / CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
+        flags = ["--cluster", "--config", CONFIG, "--name", config.name]
+        flags += ["--resume"] * resume + ["--json"] * as_json
+        command = ["python", "-m", "tuning.launch", *flags]
+        package = Package(config.name, folder, command, _digest(values))
+        _submit(config, package, again=lambda latest: resume, detach=detach)
+
+
+def submit_certification(
+    config: RunConfig, source: Path | None, flags: Mapping[str, Any], *, detach: bool
+) -> None:
+    """Certify as a job what `tuning.certify` with `source` and `flags` certifies, as `submit_run`.
+
+    `config` is their valid part.
+    """
+    inputs = {"source": str(source)} if source is not None else {}
+    with _packed({**flags, **inputs}) as (folder, values):
+        path = [values.pop("source")] if source is not None else []
+        passed = [
+            f"--{field.replace('_', '-')}" + ("" if value is True else f"={value}")
+            for field, value in values.items()
+        ]
+        command = ["python", "-m", "tuning.certify", *path, *passed, "--cluster=auto"]
+        package = Package(config.name, folder, command, _digest([path, values]))
+        # The same command goes on with what an earlier one left.
+        _submit(config, package, again=lambda latest: latest.status != "SUCCEEDED", detach=detach)
 
 
 def attach(cluster: str, job: str) -> None:
@@ -70,6 +101,24 @@ def attach(cluster: str, job: str) -> None:
     _follow(client, job)
 
 
+def _submit(
+    config: RunConfig, package: Package, *, again: Callable[[Any], bool], detach: bool
+) -> None:
+    """Start a job, or find it; `again` says of an earlier one whether another is to follow it."""
+    assert config.cluster is not None
+    if config.storage is None:
+        raise ConfigError(
+            "--storage: the results of a job would stay on the cluster's head; pass a folder or "
+            "bucket that its hosts share"
+        )
+    client = _connect(config.cluster)
+    job = _submission(client, package, again) or _start(client, package)
+    print(f"job: {job}", flush=True)
+    if not detach:
+        _follow(client, job)
+        _fetch(config)
+
+
 def _connect(cluster: str) -> JobSubmissionClient:
     check_dashboard(cluster)
     # Not before: Ray reads then whether there is a token.
@@ -78,25 +127,22 @@ def _connect(cluster: str) -> JobSubmissionClient:
     return JobSubmissionClient(cluster)
 
 
-def _pack(config: RunConfig, folder: Path) -> str:
-    """Put all that the job needs into `folder`; returns its configuration as YAML."""
-    for package in PACKAGES:
-        source = Path(package.__file__ or "").parent
-        shutil.copytree(
-            source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", ".*")
-        )
-    # What was not given, a resumed run knows better than we.
-    given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
-    # What is not here is on the cluster, or no file.
-    here = {f: Path(given[f]) for f in INPUTS if given.get(f) and Path(given[f]).exists()}
-    values = given | {field: _packed(path, folder, field) for field, path in here.items()}
-    described = yaml.safe_dump(values, sort_keys=False)
-    (folder / CONFIG).write_text(described)
-    return described
+@contextmanager
+def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder with the code and the inputs of a job, and `given` with their paths in there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for package in PACKAGES:
+            _copy(Path(package.__file__ or "").parent, folder / package.__name__, "__pycache__")
+        # What is not here is on the cluster, or no file.
+        here = {f: Path(given[f]) for f in INPUTS if given.get(f) and Path(given[f]).exists()}
+        yield folder, {**given, **{f: _input(path, folder, f) for f, path in here.items()}}
 
 
-def _packed(path: Path, folder: Path, field: str) -> str:
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+def _input(path: Path, folder: Path, field: str) -> str:
+    copy = folder / "inputs" / path.name
+    _copy(path, copy, *(OF_A_RUN if field == "source" else ()))
+    files = sorted(p for p in copy.rglob("*") if p.is_file()) if copy.is_dir() else [copy]
     size = sum(file.stat().st_size for file in files)
     if size > MOST_BYTES:
         raise ConfigError(
@@ -106,57 +152,49 @@ def _packed(path: Path, folder: Path, field: str) -> str:
     # Named by its content, so that a resumed run finds it where it was.
     digest = hashlib.sha256()
     for file in files:
-        digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
-    name = f"inputs/{digest.hexdigest()[:12]}-{path.name}"
-    target = folder / name
-    if not target.exists():
-        target.parent.mkdir(exist_ok=True)
-        shutil.copytree(path, target) if path.is_dir() else shutil.copy(path, target)
-    return name
+        digest.update(str(file.relative_to(copy)).encode() + file.read_bytes())
+    named = copy.with_name(f"{digest.hexdigest()[:12]}-{path.name}")
+    copy.rename(named)
+    return str(named.relative_to(folder))
 
 
-def _submission(client: JobSubmissionClient, name: str, described: str, resume: bool) -> str | None:
-    """The job that this submission is already; None if there is none."""
-    jobs = _jobs(client, name)
+def _copy(path: Path, target: Path, *without: str) -> None:
+    target.parent.mkdir(exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target, ignore=shutil.ignore_patterns(*without))
+    else:
+        shutil.copy(path, target)
+
+
+def _submission(
+    client: JobSubmissionClient, package: Package, again: Callable[[Any], bool]
+) -> str | None:
+    """The job that this submission is already; None if it has to be started."""
+    jobs = _jobs(client, package.name)
     if not jobs:
         return None
-    latest = jobs[-1]
-    same = latest.metadata["digest"] == _digest(described)
-    if latest.status in RUNNING and (same or resume):
+    latest, same = jobs[-1], jobs[-1].metadata["digest"] == package.digest
+    runs = latest.status in RUNNING
+    if same and (runs or not again(latest)):
         return str(latest.submission_id)
-    if latest.status in RUNNING:
-        raise ConfigError(
-            f"--name: job {latest.submission_id} runs {name} with another configuration; wait for "
-            "it, or pass another name"
-        )
-    if resume:
+    if again(latest) and not runs:
         return None
-    if same:
-        return str(latest.submission_id)
     raise ConfigError(
-        f"--name: job {latest.submission_id} ran {name} with another configuration; pass --resume "
-        "to continue it, or another --name"
+        f"--name: job {latest.submission_id} {'runs' if runs else 'ran'} {package.name} with "
+        f"another configuration; {'wait for it' if runs else 'pass --resume to continue it'}, or "
+        "pass another name"
     )
 
 
-def _start(
-    client: JobSubmissionClient,
-    config: RunConfig,
-    folder: Path,
-    described: str,
-    resume: bool,
-    as_json: bool,
-) -> str:
-    flags = ["--cluster", "--config", CONFIG, "--name", config.name]
-    flags += ["--resume"] * resume + ["--json"] * as_json
-    number = len(_jobs(client, config.name)) + 1
-    job = f"decrop-{config.name}" + (f"-{number}" if number > 1 else "")
+def _start(client: JobSubmissionClient, package: Package) -> str:
+    number = len(_jobs(client, package.name)) + 1
+    job = f"decrop-{package.name}" + (f"-{number}" if number > 1 else "")
     try:
         client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "tuning.launch", *flags]),
+            entrypoint=shlex.join(package.command),
             submission_id=job,
-            runtime_env={"working_dir": str(folder)},
-            metadata={"run": config.name, "number": str(number), "digest": _digest(described)},
+            runtime_env={"working_dir": str(package.folder)},
+            metadata={"run": package.name, "number": str(number), "digest": package.digest},
         )
     except RuntimeError as error:
         # Somebody else submitted it a moment ago.
@@ -180,11 +218,11 @@ def _follow(client: JobSubmissionClient, job: str) -> None:
     go_on = f"--attach {job} follows it again, and `ray job stop {job}` ends it"
     try:
         asyncio.run(_print_log(client, job))
+        info = client.get_job_info(job)
     except KeyboardInterrupt:
         raise JobEnded(f"the job goes on; {go_on}", 130) from None
     except OSError as error:
         raise JobEnded(f"the cluster does not answer: {_line(error)}; {go_on}", 4) from error
-    info = client.get_job_info(job)
     if info.status == "SUCCEEDED":
         return
     code = info.driver_exit_code
@@ -213,18 +251,20 @@ async def _print_log(client: JobSubmissionClient, job: str) -> None:
 def _fetch(config: RunConfig) -> None:
     """Bring the results here, if the storage can be reached from here."""
     assert config.storage is not None
+    there = f"results: {config.storage}"
     if config.storage.startswith("/") and not Path(config.storage).is_dir():
+        print(there)
         return
     try:
         Mirror(config.run_folder, run_storage(config)).fetch()
     except (ConfigError, OSError):
-        print(f"results: {config.storage}/{config.name}")
+        print(there)
         return
     print(f"results: {config.run_folder}")
 
 
-def _digest(described: str) -> str:
-    return hashlib.sha256(described.encode()).hexdigest()
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _line(error: object) -> str:
