@@ -5,7 +5,7 @@ ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: run test lint types imports suite clean
+.PHONY: run test test-cluster lint types imports suite clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -23,7 +23,11 @@ imports: .venv/installed
 	$(BIN)/lint-imports
 
 suite: .venv/installed
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --ignore=tests/cluster
+
+# Two hosts on one machine, in network namespaces; needs root and iproute2.
+test-cluster: .venv/installed
+	$(BIN)/python -m pytest tests/cluster
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
