@@ -150,8 +150,9 @@ def test_resume_refuses_another_classifier(reference_run: Finished, workplace: W
 
 
 def test_resume_refuses_a_changed_setting(reference_run: Finished, workplace: Workplace) -> None:
-    refused = workplace.run("--name=reference", "--resume", "--shots=5", code=2)
-    assert "--shots" in refused.err
-    assert refused.err.count("\n") == 1
+    for flag in ("--shots=5", "--noise=quantised"):
+        refused = workplace.run("--name=reference", "--resume", flag, code=2)
+        assert flag.partition("=")[0] in refused.err
+        assert refused.err.count("\n") == 1
     fewer = workplace.run("--name=reference", "--resume", "--trials=1", code=2)
     assert "--trials" in fewer.err

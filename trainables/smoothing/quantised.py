@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from trainables.smoothing.noise import Block
 Noise = Literal["gaussian", "quantised"]
 # Uniform integers have so many bits: all that an int64 from 0 up has.
 BITS = 63
+_GUIDE_BITS = 16
 # By how much the arithmetic of a bound and its radius may be wrong, as a probability. In doubles
 # both are good to about 1e-14.
 ROUNDING = 1e-12
@@ -89,12 +90,15 @@ def draw_steps(
     block: Block, shape: torch.Size, sigma: float, pixel_steps: int, device: torch.device
 ) -> Tensor:
     """The block's noise in steps, N(0, sigma^2) rounded: int32 [block.size, *shape]."""
+    table = _table(sigma, pixel_steps, device)
     generator = torch.Generator(device).manual_seed(block.seed)
     # Every integer from 0 to 2^63 - 1 is equally likely.
-    uniform = torch.empty((block.size, *shape), dtype=torch.int64, device=device)
+    uniform = torch.empty(block.size * math.prod(shape), dtype=torch.int64, device=device)
     uniform.random_(generator=generator)
-    table = _thresholds(sigma, pixel_steps, device)
-    return torch.searchsorted(table, uniform, right=True, out_int32=True) - len(table) // 2
+    below = table.guide.index_select(0, uniform >> (BITS - _GUIDE_BITS))
+    unclear = (below < 0).nonzero().squeeze(1)
+    below[unclear] = table.below(uniform[unclear])
+    return below.view(block.size, *shape) - len(table.thresholds) // 2
 
 
 def quantised_copies(image: Tensor, sigma: float, pixel_steps: int, block: Block) -> Tensor:
@@ -104,12 +108,30 @@ def quantised_copies(image: Tensor, sigma: float, pixel_steps: int, block: Block
     return (steps + noise).float() / pixel_steps
 
 
+class _Table(NamedTuple):
+    """`thresholds` are 2^63 P(noise of at most k steps), for k in order: int64.
+
+    `guide` says how many of them are at or below an integer that begins with certain bits, or -1
+    where that depends on the other bits: int32. It spares most draws the search.
+    """
+
+    thresholds: Tensor
+    guide: Tensor
+
+    def below(self, uniform: Tensor) -> Tensor:
+        """How many thresholds are at or below each of `uniform`: int32."""
+        return torch.searchsorted(self.thresholds, uniform, right=True, out_int32=True)
+
+
 @cache
-def _thresholds(sigma: float, pixel_steps: int, device: torch.device) -> Tensor:
-    """2^63 P(noise of at most k steps), for k from the least to one before the largest: int64."""
+def _table(sigma: float, pixel_steps: int, device: torch.device) -> _Table:
     upper = tails(sigma, pixel_steps)
     numbers = [*reversed(upper), *(2**BITS - tail for tail in upper)]
-    return torch.tensor(numbers, dtype=torch.int64, device=device)
+    table = _Table(torch.tensor(numbers, dtype=torch.int64, device=device), torch.empty(0))
+    size = 2 ** (BITS - _GUIDE_BITS)
+    first = torch.arange(2**_GUIDE_BITS, device=device) * size
+    low, high = table.below(first), table.below(first + (size - 1))
+    return table._replace(guide=torch.where(low == high, low, -1))
 
 
 def _upper_tail(x: Decimal) -> Decimal:

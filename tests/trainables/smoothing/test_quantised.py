@@ -100,6 +100,21 @@ def test_drawn_noise_has_the_probabilities_of_the_rounded_gaussian(
     assert 1e-4 < found.pvalue < 1 - 1e-4
 
 
+@pytest.mark.parametrize(("sigma", "steps"), NOISES)
+def test_every_draw_is_the_number_of_thresholds_at_or_below_a_uniform_integer(
+    sigma: float, steps: int
+) -> None:
+    shape, upper = torch.Size((1, 40, 40)), np.array(tails(sigma, steps), dtype=np.int64)
+    generator = torch.Generator().manual_seed(9)
+    uniform = torch.empty((50, *shape), dtype=torch.int64).random_(generator=generator).numpy()
+    assert uniform.min() >= 0
+    assert uniform.max() > 2**BITS - 2**48
+    thresholds = np.concatenate((upper[::-1], [2**BITS - int(tail) for tail in upper]))
+    expected = np.searchsorted(thresholds.astype(np.int64), uniform, side="right") - len(upper)
+    drawn = draw_steps(Block(50, 9), shape, sigma, steps, CPU)
+    assert np.array_equal(drawn.numpy(), expected)
+
+
 def test_the_same_block_draws_the_same_noise_and_others_draw_others() -> None:
     first, again, other = (
         draw_steps(Block(50, seed), torch.Size((1, 4, 4)), 0.5, 255, CPU) for seed in (1, 1, 2)
