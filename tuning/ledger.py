@@ -9,6 +9,7 @@ workers there are or which of them is fastest.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from tuning.study import DurableStudy
 # In the run folder.
 FILE = "study.db"
 ABANDONED = "abandoned: the run was interrupted"
+# How often a trial starts again that may have ended all others.
+INTERRUPTIONS = 2
 
 
 class Ledger:
@@ -82,6 +85,7 @@ class Ledger:
         self._running: set[int] = set()
         self._records: list[TrialRecord] = []
         self._seconds = 0.0
+        self._interruptions: Counter[int] = Counter()
         for trial in self._study.trials:
             self._take(trial)
 
@@ -96,6 +100,21 @@ class Ledger:
             self._end(number, TrialState.FAIL, None, {**result, "error": ABANDONED})
         self._asked.clear()
         return len(abandoned)
+
+    def interrupt(self, reason: str) -> None:
+        """As `reconcile`, after something ended all trials that ran; one of them may be to blame.
+
+        A root to which that happens again and again fails, for that `reason`.
+        """
+        asked = {proposal.number for proposal in self._asked}
+        for number in sorted(self._running - asked):
+            trial = self._study.trials[number]
+            root = trial.user_attrs["root"]
+            self._interruptions[root] += 1
+            if self._interruptions[root] > INTERRUPTIONS:
+                result = {**read_result(trial), "error": reason}
+                self._end(number, TrialState.FAIL, None, result)
+        self.reconcile()
 
     def transfer(self, points: Sequence[Mapping[str, Value]]) -> None:
         """Evaluate the hyperparameters `points` of another setting before any proposal.

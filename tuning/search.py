@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -227,17 +228,38 @@ def run_search(
     files = Scratch(scratch)
     # Ours is the searcher's to say: more hosts may come. Of those that wait an autoscaler hears.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(UNLIMITED)
-    tuner = tune.Tuner(
+    searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
+    try:
+        while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
+            for study in studies:
+                study.ledger.interrupt(reason)
+    finally:
+        for study in studies:
+            study.board.close()
+    # Proposals that were asked for but not started when a limit was reached.
+    for study in studies:
+        study.ledger.reconcile()
+    files.remove()
+
+
+def _tuner(
+    studies: Sequence[Study],
+    searcher: LedgerSearcher,
+    files: Scratch,
+    resources: Resources,
+    trainable: type[tune.Trainable],
+) -> tune.Tuner:
+    return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(
                 trainable,
                 tasks={s.setting: s.task for s in studies},
-                filesystem=scratch.filesystem,
+                filesystem=files.storage.filesystem,
             ),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources)),
+            search_alg=searcher,
             scheduler=LedgerScheduler(studies, files),
             num_samples=-1,
             reuse_actors=True,
@@ -246,23 +268,28 @@ def run_search(
         ),
         run_config=tune.RunConfig(
             name=f"{time.time_ns()}",
-            storage_path=scratch.folder,
-            storage_filesystem=scratch.filesystem,
+            storage_path=files.storage.folder,
+            storage_filesystem=files.storage.filesystem,
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             callbacks=[FailureCallback(studies)],
             verbose=0,
         ),
     )
+
+
+def _interruption(tuner: tune.Tuner) -> str:
+    """Run trials until there are no more, or until Tune gives up; then the reason.
+
+    Tune ends when Ray kills workers because a host runs out of memory.
+    """
     try:
         tuner.fit()
-    finally:
-        for study in studies:
-            study.board.close()
-    # Proposals that were asked for but not started when a limit was reached.
-    for study in studies:
-        study.ledger.reconcile()
-    files.remove()
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, ray.exceptions.RayError):
+            raise
+        return str(error.__cause__).strip().splitlines()[0]
+    return ""
 
 
 def _name(trial: Trial) -> str:

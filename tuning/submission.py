@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import shlex
 import shutil
 import tempfile
@@ -124,6 +125,7 @@ def _connect(cluster: str) -> JobSubmissionClient:
     # Not before: Ray reads then whether there is a token.
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)
     return JobSubmissionClient(cluster)
 
 

@@ -5,15 +5,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import ray
 from ray import tune
 
 from search_spaces import load_space
+from tests.tuning.runs import SETTING, Workplace
 from tuning.ledger import Ledger, sqlite_url
 from tuning.plan import Plan
 from tuning.records import TrialRecord
 from tuning.resources import Resources
-from tuning.search import WORKER_RESTARTS, Limits, Study, run_search
+from tuning.search import WORKER_RESTARTS, Limits, Study, _interruption, run_search
 from tuning.storage import local_storage
 
 pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
@@ -131,3 +134,32 @@ def test_lack_of_memory_is_named(outcome: tuple[Ledger, Path]) -> None:
     assert record(ledger, 4).error == "MemoryError: cannot allocate 80 GB"
     assert record(ledger, 4).restarts == WORKER_RESTARTS
     assert len(attempts(folder, 4, 25)) == 1 + WORKER_RESTARTS
+
+
+@pytest.mark.timeout(200)
+def test_a_host_without_memory_fails_trials_in_one_line(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    space = tmp_path / "one.yaml"
+    space.write_text(
+        "name: one\nextends: digits\nsweep: [0.25]\nparameters: {sigma: {choices: [0.25]}}\n"
+    )
+    # Ray ends every worker at once, as it would the largest one of a host that is full.
+    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    host = Workplace(workplace.folder, workplace.environment | full)
+    run = host.run("--name=full", "--trials=1", f"--space={space}", code=3, timeout=180)
+    assert "low on memory" in run.err.splitlines()[-1]
+    trials = pq.read_table(run.folder / SETTING / "trials.parquet").to_pylist()
+    reasons = {row["root"]: row["error"] for row in trials}
+    assert set(reasons) == {0, 1, 2}
+    assert all("low on memory" in reason for reason in reasons.values())
+
+
+def test_what_tune_does_not_survive_is_no_end_either() -> None:
+    class Overwhelmed:
+        def fit(self) -> None:
+            cause = ray.exceptions.OutOfMemoryError("1 worker was killed\nand much more")
+            raise RuntimeError("Caught unexpected exception") from cause
+
+    tuner: Any = Overwhelmed()
+    assert _interruption(tuner) == "1 worker was killed"

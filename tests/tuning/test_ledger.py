@@ -15,7 +15,7 @@ from tests.tuning.ledgers import (
     outcomes,
 )
 from tuning.errors import ConfigError
-from tuning.ledger import sqlite_url
+from tuning.ledger import INTERRUPTIONS, sqlite_url
 from tuning.plan import Proposal
 from tuning.records import TrialRecord
 
@@ -124,6 +124,24 @@ def test_failed_trial_is_not_repeated_and_keeps_its_reason(tmp_path: Path) -> No
         ("failed", "loss term mmd became nan in epoch 3")
     ]
     assert ledger.finished
+
+
+def test_a_trial_that_ends_all_others_again_and_again_fails(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    for _ in range(1 + INTERRUPTIONS):
+        assert ledger.open_roots == ledger.roots
+        first, second = ledger.next_proposal(), ledger.next_proposal()
+        assert first is not None
+        assert second is not None
+        ledger.report(first.number, 25, 0.1, 0.5)
+        ledger.interrupt("no memory")
+    roots = [record.root for record in ledger.records() if record.error == "no memory"]
+    assert roots == [0, 1]
+    # Those that waited were not to blame.
+    third = ledger.next_proposal()
+    assert third is not None
+    finish(ledger, third)
+    assert {r.root for r in ledger.records() if "abandoned" not in r.error} == {0, 1, 2}
 
 
 def test_more_trials_extend_a_finished_study(tmp_path: Path) -> None:

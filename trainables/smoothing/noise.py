@@ -38,8 +38,10 @@ def plan_blocks(stop: int, *key: str | int | float, start: int = 0) -> list[Bloc
     """
     if start % BLOCK_SIZE:
         raise ValueError(f"start must be a multiple of {BLOCK_SIZE}; got {start}")
+    seed = derive_seed(*key)
     return [
-        Block(min(BLOCK_SIZE, stop - first), derive_seed(*key, first // BLOCK_SIZE))
+        # Torch's generators on the CPU take the low 32 bits alone, in which no two blocks agree.
+        Block(min(BLOCK_SIZE, stop - first), (seed + first // BLOCK_SIZE) % 2**63)
         for first in range(start, stop, BLOCK_SIZE)
     ]
 

@@ -60,6 +60,14 @@ def test_every_block_of_every_key_has_a_stream_of_its_own() -> None:
     assert len(seeds) == len(keys) * 5
 
 
+def test_the_streams_of_an_image_differ_in_the_bits_that_generators_take() -> None:
+    # Of a million seeds drawn at random, some would agree in 32 bits.
+    seeds = [block.seed for block in plan_blocks(100_000_000, "image")]
+    assert len({seed % 2**32 for seed in seeds}) == len(seeds) == 1_000_000
+    one, other = (draw_noise(Block(1, 7 + high), torch.Size([3]), 1.0, CPU) for high in (0, 2**32))
+    assert one.equal(other)
+
+
 def test_a_block_draws_the_same_noise_every_time() -> None:
     block = Block(50, 3)
     before = torch.get_rng_state()
