@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -226,6 +227,10 @@ def run_search(
     from the checkpoints in it.
     """
     files = Scratch(scratch)
+    # Tune would copy the bucket's keys to where others see them: command lines, and Ray's logs.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+    }
     # Ours is the searcher's to say: more hosts may come. Of those that wait an autoscaler hears.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(UNLIMITED)
     searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
