@@ -36,10 +36,10 @@ def test_the_bucket_holds_the_run_and_no_checkpoint_more(
 
 def test_another_host_goes_on_from_the_bucket(hosts: TwoHosts, undisturbed: Finished) -> None:
     again = [f"--storage={hosts.storage}", "--name=undisturbed", "--resume", "--json"]
-    # Its disk is empty.
-    process = hosts.launch(*again, host=hosts.second)
+    empty = hosts.folder.parent / "elsewhere"
+    process = hosts.launch(*again, host=hosts.second, folder=empty)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    assert process.returncode == 0, err + (empty / "undisturbed" / "ray.log").read_text()
     assert "search: " not in err
     rows = json.loads(out.splitlines()[-1])["summary"]
     expected = pq.read_table(undisturbed.folder / "summary.parquet").to_pylist()
