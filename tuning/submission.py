@@ -125,7 +125,8 @@ def _connect(cluster: str) -> JobSubmissionClient:
     # Not before: Ray reads then whether there is a token.
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    # Its loggers would tell of every upload.
+    logging.disable(logging.INFO)
     return JobSubmissionClient(cluster)
 
 

@@ -25,7 +25,7 @@ JOBS = """
 import json, sys
 from ray.job_submission import JobSubmissionClient
 jobs = JobSubmissionClient(sys.argv[1]).list_jobs()
-print(json.dumps([job.submission_id for job in jobs]))
+print(json.dumps([job.submission_id or "of somebody's own" for job in jobs]))
 """
 
 
@@ -87,7 +87,7 @@ def test_a_run_is_certified_again_as_a_job(hosts: TwoHosts, undisturbed: Finishe
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (["--name=x"], {}, "--storage: the results of a submitted run would stay on"),
+        (["--name=x"], {}, "--storage: the results of a job would stay on"),
         (["--attach=nobody"], {}, "--attach: http://.* knows no job 'nobody'"),
         (["--name=x", "--storage=/x"], {"RAY_AUTH_TOKEN": "0" * 64}, "refuses the token"),
         (["--resume", "--storage=/x"], {}, "--name: which run is the job to resume"),
