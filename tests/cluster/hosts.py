@@ -34,13 +34,28 @@ class Host:
         self, *command: str, log: Path | None = None, **environment: str
     ) -> subprocess.Popen[str]:
         """Start a command on this host, in a process group of its own."""
-        script = [f"mount -t tmpfs tmpfs {folder}" for folder in self.private]
-        script.append('exec "$@"')
+        running = [process for process in self.processes if process.poll() is None]
+        if self.private and running:
+            # Its disk is there already.
+            enter = ["nsenter", f"--target={running[0].pid}", "--mount", "--net"]
+        else:
+            mounts = [f"mount -t tmpfs tmpfs {folder}" for folder in self.private]
+            script = "\n".join([*mounts, 'exec "$@"'])
+            enter = [
+                "ip",
+                "netns",
+                "exec",
+                self.name,
+                "unshare",
+                "--mount",
+                "sh",
+                "-ec",
+                script,
+                "sh",
+            ]
         output = subprocess.PIPE if log is None else log.open("w")
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-ec",
-             "\n".join(script), "sh", *command],
-            cwd=REPO, env=self.environment | environment, stdout=output,
+            [*enter, *command], cwd=REPO, env=self.environment | environment, stdout=output,
             stderr=subprocess.PIPE if log is None else subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
