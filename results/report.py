@@ -154,6 +154,7 @@ def _section(run: Run, setting: Setting, objective: str) -> dict[str, Any]:
             (state, sum(row["state"] == state for row in trials))
             for state in ("complete", "pruned", "failed")
         ],
+        "restarted": sum(bool(row["restarts"]) for row in trials),
         "rungs": rungs(trials),
         "curves": certificates
         and _Figure(_uri(curves_figure(certificates)), _uri(curves_figure(certificates, True))),

@@ -79,7 +79,8 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
         _field("seconds", pa.float64(), "s", "wall-clock time", True),
         _field("seed", pa.int64(), _NONE, "seed of training and scoring", True),
         _field("node", pa.string(), _NONE, "host that ran the trial", True),
-        _field("error", pa.string(), _NONE, "why the trial failed", True),
+        _field("error", pa.string(), _NONE, "why the trial failed, or its worker", True),
+        _field("restarts", pa.int32(), _NONE, "times it went on in another worker", True),
     ]
     clash = sorted({field.name for field in before + after} & set(hyperparameters))
     if clash:

@@ -20,7 +20,8 @@ class TrialTask:
     Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
     trial reports, in ascending order; the last one ends it, and has `tuning_votes`. `samples` is
     where trials share their generated samples, and `initial` the weights they start from. A
-    worker that needs more than `timeout` seconds from one rung to the next ends itself.
+    worker that needs more than `timeout` seconds from one rung to the next, or more of its GPU's
+    memory than `gpu_share`, ends itself.
     """
 
     classifier: BaseClassifier
@@ -38,6 +39,7 @@ class TrialTask:
     initial: bytes | None
     device: str
     threads: int
+    gpu_share: float
     timeout: float | None
 
     def training(

@@ -24,6 +24,7 @@ from trainables.smoothing.certify import total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
+from trainables.worker import prepare_worker
 
 CHECKPOINT = "training.pt"
 # Votes an image at an early rung; fewer could not tell trials apart.
@@ -53,8 +54,7 @@ class DecropTrainable(tune.Trainable):
         if tasks is not None:
             self.tasks, self.filesystem = tasks, filesystem or LocalFileSystem()
         self.task = self.tasks[config["setting"]]
-        # A fixed number of threads: sums in another order would change the last bits.
-        torch.set_num_threads(self.task.threads)
+        prepare_worker(self.task.device, self.task.threads, self.task.gpu_share)
         self.number: int = config["number"]
         self.hyperparameters = DecropConfig.model_validate(config["hyperparameters"])
         self.training = self.task.training(

@@ -37,6 +37,7 @@ class Certified(NamedTuple):
 
 
 def certify_models(
+    setting: str,
     models: Mapping[str, Smoothable],
     test: HeldOutImages,
     procedure: Procedure,
@@ -56,6 +57,7 @@ def certify_models(
     shape = test.images.shape[1:]
     jobs = [
         VoteJob(
+            name=f"{setting}: {name}",
             model=prepared(one.model, shape, precision),
             model_hash=f"{weights_hash(one.model)}-{precision}",
             images=test.images,
@@ -70,7 +72,7 @@ def certify_models(
             most=procedure.n0 + procedure.n,
             pixel_steps=pixel_steps,
         )
-        for one in models.values()
+        for name, one in models.items()
     ]
     answers = collect_votes(jobs, store, resources, advance)
     return {

@@ -113,6 +113,7 @@ class Scorer:
         hashes = {key: f"{weights_hash(m)}-{self.precision}" for key, m in distinct.items()}
         jobs = [
             VoteJob(
+                name=f"{self.setting.name}: confirmation",
                 model=copies[id(model)],
                 model_hash=hashes[id(model)],
                 images=fold.tuning_images,

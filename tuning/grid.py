@@ -13,6 +13,7 @@ from tuning.cluster import Cluster
 from tuning.config import RunConfig
 from tuning.cost import search_share
 from tuning.ledger import Ledger
+from tuning.metrics import trial_ended
 from tuning.progress import Reporter
 from tuning.remaining import remaining_seconds
 from tuning.search import Limits, Study, run_search
@@ -60,7 +61,7 @@ def search(
         show()
         source = sources([part.setting for part in parts], config)
         run_search(
-            [_study(part, source[part.setting.name], show) for part in parts],
+            [_study(part, source[part.setting.name], config, cluster, show) for part in parts],
             resources=cluster.resources,
             scratch=cluster.storage / SCRATCH,
             limits=_limits(parts, config, cluster),
@@ -84,11 +85,22 @@ def sources(settings: Sequence[Setting], config: RunConfig) -> dict[str, str | N
     return found
 
 
-def _study(part: Part, source: str | None, show: Callable[[], None]) -> Study:
+def _study(
+    part: Part, source: str | None, config: RunConfig, cluster: Cluster, show: Callable[[], None]
+) -> Study:
     table = publish.TrialsTable(part.setting.folder, part.setting.space)
 
     def on_end() -> None:
-        table.update(part.ledger.records())
+        records = part.ledger.records()
+        table.update(records)
+        latest = part.ledger.latest
+        trial_ended(
+            config.name,
+            part.setting.name,
+            latest.state,
+            latest.seconds * cluster.resources.devices_per_trial,
+            max((r.objective or 0.0 for r in records if r.state == "complete"), default=None),
+        )
         show()
 
     return Study(part.setting.name, part.ledger, part.task, part.board, on_end, source)

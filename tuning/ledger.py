@@ -161,10 +161,13 @@ class Ledger:
         node: str,
         accuracy: float | None = None,
         error: str = "",
+        restarts: int = 0,
+        restarted: str = "",
     ) -> None:
         """Close a trial: complete, pruned, or failed when it has an error or no finite score.
 
-        The clean `accuracy` is one of the values of a complete trial of a Pareto search.
+        The clean `accuracy` is one of the values of a complete trial of a Pareto search. The trial
+        went on in another worker `restarts` times, `restarted` being why it had to.
         """
         if objective is None or not math.isfinite(objective):
             error = error or f"objective is {objective}"
@@ -173,15 +176,27 @@ class Ledger:
             state = TrialState.COMPLETE
         scores = [objective, accuracy] if self.plan.pareto else [objective]
         values = [s for s in scores if s is not None] if state == TrialState.COMPLETE else None
-        result = {"epochs": epochs, "seconds": seconds, "node": node, "error": error}
+        result: dict[str, Any] = {
+            "epochs": epochs,
+            "seconds": seconds,
+            "node": node,
+            "error": error,
+        }
         if not error:
             result["accuracy"] = accuracy
+        if restarts:
+            result |= {"restarts": restarts, "restarted": restarted}
         self._end(number, state, values, result)
 
     def best(self, count: int) -> list[dict[str, Value]]:
         """Hyperparameters of the `count` best complete trials of the search, best first."""
         searched = [r for r in self._records if not r.is_baseline]
         return [r.hyperparameters for r in best_first(searched, self.plan.pareto)[:count]]
+
+    @property
+    def latest(self) -> TrialRecord:
+        """The attempt that ended last."""
+        return self._records[-1]
 
     def records(self) -> list[TrialRecord]:
         """Every finished attempt, in order of number."""

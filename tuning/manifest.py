@@ -71,6 +71,8 @@ def run_manifest(
         "workers": cluster.resources.concurrency,
         "cpus_per_trial": cluster.resources.cpus_per_trial,
         "gpus_per_trial": cluster.resources.gpus_per_trial,
+        # What the run went on without.
+        "lost_hosts": previous.get("lost_hosts", []),
         "settings": dict(previous.get("settings", {})),
     }
 

@@ -62,7 +62,7 @@ def in_flight(resources: Resources) -> int:
     return workers(resources) * (1 if limited else QUEUED_PER_WORKER)
 
 
-def lost_nodes() -> dict[str, str]:
+def lost_hosts() -> dict[str, str]:
     """The hosts that the cluster has lost so far, by id: address and reason."""
     return {
         node["NodeID"]: f"{node['NodeManagerAddress']}: {node.get('DeathReasonMessage', '')}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ray
-import torch
 from torch import Tensor, nn
 
 from trainables.smoothing.fast import Precision, choose_precision
@@ -24,6 +23,5 @@ def decide_precision(
 
 @ray.remote(max_retries=3)
 def _measure(model: nn.Module, image: Tensor, resources: Resources) -> Precision:
-    torch.set_num_threads(resources.cpus_per_trial)
-    device = torch.device(resources.device)
+    device = resources.prepare_worker()
     return choose_precision(model.to(device), image.to(device))

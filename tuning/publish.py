@@ -55,6 +55,7 @@ def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord
             "seed": r.seed,
             "node": r.node,
             "error": r.error,
+            "restarts": r.restarts,
         }
         for r in records
     ]

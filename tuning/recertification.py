@@ -138,6 +138,7 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
             total = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
             with reporter.track(f"{subject.name}: certification votes", total) as advance:
                 certified = certify_models(
+                    subject.name,
                     {v: Smoothable(models[v], m.sigma) for v, m in subject.models.items()},
                     subject.test,
                     procedure,

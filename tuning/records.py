@@ -25,6 +25,7 @@ class TrialRecord:
     """One attempt at a root, as the results need it.
 
     `accuracy` is the clean accuracy beside the `objective`; both are of the last rung it reached.
+    `restarts` is how often it went on in another worker; `error` then says why it had to.
     """
 
     number: int
@@ -39,6 +40,7 @@ class TrialRecord:
     seed: int
     node: str
     error: str
+    restarts: int
 
     @property
     def is_baseline(self) -> bool:
@@ -82,5 +84,6 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         seconds=result.get("seconds", 0.0),
         seed=attributes["seed"],
         node=result.get("node", ""),
-        error=result.get("error", ""),
+        error=result.get("error", "") or result.get("restarted", ""),
+        restarts=result.get("restarts", 0),
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from trainables.worker import prepare_worker
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
@@ -42,6 +43,10 @@ class Resources:
     def devices_per_trial(self) -> float:
         """What a trial takes of the devices that a budget counts: GPUs, or cores without them."""
         return self.gpus_per_trial or float(self.cpus_per_trial)
+
+    def prepare_worker(self) -> torch.device:
+        """Make this process a worker; returns its device."""
+        return prepare_worker(self.device, self.cpus_per_trial, self.gpus_per_trial)
 
     def workers_on(self, node: Node) -> int:
         """How many workers fit on a machine."""

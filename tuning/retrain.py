@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from torch import Tensor
 
 from results.store import write_bytes
@@ -24,6 +23,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
 from trainables.models.denoisers import Denoiser
 from trainables.task import TrialTask
+from trainables.worker import prepare_worker
 from tuning.nodes import in_flight
 from tuning.resources import Resources
 
@@ -101,8 +101,7 @@ class Trainer:
 @ray.remote(max_retries=RETRIES)
 def _train(task: TrialTask, training: Training) -> bytes:
     """The weights; nothing if they are of no use."""
-    # A fixed number of threads: sums in another order would change the last bits.
-    torch.set_num_threads(task.threads)
+    prepare_worker(task.device, task.threads, task.gpu_share)
     config = DecropConfig.model_validate(training.hyperparameters)
     decrop = task.training(config, training.images, training.labels, training.seed)
     try:

@@ -44,6 +44,7 @@ from tuning.ledger import FILE as LEDGER
 from tuning.ledger import Ledger, sqlite_url
 from tuning.manifest import MANIFEST, read_manifest, run_manifest, setting_manifest
 from tuning.mirror import Mirror
+from tuning.nodes import lost_hosts
 from tuning.plan import Plan
 from tuning.precision import decide_precision
 from tuning.progress import Reporter
@@ -85,12 +86,16 @@ class Run:
                 self.reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             self.reporter.say(f"TensorBoard:   tensorboard --logdir {self.folder / 'tensorboard'}")
             self.manifest = run_manifest(self.config, cluster, self.previous)
+            lost_before = lost_hosts()
             parts = [self._prepare(setting, cluster) for setting in self.settings]
             for setting, seconds in search(parts, self.config, cluster, self.reporter).items():
                 self._add_seconds(setting, "search", seconds)
             for part in parts:
                 summary += self._finish(part, cluster)
                 write_table(self.folder / "summary.parquet", summary, SUMMARY)
+            self.manifest["lost_hosts"] += [
+                reason for host, reason in lost_hosts().items() if host not in lost_before
+            ]
             self._write_manifest()
             self.reporter.say("writing the report ...")
             build_report(self.folder)
@@ -196,6 +201,7 @@ class Run:
             initial=setting.initial,
             device=cluster.resources.device,
             threads=cluster.resources.cpus_per_trial,
+            gpu_share=cluster.resources.gpus_per_trial,
             timeout=self.config.trial_timeout,
         )
 
@@ -232,6 +238,7 @@ class Run:
         total = images * (self.config.n0 + self.config.n)
         with self.reporter.track(f"{setting.name}: certification votes", total) as advance:
             return certify_models(
+                setting.name,
                 {v: Smoothable(c.model, c.confirmed.sigma) for v, c in variants.items()},
                 setting.test,
                 self.config.certificates,

@@ -170,6 +170,8 @@ class LedgerScheduler(FIFOScheduler):
             node=result["node"],
             accuracy=result["accuracy"],
             error=result["error"],
+            restarts=trial.num_failures,
+            restarted=_reason(trial) if trial.num_failures else "",
         )
         study.board.end(number, hyperparameters, result["objective"], result["accuracy"])
         self._scratch.ended(study.setting, number)
@@ -202,6 +204,7 @@ class FailureCallback(tune.Callback):
             seconds=last.get("trial_seconds", 0.0),
             node=last.get("node", ""),
             error=_reason(trial),
+            restarts=trial.num_failures - 1,
         )
         study.on_end()
 

@@ -37,10 +37,11 @@ class VoteKey(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Votes per class, and the seconds it took to count them."""
+    """Votes per class, the seconds it took to count them, and the address of the host that did."""
 
     votes: list[int]
     seconds: float
+    node: str
 
 
 class VoteStore:
@@ -57,24 +58,24 @@ class VoteStore:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS counts (model TEXT, phase TEXT, image INTEGER, "
                 "sigma REAL, pixel_steps INTEGER, seed INTEGER, start INTEGER, stop INTEGER, "
-                "votes TEXT, seconds REAL, "
+                "votes TEXT, seconds REAL, node TEXT, "
                 "PRIMARY KEY (model, phase, image, sigma, pixel_steps, seed, start, stop))"
             )
             db.execute(f"PRAGMA user_version = {VERSION}")
 
     def put(self, counts: Mapping[VoteKey, Counts]) -> None:
         """Record `counts`, all or none of them, in place of any that are there."""
-        rows = [(*key, json.dumps(c.votes), c.seconds) for key, c in counts.items()]
+        rows = [(*key, json.dumps(c.votes), c.seconds, c.node) for key, c in counts.items()]
         with closing(self._connect()) as db, db:
             db.executemany(
-                "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
 
     def all(self) -> dict[VoteKey, Counts]:
         """Everything recorded so far."""
         with closing(self._connect()) as db:
             rows = db.execute("SELECT * FROM counts").fetchall()
-        return {VoteKey(*row[:8]): Counts(json.loads(row[8]), row[9]) for row in rows}
+        return {VoteKey(*row[:8]): Counts(json.loads(row[8]), *row[9:]) for row in rows}
 
     def votes_by_phase(self) -> dict[str, int]:
         """Votes recorded for each purpose: what a black box was asked beside its training."""

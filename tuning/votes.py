@@ -13,11 +13,11 @@ from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 import ray
-import torch
 from torch import Tensor, nn
 
 from trainables.smoothing.certify import Request, total_votes
 from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
+from tuning.metrics import votes_counted
 from tuning.nodes import in_flight
 from tuning.resources import Resources
 from tuning.vote_store import Counts, VoteKey, VoteStore
@@ -38,10 +38,12 @@ Reference = ray.ObjectRef[list[Counts]]
 class VoteJob(Generic[T]):
     """Votes wanted of one model on several images: `images` are [n, C, H, W] by `indices`.
 
-    For each image `ask` starts a conversation that asks for votes per class and ends with a result.
-    An image takes `most` votes at most. `pixel_steps` is 0 for Gaussian noise.
+    `name` is for people: the setting, and what the model is there. For each image `ask` starts a
+    conversation that asks for votes per class and ends with a result. An image takes `most` votes
+    at most. `pixel_steps` is 0 for Gaussian noise.
     """
 
+    name: str
     model: nn.Module
     model_hash: str
     images: Tensor
@@ -127,6 +129,13 @@ class _Conversation(Generic[T]):
         return Answer(result, self.seconds)
 
 
+class _Task(NamedTuple):
+    """What a task counts, and for whom."""
+
+    name: str
+    keys: list[VoteKey]
+
+
 class _Collector(Generic[T]):
     """Keeps the workers busy with what the conversations ask for."""
 
@@ -138,7 +147,7 @@ class _Collector(Generic[T]):
         self.queue: deque[tuple[VoteKey, _Conversation[T]]] = deque()
         # Two variants can be the same model: its votes are counted once, and serve both.
         self.waiting: dict[VoteKey, list[_Conversation[T]]] = {}
-        self.running: dict[Reference, list[VoteKey]] = {}
+        self.running: dict[Reference, _Task] = {}
         self.models: dict[str, ray.ObjectRef[nn.Module]] = {}
         self.speeds: dict[str, float] = {}
 
@@ -187,20 +196,23 @@ class _Collector(Generic[T]):
         if job.model_hash not in self.models:
             self.models[job.model_hash] = ray.put(job.model)
         task = _count.options(
-            num_cpus=self.resources.cpus_per_trial, num_gpus=self.resources.gpus_per_trial
+            name=f"votes: {job.name}",
+            num_cpus=self.resources.cpus_per_trial,
+            num_gpus=self.resources.gpus_per_trial,
         )
         reference = task.remote(self.models[job.model_hash], images, keys, self.resources)
-        self.running[reference] = keys
+        self.running[reference] = _Task(job.name, keys)
 
     def _receive(self) -> None:
         (ready,), _ = ray.wait(list(self.running), num_returns=1)
-        keys = self.running.pop(ready)
+        name, keys = self.running.pop(ready)
         found = dict(zip(keys, ray.get(ready), strict=True))
         self.store.put(found)
         self.known |= found
         votes = sum(key.stop - key.start for key in keys)
         seconds = sum(counts.seconds for counts in found.values())
         self.speeds[keys[0].model] = votes / max(seconds, 1e-6)
+        votes_counted(name, votes, seconds * self.resources.devices_per_trial)
         heard = [(key, conversation) for key in keys for conversation in self.waiting.pop(key)]
         for key, conversation in heard:
             self._tell(conversation, key)
@@ -212,9 +224,8 @@ class _Collector(Generic[T]):
 def _count(
     model: nn.Module, images: Sequence[Tensor], keys: Sequence[VoteKey], resources: Resources
 ) -> list[Counts]:
-    # A fixed number of threads: sums in another order would change the last bits.
-    torch.set_num_threads(resources.cpus_per_trial)
-    device = torch.device(resources.device)
+    device = resources.prepare_worker()
+    node = ray.util.get_node_ip_address()
     model = model.to(device).eval()
     found = []
     for image, key in zip(images, keys, strict=True):
@@ -222,5 +233,5 @@ def _count(
         # The noise is keyed without the model: every variant sees the same draws.
         blocks = plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start)
         votes = total_votes(model, image.to(device), key.sigma, blocks, key.pixel_steps)
-        found.append(Counts(votes, time.perf_counter() - started))
+        found.append(Counts(votes, time.perf_counter() - started, node))
     return found

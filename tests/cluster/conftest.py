@@ -9,8 +9,8 @@ import pytest
 from tests.cluster.hosts import TwoHosts
 from tests.tuning.runs import TINY, Finished
 
-# Two workers propose the same trials as one.
-SMALL = [*TINY, "--json"]
+# Trials that last long against the start of a worker.
+SMALL = [*TINY, "--set=epochs=60", "--certify-images=24", "--n=10000", "--procedure=fixed"]
 
 
 @pytest.fixture(scope="session")

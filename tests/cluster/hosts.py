@@ -3,7 +3,9 @@
 The second host has a disk of its own where the runs and Ray's files lie.
 """
 
+import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +18,6 @@ from tests.tuning.runs import REPO, Finished
 
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT, DASHBOARD, S3 = 6379, 8265, 5000
-# What a cluster needs to notice that a host is gone, and to go on elsewhere.
-NOTICE_SECONDS = 60
 BUCKET = "bucket"
 
 
@@ -134,7 +134,7 @@ class TwoHosts:
     def on_first(self, *arguments: str) -> str:
         """Run Python on the first host to its end; what it prints."""
         process = self.first.start(sys.executable, *arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=200)
         self.first.processes.remove(process)
         assert process.returncode == 0, err
         return out
@@ -146,10 +146,23 @@ class TwoHosts:
 
     def finish(self, process: subprocess.Popen[str], name: str, code: int = 0) -> Finished:
         """Wait for a launcher to end with the exit code `code`."""
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=500)
         self.first.processes.remove(process)
         assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
         return Finished(self.folder / name, out, err)
+
+    def restore(self) -> None:
+        """Make both hosts part of the cluster again, whatever happened to them."""
+        self.mend()
+        self.second.kill()
+        self.wait_for_nodes(1)
+        self.start_second()
+        self.wait_for_nodes(2)
+
+    def stored(self, run: str) -> dict[str, bytes]:
+        """What the bucket holds of a run, by name."""
+        listed = self.on_first("-c", LIST, self.storage, run)
+        return {name: base64.b64decode(text) for name, text in json.loads(listed).items()}
 
     def close(self) -> None:
         """End everything that runs on the hosts, and take them away."""
@@ -195,6 +208,12 @@ for _ in range(60):
         time.sleep(0.5)
 else:
     sys.exit("no S3 server")
+"""
+LIST = """
+import base64, json, sys
+from tuning.storage import open_storage
+run = open_storage(sys.argv[1]) / sys.argv[2]
+print(json.dumps({name: base64.b64encode(run.read(name)).decode() for name in run.files()}))
 """
 WAIT_FOR_NODES = """
 import sys, time, ray

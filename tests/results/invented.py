@@ -86,6 +86,7 @@ def trial_rows(error: str = "RuntimeError: loss is not finite at epoch 3") -> li
                 "seed": 1000 + number,
                 "node": f"worker-{number % 2}",
                 "error": error if failed else None,
+                "restarts": 0,
             }
         )
     return rows

@@ -44,7 +44,8 @@ def test_certificates_have_the_promised_columns_and_types():
 def test_hyperparameters_stand_between_state_and_objective_in_their_order():
     names = TRIALS.names
     assert names[:6] == ["number", "root", "origin", "state", "learning_rate", "mix"]
-    assert names[6:] == ["objective", "accuracy", "epochs", "seconds", "seed", "node", "error"]
+    after = ["objective", "accuracy", "epochs", "seconds", "seed", "node", "error", "restarts"]
+    assert names[6:] == after
 
 
 def test_a_hyperparameter_named_like_a_fixed_column_is_refused():

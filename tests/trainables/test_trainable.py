@@ -43,6 +43,7 @@ def make_task(timeout: float | None = None) -> TrialTask:
         initial=None,
         device="cpu",
         threads=1,
+        gpu_share=0.0,
         timeout=timeout,
     )
 

@@ -120,11 +120,14 @@ def test_a_worker_that_dies_each_time_is_given_up(outcome: tuple[Ledger, Path]) 
 
 def test_a_worker_that_dies_once_is_forgiven(outcome: tuple[Ledger, Path]) -> None:
     ledger, folder = outcome
-    assert (record(ledger, 3).state, record(ledger, 3).error) == ("complete", "")
+    assert (record(ledger, 3).state, record(ledger, 3).restarts) == ("complete", 1)
+    assert "died unexpectedly" in record(ledger, 3).error
+    assert (record(ledger, 0).restarts, record(ledger, 0).error) == (0, "")
     assert len(attempts(folder, 3, 200)) == 2
 
 
 def test_lack_of_memory_is_named(outcome: tuple[Ledger, Path]) -> None:
     ledger, folder = outcome
     assert record(ledger, 4).error == "MemoryError: cannot allocate 80 GB"
+    assert record(ledger, 4).restarts == WORKER_RESTARTS
     assert len(attempts(folder, 4, 25)) == 1 + WORKER_RESTARTS

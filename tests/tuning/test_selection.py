@@ -16,7 +16,7 @@ def record(
     accuracy = changes.pop("accuracy", 0.9)
     return TrialRecord(
         number, number, origin, state, DecropConfig(**changes).model_dump(), objective, accuracy,
-        600, 1.0, 0, "n", error,
+        600, 1.0, 0, "n", error, 0,
     )  # fmt: skip
 
 

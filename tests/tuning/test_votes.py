@@ -41,7 +41,7 @@ def job(
     indices: range = range(6), ask: Callable[[], Asking[Any]] = casting, most: int = VOTES
 ) -> VoteJob[Any]:
     images = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
-    return VoteJob(model(), "hash", images[list(indices)], indices, SIGMA, SEED, ask, most)
+    return VoteJob("x", model(), "hash", images[list(indices)], indices, SIGMA, SEED, ask, most)
 
 
 def workers(count: int) -> Resources:
@@ -101,7 +101,7 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
 def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
     collect_votes([job()], store, workers(2))
-    planted = {key: Counts([1, 2, 3], 0.5) for key in store.all()}
+    planted = {key: Counts([1, 2, 3], 0.5, "host") for key in store.all()}
     store.put(planted)
     (answers,) = collect_votes([job()], store, workers(2))
     # In pieces of a thousand.
@@ -128,7 +128,9 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
             one = replace(job(range(1)), pixel_steps=steps)
             assert results(collect_votes([one], store, workers(2))) == [[counts]]
     # What is there of another model is not even looked at.
-    store.put({key._replace(model="other"): Counts([VOTES, 0, 0], 0.0) for key in store.all()})
+    store.put(
+        {key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host") for key in store.all()}
+    )
     assert results(collect_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
     assert len({tuple(counts) for counts in expected}) == 3
 
@@ -150,9 +152,9 @@ def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path: Path, ve
 def test_repeated_key_replaces_its_counts(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
     key = VoteKey("m", "estimate", 3, 0.5, 0, 1, 0, 1000)
-    store.put({key: Counts([1, 0, 0], 1.0)})
-    store.put({key: Counts([0, 1, 0], 2.0)})
-    assert VoteStore(tmp_path / "votes.db").all() == {key: Counts([0, 1, 0], 2.0)}
+    store.put({key: Counts([1, 0, 0], 1.0, "host")})
+    store.put({key: Counts([0, 1, 0], 2.0, "other")})
+    assert VoteStore(tmp_path / "votes.db").all() == {key: Counts([0, 1, 0], 2.0, "other")}
 
 
 def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
         "store = VoteStore(Path(sys.argv[1]))\n"
         "for image in range(10_000):\n"
         "    key = VoteKey('m', 'estimate', image, 0.5, 0, 1, 0, 10)\n"
-        "    store.put({key: Counts([image], 0.0)})\n"
+        "    store.put({key: Counts([image], 0.0, 'host')})\n"
         "    if image == 40:\n"
         "        os.kill(os.getpid(), 9)\n"
     )
