@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -46,13 +47,17 @@ def search(
     total = sum(ledger.roots for ledger in ledgers)
     name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
     with reporter.track(f"{name}: search", total) as advance:
-        before, shown = sum(ledger.seconds for ledger in ledgers), 0
+        before, shown, due = sum(ledger.seconds for ledger in ledgers), 0, -math.inf
+        left: float | None = None
 
         def show() -> None:
-            nonlocal shown
-            done = total - sum(ledger.open_roots for ledger in ledgers)
-            worked = sum(ledger.seconds for ledger in ledgers) - before
-            left = remaining_seconds(ledgers, worked / (time.perf_counter() - started))
+            nonlocal shown, due, left
+            done, now = total - sum(ledger.open_roots for ledger in ledgers), time.perf_counter()
+            if now >= due:
+                worked = sum(ledger.seconds for ledger in ledgers) - before
+                left = remaining_seconds(ledgers, worked / (now - started))
+                ended = time.perf_counter()
+                due = ended + publish.PAUSE * (ended - now)
             advance(done - shown, left)
             shown = done
 
@@ -89,15 +94,14 @@ def _study(
     table = publish.TrialsTable(part.setting.folder, part.setting.space)
 
     def on_end() -> None:
-        records = part.ledger.records()
-        table.update(records)
+        table.update(part.ledger.records)
         latest = part.ledger.latest
         trial_ended(
             config.name,
             part.setting.name,
             latest.state,
             latest.seconds * cluster.resources.devices_per_trial,
-            max((r.objective or 0.0 for r in records if r.state == "complete"), default=None),
+            part.ledger.highest,
         )
         show()
 

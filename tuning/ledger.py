@@ -86,6 +86,8 @@ class Ledger:
         self._records: list[TrialRecord] = []
         self._seconds = 0.0
         self._interruptions: Counter[int] = Counter()
+        # The objective of the best complete trial, if there is one.
+        self.highest: float | None = None
         for trial in self._study.trials:
             self._take(trial)
 
@@ -237,8 +239,11 @@ class Ledger:
         if not trial.state.is_finished():
             self._running.add(trial.number)
             return
-        self._records.append(read_record(trial))
-        self._seconds += _seconds(trial)
+        record = read_record(trial)
+        self._records.append(record)
+        self._seconds += record.seconds
+        if trial.state == TrialState.COMPLETE:
+            self.highest = max(trial.values[0], -math.inf if self.highest is None else self.highest)
         if read_result(trial).get("error") == ABANDONED:
             self._abandoned.setdefault(root, []).insert(0, trial)
             return

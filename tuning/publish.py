@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +35,8 @@ from tuning.setting import Setting
 DENOISERS = "denoisers"
 # Seconds between two versions of the trials table while a search runs.
 TABLE_EVERY = 2.0
+# What takes the driver long is done so many times as long apart.
+PAUSE = 20
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -66,13 +68,15 @@ class TrialsTable:
     """Keeps trials.parquet of a running search nearly up to date, without writing all the time."""
 
     def __init__(self, folder: Path, space: SearchSpace) -> None:
-        self._folder, self._space, self._written = folder, space, -math.inf
+        self._folder, self._space, self._due = folder, space, -math.inf
 
-    def update(self, records: Sequence[TrialRecord]) -> None:
-        """Write the table, unless that was done a moment ago."""
-        if time.monotonic() - self._written >= TABLE_EVERY:
-            write_trials(self._folder, self._space, records)
-            self._written = time.monotonic()
+    def update(self, records: Callable[[], Sequence[TrialRecord]]) -> None:
+        """Write the table, unless that was done a moment ago, or takes long and was done lately."""
+        started = time.monotonic()
+        if started >= self._due:
+            write_trials(self._folder, self._space, records())
+            ended = time.monotonic()
+            self._due = ended + max(TABLE_EVERY, PAUSE * (ended - started))
 
 
 def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:

@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialParamModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from tuning.errors import ConfigError
 
@@ -138,6 +141,29 @@ class DurableStudy:
             raise StorageInternalError(f"the study in {self._url}: {_reason(error)}") from error
 
 
+class _Database(RDBStorage):
+    """Writes the parameters of a new trial without reading earlier trials for each of them."""
+
+    def _set_trial_param_without_commit(
+        self,
+        session: Session,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None = None,
+    ) -> None:
+        # That they fit those of earlier trials, the study in memory has checked.
+        session.add(
+            TrialParamModel(
+                trial_id=trial_id,
+                param_name=param_name,
+                param_value=param_value_internal,
+                distribution_json=distribution_to_json(distribution),
+            )
+        )
+
+
 def open_database(url: str) -> RDBStorage:
     """Optuna's storage in a database; its tables are created if they are not there.
 
@@ -145,11 +171,11 @@ def open_database(url: str) -> RDBStorage:
         ConfigError: when `url` is PostgreSQL's, and no database with our tables is reached by it.
     """
     if not url.startswith("postgresql"):
-        return RDBStorage(url)
+        return _Database(url)
     # A trial may last longer than a server or a firewall keeps a silent connection.
     options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     try:
-        return RDBStorage(url, options)
+        return _Database(url, options)
     except Exception as error:  # URL, driver, server and tables each have their own types
         raise ConfigError(
             f"--ledger: {url} cannot be used: {_reason(error)}; check the address and the user, "

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from sys import intern
 from typing import NamedTuple
 
 from tuning.errors import ConfigError
@@ -74,8 +75,13 @@ class VoteStore:
     def all(self) -> dict[VoteKey, Counts]:
         """Everything recorded so far."""
         with closing(self._connect()) as db:
-            rows = db.execute("SELECT * FROM counts").fetchall()
-        return {VoteKey(*row[:8]): Counts(json.loads(row[8]), *row[9:]) for row in rows}
+            # Names recur in millions of rows, and the database would hand out a copy for each.
+            return {
+                VoteKey(intern(model), intern(phase), *key): Counts(
+                    json.loads(votes), seconds, intern(node)
+                )
+                for model, phase, *key, votes, seconds, node in db.execute("SELECT * FROM counts")
+            }
 
     def votes_by_phase(self) -> dict[str, int]:
         """Votes recorded for each purpose: what a black box was asked beside its training."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainables.smoothing.certify import Request, total_votes
 from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
 from tuning.metrics import votes_counted
-from tuning.nodes import in_flight
+from tuning.nodes import in_flight, workers
 from tuning.resources import Resources
 from tuning.vote_store import Counts, VoteKey, VoteStore
 
@@ -26,6 +26,8 @@ from tuning.vote_store import Counts, VoteKey, VoteStore
 PIECE = 10 * BLOCK_SIZE
 # A task is to last about so long: long against the cost of a task, short against that of its loss.
 TASK_SECONDS = 1.0
+# What one driver hands out and takes in with about a third of a core.
+TASKS_A_SECOND = 100
 # Votes of a model's first task, before it is known how long they take.
 FIRST_VOTES = 10 * BLOCK_SIZE
 
@@ -81,6 +83,16 @@ def collect_votes(
         collector.go_on(conversation)
     collector.run()
     return [[one.answer() for one in of_job] for of_job in conversations]
+
+
+def task_votes(speed: float, workers: int, waiting: int) -> float:
+    """How many votes to put into a task, of a model that casts `speed` votes a second.
+
+    More workers than can be served every second get longer tasks, unless the `waiting` votes
+    would then not be enough for all of them.
+    """
+    longer = min(speed * workers / TASKS_A_SECOND, waiting / workers)
+    return max(speed * TASK_SECONDS, longer)
 
 
 @dataclass
@@ -182,16 +194,21 @@ class _Collector(Generic[T]):
     def _submit(self) -> None:
         """Start a task of what is first in the queue, with more of the same model."""
         job = self.queue[0][1].job
-        wanted = self.speeds.get(job.model_hash, FIRST_VOTES) * TASK_SECONDS
+        speed = self.speeds.get(job.model_hash, FIRST_VOTES)
+        wanted = task_votes(speed, workers(self.resources), len(self.queue) * PIECE)
         keys: list[VoteKey] = []
         images: list[Tensor] = []
+        copies: dict[int, Tensor] = {}
         votes = 0
         while (
             self.queue and self.queue[0][0].model == job.model_hash and (not keys or votes < wanted)
         ):
             key, conversation = self.queue.popleft()
             keys.append(key)
-            images.append(conversation.job.images[conversation.position])
+            if key.image not in copies:
+                # A part of a tensor travels with the whole of it.
+                copies[key.image] = conversation.job.images[conversation.position].clone()
+            images.append(copies[key.image])
             votes += key.stop - key.start
         if job.model_hash not in self.models:
             self.models[job.model_hash] = ray.put(job.model)

@@ -256,3 +256,15 @@ def test_what_an_attempt_had_reported_counts_for_the_next_one(
     assert outcomes(resumed) == outcomes(whole)
     (record,) = [r for r in resumed.records() if r.root == root and not r.error]
     assert (record.state == "pruned") == pruned
+
+
+def test_highest_is_the_best_objective_of_complete_trials(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, trials=12)
+    assert ledger.highest is None
+    while proposal := ledger.next_proposal():
+        # All below zero, which an objective of the user's own may be.
+        finish(ledger, proposal, lambda values: by_sigma(values) - 2)
+        complete = [r.objective for r in ledger.records() if r.state == "complete"]
+        assert ledger.highest == max(objective for objective in complete if objective is not None)
+    assert ledger.finished
+    assert open_ledger(tmp_path, trials=12).highest == ledger.highest

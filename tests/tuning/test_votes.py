@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.smoothing.certify import Request, certifying, total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive
+from tuning import votes
 from tuning.errors import ConfigError
 from tuning.resources import Resources
 from tuning.vote_store import VERSION, Counts, VoteKey, VoteStore
-from tuning.votes import Answer, Asking, VoteJob, collect_votes
+from tuning.votes import Answer, Asking, VoteJob, collect_votes, task_votes
 
 pytestmark = pytest.mark.timeout(90)
 SIGMA, VOTES, SEED = 0.5, 2500, 11
@@ -106,6 +107,53 @@ def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     (answers,) = collect_votes([job()], store, workers(2))
     # In pieces of a thousand.
     assert answers == [Answer([3, 6, 9], 1.5)] * 6
+
+
+class Watched:
+    """The task that counts votes, and the images that were sent with each one."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self.sent: list[tuple[list[Tensor], list[VoteKey]]] = []
+
+    def options(self, **options: Any) -> "Watched":
+        return self
+
+    def remote(self, model: Any, images: list[Tensor], keys: list[VoteKey], *rest: Any) -> Any:
+        self.sent.append((images, keys))
+        return self.task.remote(model, images, keys, *rest)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_task_carries_its_images_alone_and_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(votes._count)
+    monkeypatch.setattr(votes, "_count", watched)
+    collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(2))
+    assert max(len(keys) for _, keys in watched.sent) > 1
+    for images, keys in watched.sent:
+        # Pieces of an image share one tensor, which is no part of a larger one.
+        assert len({id(image) for image in images}) == len({key.image for key in keys})
+        assert all(image.untyped_storage().nbytes() == image.nbytes for image in images)
+
+
+@pytest.mark.parametrize(
+    ("workers", "waiting", "expected"),
+    [
+        (1, 10**9, 5_000),
+        (100, 10**9, 5_000),
+        # A thousand workers cannot be served every second,
+        (1000, 10**9, 50_000),
+        # but are not kept waiting for each other either.
+        (1000, 8_000_000, 8_000),
+        (1000, 1_000_000, 5_000),
+    ],
+)
+def test_tasks_are_longer_where_one_driver_serves_many_workers(
+    workers: int, waiting: int, expected: int
+) -> None:
+    assert task_votes(5_000, workers, waiting) == expected
 
 
 @pytest.mark.usefixtures("local_ray")

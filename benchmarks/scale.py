@@ -1,0 +1,357 @@
+"""What the driver of a large run does: trials and votes that cost nothing, on pretended cores.
+
+Usage: python benchmarks/scale.py [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
+
+Trials run through `tuning.grid.search`, with its ledger, table, metrics and TensorBoard, after
+`--ledger-trials` others that the ledger holds already. There are four cohorts of them at least; the
+first, while workers start, is not counted. Vote tasks count nothing and say that they took a
+second; as many are in flight as for so many workers. What is measured is the CPU time of this
+process: a machine with fewer cores than it pretends to have says nothing by its clock.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, wraps
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import psutil
+import ray
+import torch
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from ray import tune
+from torch import nn
+
+from search_spaces import load_space
+from trainables.decrop.config import DecropConfig
+from trainables.smoothing.certify import certifying
+from trainables.smoothing.procedures import Fixed
+from tuning import grid, votes
+from tuning.cluster import OBJECT_STORE_BYTES, Cluster
+from tuning.config import RunConfig
+from tuning.ledger import Ledger, sqlite_url
+from tuning.plan import Plan
+from tuning.publish import TrialsTable
+from tuning.resources import Resources
+from tuning.scratch import Scratch
+from tuning.search import LedgerScheduler, LedgerSearcher, run_search
+from tuning.storage import local_storage
+from tuning.study import DurableStudy, open_database
+from tuning.tensorboard import StudyBoard
+from tuning.vote_store import Counts, VoteKey, VoteStore
+
+RUNGS = (25, 75, 200)
+SPACE = load_space("digits")
+BASELINES = 1 + 2 * len(SPACE.sweep)
+PARTS = ("proposals", "database", "TensorBoard", "table", "progress", "files", "ledger")
+VOTE_PARTS = ("submission", "database", "metrics")
+# What the tasks say that count nothing.
+VOTES_PER_SECOND = 10_000
+N, SIGMA, CLASSES = 10_000, 0.25, 10
+# Certified images, and counts that an old run left.
+IMAGES, STORED = 2000, 200_000
+# A few serve a queue for many: they count nothing.
+REAL_WORKERS = 2
+
+
+class Nothing(tune.Trainable):
+    """Reports a score of its hyperparameters at each rung, at once; needs no PyTorch.
+
+    With each rung come as many losses of each epoch as its setting's task says.
+    """
+
+    def setup(self, config: dict[str, Any], tasks: Any = None, filesystem: object = None) -> None:
+        self.rung = 0
+        if tasks is not None:
+            self.terms = tasks["x"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.rung = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        first, epochs = (0, *RUNGS)[self.rung], RUNGS[self.rung]
+        self.rung += 1
+        score = epochs / RUNGS[-1] - (self.config["hyperparameters"]["sigma"] - 0.3) ** 2
+        return {
+            "objective": score,
+            "accuracy": score,
+            "epochs": epochs,
+            "losses": [{f"term {i}": 0.5 for i in range(self.terms)}] * (epochs - first),
+            "trial_seconds": 60.0,
+            "node": "10.0.0.1",
+            "error": "",
+            "done": epochs == RUNGS[-1],
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "training.pt").write_bytes(b"")
+
+    def load_checkpoint(self, checkpoint: object) -> None:
+        pass
+
+
+class Shares:
+    """CPU seconds of this thread in each part of the driver, less those of parts that it calls."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._inner: list[float] = []
+
+    def charge(self, part: str, owner: Any, *names: str) -> None:
+        """Charge all later calls of these functions of a class or module to `part`."""
+        for name in names:
+            setattr(owner, name, self._charged(part, getattr(owner, name)))
+
+    def _charged(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.thread_time()
+            self._inner.append(0.0)
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent = time.thread_time() - started
+                self.seconds[part] += spent - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += spent
+
+        return timed
+
+
+class Meter:
+    """Stands in for a `Reporter`: reads what was spent whenever a cohort's trials have ended."""
+
+    def __init__(self, shares: Shares, cohort: int) -> None:
+        self._shares, self._cohort, self._ended = shares, cohort, 0
+        self._read: list[Counter[str]] = []
+
+    @contextlib.contextmanager
+    def track(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """As a `Reporter`'s."""
+
+        def advance(units: int, left: float | None = None) -> None:
+            # What was in the ledger before comes as one.
+            self._ended += units if units == 1 else 0
+            if units == 1 and self._ended % self._cohort == 0:
+                self._read.append(Counter(self._shares.seconds) + spent())
+
+        yield advance
+
+    def per_trial(self) -> dict[str, float]:
+        """CPU milliseconds of a trial by part, medians over the cohorts."""
+        cohorts = [after - before for before, after in pairwise(self._read)]
+        parts = self._read[-1]
+        each = [{part: 1000 * one[part] / self._cohort for part in parts} for one in cohorts]
+        for one in each:
+            one["Tune and Ray"] = one["driver"] - sum(one[part] for part in PARTS)
+        return {part: statistics.median(one[part] for one in each) for part in each[0]}
+
+
+def spent() -> Counter[str]:
+    """CPU seconds so far of this process, and of the processes that are Ray."""
+    seconds = Counter({"driver": time.process_time()})
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds[process.name()] += times.user + times.system
+    return seconds
+
+
+def memory() -> float:
+    """What this process holds, in MB."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+@contextlib.contextmanager
+def cluster_of(cores: int) -> Iterator[None]:
+    """A Ray that pretends to have so many cores."""
+    options = {"include_dashboard": False, "log_to_driver": False}
+    ray.init("local", num_cpus=cores, object_store_memory=OBJECT_STORE_BYTES, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def fill(database: Path, trials: int) -> None:
+    """Make a ledger that holds so many finished trials, at random points."""
+    Ledger(sqlite_url(database), "x", SPACE, Plan(trials, 1, 0), RUNGS)
+    storage = open_database(sqlite_url(database))
+    with storage.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA synchronous = OFF")
+    kept = optuna.load_study(study_name="x", storage=storage)
+    points = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    for root in range(trials):
+        trial = points.ask()
+        values = {**SPACE.suggest(trial), "w_label": 1.0}
+        score = 1 - (values["sigma"] - 0.3) ** 2
+        rungs = RUNGS if root % 3 == 0 else RUNGS[:1]
+        result = {"epochs": rungs[-1], "seconds": 60.0, "node": "10.0.0.1", "error": ""}
+        kept.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.COMPLETE if rungs == RUNGS else TrialState.PRUNED,
+                values=[score] if rungs == RUNGS else None,
+                params=trial.params,
+                distributions=trial.distributions,
+                intermediate_values={epochs: score * epochs / RUNGS[-1] for epochs in rungs},
+                user_attrs={
+                    "root": root,
+                    "origin": "search" if root else "published",
+                    "seed": root,
+                    "hyperparameters": DecropConfig.model_validate(values).model_dump(),
+                    "result": result,
+                },
+            )
+        )
+
+
+def charge_driver(shares: Shares) -> None:
+    """Tell the parts of the driver of a search from each other; the rest is Tune's and Ray's."""
+    written = ("user_attr", "intermediate_value", "state_values")
+    shares.charge("proposals", DurableStudy, "ask")
+    shares.charge("database", RDBStorage, "create_new_trial", *(f"set_trial_{w}" for w in written))
+    shares.charge("TensorBoard", StudyBoard, "result", "end")
+    shares.charge("table", TrialsTable, "update")
+    shares.charge("progress", grid, "remaining_seconds", "trial_ended")
+    shares.charge("files", Scratch, "checkpoints", "ended")
+    shares.charge("ledger", LedgerSearcher, "suggest")
+    shares.charge("ledger", LedgerScheduler, "on_trial_result", "on_trial_complete")
+
+
+def search(filled: Path, workers: int, trials: int, terms: int, shares: Shares) -> dict[str, float]:
+    """Run trials on a copy of a filled ledger; what one costs, and what the driver holds."""
+    with tempfile.TemporaryDirectory() as name, cluster_of(workers):
+        folder = Path(name)
+        url = sqlite_url(Path(shutil.copy(filled, folder / "study.db")))
+        storage = RDBStorage(url)
+        study = storage.get_study_id_from_name("x")
+        storage.set_study_user_attr(study, "cohort", workers)
+        roots = storage.get_n_trials(study) + trials
+        plan = Plan(roots - BASELINES + 1, workers, 0)
+        ledger = Ledger(url, "x", SPACE, plan, RUNGS)
+        setting: Any = SimpleNamespace(
+            name="x", space=SPACE, folder=folder, dataset=SimpleNamespace(name="digits")
+        )
+        nobody: Any = None
+        task: Any = terms
+        meter: Any = Meter(shares, workers)
+        grid.search(
+            [grid.Part(setting, nobody, ledger, task, StudyBoard(folder / "tensorboard"))],
+            RunConfig(name="scale", out=folder, trials=plan.trials),
+            Cluster("", None, Resources(1, 0.0, workers), local_storage(folder)),
+            meter,
+        )
+        assert ledger.finished
+        return {**meter.per_trial(), "MB": memory()}
+
+
+@ray.remote(max_retries=3)
+def count_nothing(
+    model: nn.Module, images: Sequence[torch.Tensor], keys: Sequence[VoteKey], resources: Resources
+) -> list[Counts]:
+    """In place of the task that counts votes."""
+    sizes = [key.stop - key.start for key in keys]
+    return [Counts([n] + [0] * (CLASSES - 1), n / VOTES_PER_SECOND, "10.0.0.1") for n in sizes]
+
+
+def charge_votes(shares: Shares) -> None:
+    """The parts of the driver while votes are counted; the rest is conversations and Ray."""
+    votes._count = count_nothing
+    shares.charge("submission", votes._Collector, "_submit")
+    shares.charge("database", VoteStore, "put")
+    shares.charge("metrics", votes, "votes_counted")
+
+
+def count(workers: int, shares: Shares) -> dict[str, float]:
+    """Certify images of CIFAR-10's shape; what the driver does for a task."""
+    images = torch.rand((IMAGES, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    ask = partial(certifying, Fixed(100, N, 0.001), SIGMA)
+    job = votes.VoteJob("x", nn.Identity(), "hash", images, range(IMAGES), SIGMA, 0, ask, 100 + N)
+    with tempfile.TemporaryDirectory() as folder, cluster_of(REAL_WORKERS):
+        # Whose first tasks wait for its first processes.
+        ray.get(count_nothing.remote(nn.Identity(), [images[0].clone()], [], None))
+        store = VoteStore(Path(folder, "votes.db"))
+        before, started = spent() + shares.seconds, time.perf_counter()
+        votes.collect_votes([job], store, Resources(1, 0.0, workers))
+        seconds = time.perf_counter() - started
+        cost, rows = spent() + shares.seconds - before, len(store.all())
+    tasks = IMAGES * (100 + N) / VOTES_PER_SECOND
+    return {
+        "tasks": tasks,
+        "tasks / s": tasks / seconds,
+        "rows / s": rows / seconds,
+        **{part: 1000 * each / tasks for part, each in cost.items()},
+    }
+
+
+def stored(folder: Path) -> tuple[float, float]:
+    """Seconds and MB that a million counts of an earlier run cost the driver that goes on."""
+    store = VoteStore(folder / "votes.db")
+    found = Counts([1000] + [0] * (CLASSES - 1), 0.1, "10.0.0.1")
+    keys = (VoteKey(64 * "0", "estimate", i // 10, SIGMA, 0, 0, i % 10, i) for i in range(STORED))
+    store.put(dict.fromkeys(keys, found))
+    before, started = memory(), time.process_time()
+    known = store.all()
+    scale = 1_000_000 / len(known)
+    return scale * (time.process_time() - started), scale * (memory() - before)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--workers", default="8,32,128")
+    arguments.add_argument("--ledger-trials", type=int, default=10_000)
+    arguments.add_argument("--trials", type=int, default=256)
+    arguments.add_argument("--losses", type=int, default=0, help="terms recorded of each epoch")
+    options = arguments.parse_args()
+    sizes = [int(size) for size in options.workers.split(",")]
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It warns at each snapshot of trials this short.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    shares = Shares()
+    charge_driver(shares)
+    grid.run_search = partial(run_search, trainable=Nothing)
+    with tempfile.TemporaryDirectory() as folder:
+        columns = ("driver", *PARTS, "Tune and Ray", "gcs_server", "raylet", "MB")
+        print("CPU milliseconds of a trial; MB of the driver")
+        print(" | ".join(("workers", "in the ledger", *columns)))
+        for held in dict.fromkeys((BASELINES, options.ledger_trials)):
+            filled = Path(folder, f"{held}.db")
+            fill(filled, held)
+            for workers in sizes:
+                trials = max(options.trials, 4 * workers)
+                found = search(filled, workers, trials, options.losses, shares)
+                show((workers, held), [found[column] for column in columns])
+        columns = ("tasks", "tasks / s", "rows / s", "driver", *VOTE_PARTS, "raylet")
+        print(f"Votes; CPU milliseconds of a task; {REAL_WORKERS} real workers")
+        print(" | ".join(("workers", *columns)))
+        shares = Shares()
+        charge_votes(shares)
+        for workers in sizes:
+            found = count(workers, shares)
+            show((workers,), [found[column] for column in columns])
+        seconds, mb = stored(Path(folder))
+        print(f"A million recorded counts: read in {seconds:.1f} s, {mb:.0f} MB of the driver")
+
+
+def show(keys: Sequence[int], values: Sequence[float]) -> None:
+    """One row of a table."""
+    print(" | ".join((*(str(key) for key in keys), *(f"{value:.1f}" for value in values))))
+
+
+if __name__ == "__main__":
+    main()
