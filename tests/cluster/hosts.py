@@ -37,7 +37,7 @@ class Host:
         running = [process for process in self.processes if process.poll() is None]
         if self.private and running:
             # Its disk is there already.
-            enter = ["nsenter", f"--target={running[0].pid}", "--mount", "--net"]
+            enter = ["nsenter", f"--target={running[0].pid}", "--mount", "--net", f"--wd={REPO}"]
         else:
             mounts = [f"mount -t tmpfs tmpfs {folder}" for folder in self.private]
             script = "\n".join([*mounts, 'exec "$@"'])
