@@ -28,8 +28,9 @@ from tuning.scratch import Scratch, trial_name
 from tuning.storage import Storage
 from tuning.tensorboard import StudyBoard
 
-# How often Ray restarts a trial whose worker died before the trial counts as failed.
-WORKER_RESTARTS = 2
+# How often Ray restarts a trial whose worker died before the trial counts as failed. A host that is
+# lost can take a trial with it twice: as the network breaks, and as Ray gives it up.
+WORKER_RESTARTS = 3
 UNLIMITED = 1_000_000
 
 

@@ -15,7 +15,7 @@ from tests.cluster.hosts import TwoHosts
 from tests.tuning.runs import TINY, Finished
 
 # Trials that last long against the start of a worker.
-SMALL = [*TINY, "--set=epochs=60", "--certify-images=24", "--n=10000", "--procedure=fixed"]
+SMALL = [*TINY, "--set=epochs=150", "--certify-images=24", "--n=5000", "--procedure=fixed"]
 
 
 @pytest.fixture(scope="session")

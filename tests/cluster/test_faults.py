@@ -75,8 +75,11 @@ FAULTS: dict[str, Fault] = {
 
 def ready_for_search_fault(folder: Path) -> bool:
     """Whether some trials have ended, and others run."""
-    query = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
-    return count(folder / "study.db", query) >= 3
+    return complete_trials(folder) >= 3
+
+
+def complete_trials(folder: Path) -> int:
+    return count(folder / "study.db", "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'")
 
 
 def ready_for_certification_fault(folder: Path) -> bool:
@@ -145,7 +148,7 @@ def test_a_host_that_joins_late_takes_part(hosts: TwoHosts, undisturbed: Finishe
     hosts.second.kill()
     hosts.wait_for_nodes(1)
     launcher = hosts.launch("--name=late", f"--storage={hosts.storage}", "--cohort=2", *SMALL)
-    wait_for(ready_for_search_fault, hosts.folder / "late", launcher)
+    wait_for(lambda folder: complete_trials(folder) > 0, hosts.folder / "late", launcher)
     hosts.start_second()
     run = hosts.finish(launcher, "late")
     check_same(run, undisturbed)
