@@ -114,9 +114,10 @@ def test_more_trials_extend_a_finished_run_though_a_worker_dies_and_its_votes_ar
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("name: reference", "name: extended"))
     votes = folder / SETTING / "votes.db"
-    votes.write_text("no database" * 1000)
     process = workplace.start("--name=extended", "--resume", "--trials=7")
     kill_one_trial_worker(process)
+    # Not before: it would be refused before the search.
+    votes.write_text("no database" * 1000)
     _, err = process.communicate(timeout=110)
     assert process.returncode == 4, err
     assert "--resume" in err.splitlines()[-1]
