@@ -32,7 +32,8 @@ from tuning.study import DurableStudy
 
 # In the run folder.
 FILE = "study.db"
-ABANDONED = "abandoned: the run was interrupted"
+# How the error of an attempt begins that is to be repeated.
+ABANDONED = "abandoned: "
 # How often a trial starts again that may have ended all others.
 INTERRUPTIONS = 2
 
@@ -98,24 +99,28 @@ class Ledger:
         """
         abandoned = sorted(self._running)
         for number in abandoned:
-            result = read_result(self._study.trials[number])
-            self._end(number, TrialState.FAIL, None, {**result, "error": ABANDONED})
+            self._abandon(number, "the run was interrupted")
         self._asked.clear()
         return len(abandoned)
 
-    def interrupt(self, reason: str) -> None:
-        """As `reconcile`, after something ended all trials that ran; one of them may be to blame.
+    def interrupt(self, number: int, reason: str) -> None:
+        """Give up an attempt that may not be to blame for its end.
 
         A root to which that happens again and again fails, for that `reason`.
         """
+        root = self._study.trials[number].user_attrs["root"]
+        self._interruptions[root] += 1
+        if self._interruptions[root] > INTERRUPTIONS:
+            result = {**read_result(self._study.trials[number]), "error": reason}
+            self._end(number, TrialState.FAIL, None, result)
+        else:
+            self._abandon(number, reason)
+
+    def interrupt_all(self, reason: str) -> None:
+        """As `interrupt`, for all that run."""
         asked = {proposal.number for proposal in self._asked}
         for number in sorted(self._running - asked):
-            trial = self._study.trials[number]
-            root = trial.user_attrs["root"]
-            self._interruptions[root] += 1
-            if self._interruptions[root] > INTERRUPTIONS:
-                result = {**read_result(trial), "error": reason}
-                self._end(number, TrialState.FAIL, None, result)
+            self.interrupt(number, reason)
         self.reconcile()
 
     def transfer(self, points: Sequence[Mapping[str, Value]]) -> None:
@@ -223,6 +228,10 @@ class Ledger:
         """Every finished attempt, in order of number."""
         return sorted(self._records, key=lambda record: record.number)
 
+    def _abandon(self, number: int, reason: str) -> None:
+        result = read_result(self._study.trials[number])
+        self._end(number, TrialState.FAIL, None, {**result, "error": ABANDONED + reason})
+
     def _end(
         self,
         number: int,
@@ -244,7 +253,7 @@ class Ledger:
         self._seconds += record.seconds
         if trial.state == TrialState.COMPLETE:
             self.highest = max(trial.values[0], -math.inf if self.highest is None else self.highest)
-        if read_result(trial).get("error") == ABANDONED:
+        if read_result(trial).get("error", "").startswith(ABANDONED):
             self._abandoned.setdefault(root, []).insert(0, trial)
             return
         self._settled[root] = trial

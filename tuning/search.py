@@ -199,14 +199,20 @@ class FailureCallback(tune.Callback):
     ) -> None:
         """Close the trial as failed, with its reason."""
         study, last = self._studies[trial.config["setting"]], trial.last_result or {}
+        number, reason = trial.config["number"], _reason(trial)
+        if trial.should_recover():
+            # Tune gives a trial up when it hears twice of one death.
+            study.ledger.interrupt(number, reason)
+            study.on_end()
+            return
         study.ledger.tell(
-            trial.config["number"],
+            number,
             objective=None,
             epochs=last.get("epochs", 0),
             complete=False,
             seconds=last.get("trial_seconds", 0.0),
             node=last.get("node", ""),
-            error=_reason(trial),
+            error=reason,
             restarts=trial.num_failures - 1,
         )
         study.on_end()
@@ -238,7 +244,7 @@ def run_search(
     try:
         while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
             for study in studies:
-                study.ledger.interrupt(reason)
+                study.ledger.interrupt_all(reason)
     finally:
         for study in studies:
             study.board.close()

@@ -134,7 +134,7 @@ def test_a_trial_that_ends_all_others_again_and_again_fails(tmp_path: Path) -> N
         assert first is not None
         assert second is not None
         ledger.report(first.number, 25, 0.1, 0.5)
-        ledger.interrupt("no memory")
+        ledger.interrupt_all("no memory")
     roots = [record.root for record in ledger.records() if record.error == "no memory"]
     assert roots == [0, 1]
     # Those that waited were not to blame.
