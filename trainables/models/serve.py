@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +33,9 @@ from trainables.models.endpoint import MAX_IMAGES, TOKEN_VARIABLE, Answer, Descr
 MAX_REQUEST_BYTES = 64 * 2**20
 # Seconds after which a silent client loses its connection.
 IDLE = 60.0
+# Refusals of a request whose body was not read, and the seconds that a client has to notice one.
+UNREAD = (411, 413)
+LINGER = 5.0
 # Networks that pool their last features accept any size; these are the ones they were made for.
 SIZES: dict[type[nn.Module], int] = {DigitsCNN: 8, CifarResNet: 32}
 
@@ -177,11 +181,27 @@ class _Handler(BaseHTTPRequestHandler):
             headers["WWW-Authenticate"] = "Bearer"
         content = text.encode()
         headers |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        if self.close_connection:
+            headers["Connection"] = "close"
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+        if status in UNREAD:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take in what a client still sends, for a while: closed at once, it would see no answer.
+
+        A connection that is closed with bytes unread is reset, and takes the answer with it.
+        """
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(LINGER)
+        end = time.monotonic() + LINGER
+        with suppress(OSError):
+            while time.monotonic() < end and self.rfile.read1(2**16):
+                pass
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")

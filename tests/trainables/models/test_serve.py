@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tests.trainables.background import in_background
 from trainables.errors import InputError
 from trainables.models.endpoint import TOKEN_VARIABLE, HttpClassifier
-from trainables.models.serve import ClassifierServer
+from trainables.models.serve import MAX_REQUEST_BYTES, ClassifierServer
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("direct")
@@ -166,8 +166,23 @@ def test_there_is_nothing_at_other_paths(
 
 
 def test_a_body_in_chunks_is_refused(connection: http.client.HTTPConnection) -> None:
-    connection.request("POST", "/", iter([b"{", b"}"]), encode_chunked=True)
+    def slowly() -> Iterator[bytes]:
+        yield b"{"
+        # The server has answered by now, and must not have closed the connection.
+        time.sleep(0.3)
+        yield b"}"
+
+    connection.request("POST", "/", slowly(), encode_chunked=True)
     assert connection.getresponse().status == 411
+
+
+def test_a_client_reads_why_its_long_body_is_refused_although_it_sends_all_of_it(
+    connection: http.client.HTTPConnection,
+) -> None:
+    length = MAX_REQUEST_BYTES + 1
+    status, answer = exchange(connection, body=bytes(length))
+    assert status == 413
+    assert answer["error"].startswith("the body exceeds")
 
 
 @pytest.mark.parametrize(("length", "status"), [("-1", 411), ("x", 411), (str(10**9), 413)])
