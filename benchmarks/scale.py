@@ -26,9 +26,9 @@ import optuna
 import ray
 import torch
 from driver_costs import PARTS, Meter, Shares, memory, spent
+from nothing import RUNGS, Nothing
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from ray import tune
 from torch import nn
 
 from search_spaces import load_space
@@ -49,7 +49,6 @@ from tuning.study import DurableStudy, open_database
 from tuning.tensorboard import StudyBoard
 from tuning.vote_store import Counts, VoteKey, VoteStore
 
-RUNGS = (25, 75, 200)
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)
 VOTE_PARTS = ("submission", "database", "metrics")
@@ -60,43 +59,6 @@ N, SIGMA, CLASSES = 10_000, 0.25, 10
 IMAGES, STORED = 2000, 200_000
 # A few serve a queue for many: they count nothing.
 REAL_WORKERS = 2
-
-
-class Nothing(tune.Trainable):
-    """Reports a score of its hyperparameters at each rung, at once; needs no PyTorch.
-
-    With each rung come as many losses of each epoch as its setting's task says.
-    """
-
-    def setup(self, config: dict[str, Any], tasks: Any = None, filesystem: object = None) -> None:
-        self.rung = 0
-        if tasks is not None:
-            self.terms = tasks["x"]
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.rung = 0
-        return True
-
-    def step(self) -> dict[str, Any]:
-        first, epochs = (0, *RUNGS)[self.rung], RUNGS[self.rung]
-        self.rung += 1
-        score = epochs / RUNGS[-1] - (self.config["hyperparameters"]["sigma"] - 0.3) ** 2
-        return {
-            "objective": score,
-            "accuracy": score,
-            "epochs": epochs,
-            "losses": [{f"term {i}": 0.5 for i in range(self.terms)}] * (epochs - first),
-            "trial_seconds": 60.0,
-            "node": "10.0.0.1",
-            "error": "",
-            "done": epochs == RUNGS[-1],
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "training.pt").write_bytes(b"")
-
-    def load_checkpoint(self, checkpoint: object) -> None:
-        pass
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 import ray
+from nothing import RUNGS, Nothing
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -29,42 +30,8 @@ from tuning.resources import Resources
 from tuning.search import Limits, Study, run_search
 from tuning.storage import local_storage
 
-RUNGS = (25, 75, 200)
 VARIED = 10
 WORKERS = 2
-
-
-class Nothing(tune.Trainable):
-    """Reports a score of its hyperparameters at each rung, at once."""
-
-    def setup(self, config: dict[str, Any], **shared: object) -> None:
-        self.rung = 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.rung = 0
-        return True
-
-    def step(self) -> dict[str, Any]:
-        epochs = RUNGS[self.rung]
-        self.rung += 1
-        values = self.config.get("hyperparameters", self.config)
-        score = epochs / 200 - (values["sigma"] - 0.3) ** 2
-        return {
-            "objective": score,
-            "accuracy": score,
-            "epochs": epochs,
-            "losses": [],
-            "trial_seconds": 0.0,
-            "node": "",
-            "error": "",
-            "done": epochs == RUNGS[-1],
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "training.pt").write_bytes(b"")
-
-    def load_checkpoint(self, checkpoint: object) -> None:
-        pass
 
 
 class NoBoard:

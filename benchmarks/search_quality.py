@@ -30,7 +30,7 @@ def run(out: Path, name: str, *flags: str) -> Path:
     """The folder of the run `name`, finished now if it is not yet."""
     folder = out / name
     if not (folder / "report.html").exists():
-        resume = ["--resume"] if (folder / "config.yaml").exists() else [*flags, *CERTIFY]
+        resume = ["--resume"] if (folder / "config.yaml").exists() else flags
         command = [sys.executable, "-m", "tuning.launch", f"--out={out}", f"--name={name}", *resume]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder
@@ -69,7 +69,7 @@ def compare(options: argparse.Namespace, shots: str, random_space: Path) -> None
     """All seeds of one shot count."""
     setting, found, optimism = f"digits-{shots}shot", [], []
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-        common = [f"--shots={shots}", f"--seed={seed}"]
+        common = [f"--shots={shots}", f"--seed={seed}", *CERTIFY]
         ours = run(options.out, f"ours-{shots}-{seed}", *common, f"--trials={options.trials}")
         epochs = searched_epochs(ours, setting)
         # The published point is one of --trials.

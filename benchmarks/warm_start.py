@@ -9,29 +9,17 @@ repeated.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from search_quality import SEARCHED, run
 
 FIRST_SEED = 200
 TOLERANCE = 0.005
-SEARCHED = ("start", "transferred", "search")
 # Confirmed and certified as little as possible: the search alone is compared.
 REST = ["--confirm-top=1", "--confirm-folds=2", "--confirm-votes=50"]
 REST += ["--certify-images=5", "--n=200", "--procedure=fixed"]
-
-
-def search(out: Path, name: str, *flags: str) -> Path:
-    """The folder of the run `name`, finished now if it is not yet."""
-    folder = out / name
-    if not (folder / "report.html").exists():
-        resume = ["--resume"] if (folder / "config.yaml").exists() else [*flags, *REST]
-        command = [sys.executable, "-m", "tuning.launch", f"--out={out}", f"--name={name}", *resume]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder
 
 
 def curve(folder: Path, setting: str) -> tuple[np.ndarray, np.ndarray]:
@@ -62,9 +50,10 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
         curves = {}
         for transfer in (3, 0):
-            folder = search(
+            folder = run(
                 options.out, f"transfer{transfer}-{seed}", f"--shots={options.shots}",
                 f"--seed={seed}", f"--trials={options.trials}", f"--transfer={transfer}",
+                *REST,
             )  # fmt: skip
             curves[transfer] = curve(folder, setting)
         target = max(best[-1] for _, best in curves.values()) - TOLERANCE

@@ -5,31 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trainables.command import run_command
+from tuning import flags
 from tuning.errors import WrongCertificates
-from tuning.flags import (
-    Alpha,
-    CertifyImages,
-    Concurrency,
-    CpusPerTrial,
-    DataDir,
-    Detach,
-    Download,
-    GpusPerTrial,
-    NoiseFlag,
-    PrecisionFlag,
-    ProcedureFlag,
-    Radii,
-    SelectionVotes,
-    Storage,
-    ToleranceFlag,
-    Votes,
-    passed,
-)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -60,25 +42,25 @@ def certify(
     mean: Annotated[str | None, typer.Option(metavar="X[,X,X]", help="as in tuning.launch")] = None,
     std: Annotated[str | None, typer.Option(metavar="X[,X,X]", help="as in tuning.launch")] = None,
     dataset: Annotated[str, typer.Option(metavar="NAME", help="as in tuning.launch")] = "digits",
-    data_dir: DataDir = None,
-    download: Download = False,
-    certify_images: CertifyImages = 200,
-    n: Votes = 10_000,
-    n0: SelectionVotes = 100,
-    alpha: Alpha = 0.001,
-    procedure: ProcedureFlag = "tolerance",
-    tolerance: ToleranceFlag = 0.02,
-    radii: Radii = None,
-    noise: NoiseFlag = "gaussian",
-    precision: PrecisionFlag = "auto",
+    data_dir: flags.DataDir = None,
+    download: flags.Download = False,
+    certify_images: flags.CertifyImages = 200,
+    n: flags.Votes = 10_000,
+    n0: flags.SelectionVotes = 100,
+    alpha: flags.Alpha = 0.001,
+    procedure: flags.ProcedureFlag = "tolerance",
+    tolerance: flags.ToleranceFlag = 0.02,
+    radii: flags.Radii = None,
+    noise: flags.NoiseFlag = "gaussian",
+    precision: flags.PrecisionFlag = "auto",
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="a Ray cluster; auto for RAY_ADDRESS")
     ] = None,
-    cpus_per_trial: CpusPerTrial = 1,
-    gpus_per_trial: GpusPerTrial = None,
-    concurrency: Concurrency = None,
-    storage: Storage = None,
-    detach: Detach = False,
+    cpus_per_trial: flags.CpusPerTrial = 1,
+    gpus_per_trial: flags.GpusPerTrial = None,
+    concurrency: flags.Concurrency = None,
+    storage: flags.Storage = None,
+    detach: flags.Detach = False,
     seed: Annotated[int, typer.Option(help="of the noise", show_default="0, or the run's own")] = 0,
     out: Annotated[
         str | None,
@@ -91,7 +73,7 @@ def certify(
 ) -> None:
     """Certify a run's models again, or any denoiser and classifier, without a search."""
     own = ("source", "verify", "denoiser", "sigma", "out", "detach")
-    flags: dict[str, Any] = {k: v for k, v in passed(context).items() if k not in own}
+    given = {k: v for k, v in flags.passed(context).items() if k not in own}
     if verify:
         _verify(source)
         return
@@ -102,7 +84,7 @@ def certify(
         denoiser=None if denoiser is None else Path(denoiser),
         sigma=sigma,
         out=None if out is None else Path(out),
-        flags=flags,
+        flags=given,
         detach=detach,
     )
 

@@ -10,25 +10,7 @@ from typing import Annotated
 import typer
 
 from trainables.command import run_command
-from tuning.flags import (
-    Alpha,
-    CertifyImages,
-    Concurrency,
-    CpusPerTrial,
-    DataDir,
-    Detach,
-    Download,
-    GpusPerTrial,
-    NoiseFlag,
-    PrecisionFlag,
-    ProcedureFlag,
-    Radii,
-    SelectionVotes,
-    Storage,
-    ToleranceFlag,
-    Votes,
-    passed,
-)
+from tuning import flags
 
 # Flags of this command line that are not part of a run's configuration.
 OWN = ("config", "resume", "dry_run", "json", "detach", "attach")
@@ -45,8 +27,8 @@ def launch(
             help="digits, mnist, fashion_mnist, cifar10, cifar100, svhn, folder",
         ),
     ] = "digits",
-    data_dir: DataDir = None,
-    download: Download = False,
+    data_dir: flags.DataDir = None,
+    download: flags.Download = False,
     shots: Annotated[
         str, typer.Option(metavar="N|P%[,...]", help="labelled images per class")
     ] = "10",
@@ -152,15 +134,15 @@ def launch(
     confirm_folds: Annotated[
         int, typer.Option(help="fresh splits on which each of them is trained again")
     ] = 3,
-    certify_images: CertifyImages = 200,
-    n: Votes = 10_000,
-    n0: SelectionVotes = 100,
-    alpha: Alpha = 0.001,
-    procedure: ProcedureFlag = "tolerance",
-    tolerance: ToleranceFlag = 0.02,
-    radii: Radii = None,
-    noise: NoiseFlag = "gaussian",
-    precision: PrecisionFlag = "auto",
+    certify_images: flags.CertifyImages = 200,
+    n: flags.Votes = 10_000,
+    n0: flags.SelectionVotes = 100,
+    alpha: flags.Alpha = 0.001,
+    procedure: flags.ProcedureFlag = "tolerance",
+    tolerance: flags.ToleranceFlag = 0.02,
+    radii: flags.Radii = None,
+    noise: flags.NoiseFlag = "gaussian",
+    precision: flags.PrecisionFlag = "auto",
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -170,14 +152,14 @@ def launch(
             show_default="RAY_ADDRESS when no address is given",
         ),
     ] = None,
-    detach: Detach = False,
+    detach: flags.Detach = False,
     attach: Annotated[
         str | None, typer.Option(metavar="ID", help="follow a job that was submitted before")
     ] = None,
-    cpus_per_trial: CpusPerTrial = 1,
-    gpus_per_trial: GpusPerTrial = None,
-    concurrency: Concurrency = None,
-    storage: Storage = None,
+    cpus_per_trial: flags.CpusPerTrial = 1,
+    gpus_per_trial: flags.GpusPerTrial = None,
+    concurrency: flags.Concurrency = None,
+    storage: flags.Storage = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="where run folders lie")] = "runs",
     name: Annotated[
         str | None, typer.Option(help="name of the run folder", show_default="the date")
@@ -203,7 +185,7 @@ def launch(
     from tuning.session import start
 
     start(
-        {k: v for k, v in passed(context).items() if k not in OWN},
+        {k: v for k, v in flags.passed(context).items() if k not in OWN},
         config_file=None if config is None else Path(config),
         resume=resume,
         dry_run=dry_run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import tempfile
 import threading
@@ -13,11 +14,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from results.store import write_bytes, write_text
+from tuning.errors import ConfigError
 from tuning.storage import SCRATCH, Storage
 
-# Names who wrote the copy last. What is not copied: this machine's own business.
+# Names who wrote the copy last.
 WRITER = ".writer"
+# This machine's own business.
 LEFT_OUT = (".lock", WRITER)
+# Between two copies.
 SECONDS = 5.0
 
 
@@ -30,7 +34,11 @@ class Mirror:
 
     @property
     def exists(self) -> bool:
-        """Whether the storage holds a run."""
+        """Whether the storage holds a run.
+
+        Raises:
+            ConfigError: when the storage cannot be read.
+        """
         return bool(self._writer())
 
     def fetch(self) -> None:
@@ -39,16 +47,20 @@ class Mirror:
         What was there before is kept beside it.
 
         Raises:
-            OSError: when the storage fails.
+            ConfigError: when the storage cannot be read.
         """
         writer, mine = self._writer(), self._folder / WRITER
         if not writer or (mine.is_file() and mine.read_text() == writer):
             return
         stamp = uuid.uuid4().hex[:8]
         fetched = self._folder.with_name(f".{self._folder.name}.{stamp}")
-        for name in self._storage.files():
-            if not name.startswith(f"{SCRATCH}/"):
-                write_bytes(fetched / name, self._storage.read(name))
+        try:
+            for name in self._storage.files():
+                if not name.startswith(f"{SCRATCH}/"):
+                    write_bytes(fetched / name, self._storage.read(name))
+        except OSError as error:
+            shutil.rmtree(fetched, ignore_errors=True)
+            raise _unreadable(self._storage, error) from error
         if self._folder.exists():
             self._folder.rename(self._folder.with_name(f"{self._folder.name}.before-{stamp}"))
         fetched.rename(self._folder)
@@ -107,6 +119,13 @@ class Mirror:
             return self._storage.read(WRITER).decode()
         except FileNotFoundError:
             return ""
+        except OSError as error:
+            raise _unreadable(self._storage, error) from error
+
+
+def _unreadable(storage: Storage, error: OSError) -> ConfigError:
+    reason = str(error).strip().splitlines()[0]
+    return ConfigError(f"--storage: {storage.folder} cannot be read: {reason}")
 
 
 def _content(path: Path) -> bytes:

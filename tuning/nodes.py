@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import ray
@@ -38,7 +38,7 @@ class _Answer(NamedTuple):
 
 def cluster_nodes() -> list[Node]:
     """The hosts that are there, or those that an autoscaler may start if they are more."""
-    present = _present(-1)
+    present = _present()
     config = state.get_cluster_config()
     groups = [] if config is None else config.node_group_configs
     possible = [_node(group.resources) for group in groups for _ in range(max(0, group.max_count))]
@@ -51,7 +51,7 @@ def workers(resources: Resources) -> int:
         return resources.concurrency
     if resources.limit is not None:
         return resources.limit
-    present = _present(int(time.monotonic() / REFRESH_SECONDS))
+    present = _present_in(int(time.monotonic() / REFRESH_SECONDS))
     return max(resources.concurrency, sum(resources.workers_on(node) for node in present))
 
 
@@ -130,7 +130,7 @@ def _check(address: str, answer: _Answer, storage: Storage, stored: bool) -> Non
     ours = version(SAME_EVERYWHERE)
     if answer.found != ours:
         raise ConfigError(
-            f"--cluster: host {address} has {SAME_EVERYWHERE} {answer.found or 'not at all'}, but "
+            f"--cluster: host {address} has {SAME_EVERYWHERE} {answer.found}, but "
             f"this one {ours}; install the versions of constraints.txt on both"
         )
     if not answer.sees:
@@ -148,20 +148,22 @@ def _answer(storage: Storage) -> _Answer:
         sees = True
     except OSError:
         sees = False
-    try:
-        return _Answer(sees, version(SAME_EVERYWHERE))
-    except PackageNotFoundError:
-        return _Answer(sees, "")
+    return _Answer(sees, version(SAME_EVERYWHERE))
 
 
 class _Claim:
     """Its name says which run somebody is working on."""
 
 
-@lru_cache(maxsize=1)
-def _present(period: int) -> list[Node]:
-    """The hosts that are there; asked once in a `period`."""
+def _present() -> list[Node]:
+    """The hosts that are there."""
     return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+@lru_cache(maxsize=1)
+def _present_in(period: int) -> list[Node]:
+    """The same, asked once in a `period`: with a thousand hosts it takes a while."""
+    return _present()
 
 
 def _node(offered: Any) -> Node:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,16 +137,15 @@ def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for package in PACKAGES:
-            _copy(Path(package.__file__ or "").parent, folder / package.__name__, "__pycache__")
+            source = Path(package.__file__ or "").parent
+            _copy(source, _files(source, "__pycache__"), folder / source.name)
         # What is not here is on the cluster, or no file.
         here = {f: Path(given[f]) for f in INPUTS if given.get(f) and Path(given[f]).exists()}
         yield folder, {**given, **{f: _input(path, folder, f) for f, path in here.items()}}
 
 
 def _input(path: Path, folder: Path, field: str) -> str:
-    copy = folder / "inputs" / path.name
-    _copy(path, copy, *(OF_A_RUN if field == "source" else ()))
-    files = sorted(p for p in copy.rglob("*") if p.is_file()) if copy.is_dir() else [copy]
+    files = _files(path, *(OF_A_RUN if field == "source" else ()))
     size = sum(file.stat().st_size for file in files)
     if size > MOST_BYTES:
         raise ConfigError(
@@ -155,18 +155,29 @@ def _input(path: Path, folder: Path, field: str) -> str:
     # Named by its content, so that a resumed run finds it where it was.
     digest = hashlib.sha256()
     for file in files:
-        digest.update(str(file.relative_to(copy)).encode() + file.read_bytes())
-    named = copy.with_name(f"{digest.hexdigest()[:12]}-{path.name}")
-    copy.rename(named)
-    return str(named.relative_to(folder))
+        digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    name = f"inputs/{digest.hexdigest()[:12]}-{path.name}"
+    _copy(path, files, folder / name)
+    return name
 
 
-def _copy(path: Path, target: Path, *without: str) -> None:
-    target.parent.mkdir(exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, target, ignore=shutil.ignore_patterns(*without))
-    else:
-        shutil.copy(path, target)
+def _files(path: Path, *without: str) -> list[Path]:
+    """A file, or all files of a folder and below it, in order, but those `without` names match."""
+    if path.is_file():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return [
+        file
+        for file in found
+        if not any(fnmatch(part, w) for part in file.relative_to(path).parts for w in without)
+    ]
+
+
+def _copy(source: Path, files: Sequence[Path], target: Path) -> None:
+    for file in files:
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
 
 
 def _submission(
@@ -260,7 +271,7 @@ def _fetch(config: RunConfig) -> None:
         return
     try:
         Mirror(config.run_folder, run_storage(config)).fetch()
-    except (ConfigError, OSError):
+    except ConfigError:
         print(there)
         return
     print(f"results: {config.run_folder}")
