@@ -45,6 +45,8 @@ def main() -> None:
     arguments.add_argument("--trials", type=int, default=20)
     options = arguments.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    space = options.out / "digits-few-baselines.yaml"
+    space.write_text("name: digits-few-baselines\nextends: digits\nsweep: [0.25]\n")
     setting = f"digits-{options.shots.split(',')[-1]}shot"
     saved = []
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
@@ -53,7 +55,7 @@ def main() -> None:
             folder = run(
                 options.out, f"transfer{transfer}-{seed}", f"--shots={options.shots}",
                 f"--seed={seed}", f"--trials={options.trials}", f"--transfer={transfer}",
-                *REST,
+                f"--space={space}", *REST,
             )  # fmt: skip
             curves[transfer] = curve(folder, setting)
         target = max(best[-1] for _, best in curves.values()) - TOLERANCE

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from trainables.cache import cache_folder
@@ -24,6 +21,7 @@ from tuning.config import RunConfig, is_endpoint
 from tuning.errors import ConfigError
 from tuning.progress import Reporter
 from tuning.setting import Setting
+from tuning.threads import one_thread
 
 # The architecture that is trained for a data set when the user brings no classifier.
 DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
@@ -74,7 +72,7 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
     sweep = setting.space.sweep
     with (
         reporter.track(f"{setting.name}: surrogate", ROUNDS * SURROGATE_EPOCHS) as advance,
-        _one_thread(),
+        one_thread(),
     ):
         surrogate = distill(
             queries,
@@ -108,7 +106,7 @@ def base_classifier(
     path = cached_path(dataset, arch, cache_folder())
     if path.is_file():
         return load_classifier(path)
-    with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, _one_thread():
+    with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, one_thread():
         return cached_classifier(dataset, arch, cache_folder(), advance)
 
 
@@ -151,14 +149,3 @@ def _load(
             f"--classifier: it tells {found} classes apart, but {dataset.name} has {classes}"
         )
     return classifier
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Train on one thread, so that weights do not depend on the machine's number of cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -25,6 +25,7 @@ from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.smoothing.noise import derive_seed
 from tuning.errors import ConfigError
 from tuning.plan import Plan, Proposal
+from tuning.proposer import Proposer
 from tuning.pruning import Pruner
 from tuning.records import TrialRecord, best_first, read_record, read_result
 from tuning.samplers import make_sampler
@@ -69,7 +70,8 @@ class Ledger:
         ]
         self.baselines = 1 + len(self._plain)
         self.roots = self.baselines + plan.trials - 1
-        self._study = DurableStudy(url, name, [StudyDirection.MAXIMIZE] * (1 + plan.pareto))
+        directions = [StudyDirection.MAXIMIZE] * (1 + plan.pareto)
+        self._study = DurableStudy(url, name, directions)
         # Last of all the cohort: who is killed before starts again from here.
         if "cohort" not in self._study.attributes:
             self._study.set_attribute("run", run)
@@ -79,6 +81,7 @@ class Ledger:
         if not awaits_transfer:
             self.transfer([])
         self.cohort: int = self._study.attributes["cohort"]
+        self._proposer = Proposer(directions)
         self._pruner = Pruner(plan.scheduler, rungs[:-1])
         self._asked: list[Proposal] = []
         self._settled: dict[int, FrozenTrial] = {}
@@ -263,6 +266,11 @@ class Ledger:
     def _cohort_of(self, root: int) -> int:
         return 0 if root < self.baselines else 1 + (root - self.baselines) // self.cohort
 
+    def _roots_of(self, cohort: int) -> tuple[int, int]:
+        """The first root of a cohort, and the first after it."""
+        end = self.baselines + cohort * self.cohort
+        return (end - self.cohort, end) if cohort else (0, end)
+
     def _open_cohort(self) -> None:
         """Ask for every open root of the first cohort that has one."""
         missing = [root for root in range(self.roots) if root not in self._settled]
@@ -271,18 +279,23 @@ class Ledger:
         cohort = self._cohort_of(missing[0])
         if cohort and "transferred" not in self._study.attributes:
             return
-        for root in missing:
-            if self._cohort_of(root) == cohort:
-                self._ask(root)
+        first, end = self._roots_of(cohort)
+        self._proposer.learn([self._settled[root] for root in range(first)])
+        for root in range(first, min(end, self.roots)):
+            abandoned = list(self._abandoned.get(root, ()))
+            known = self._settled[root] if root in self._settled else next(iter(abandoned), None)
+            if known is None:
+                known = self._propose(root)
+            elif root == self._proposer.next_root:
+                self._proposer.recall(known)
+            if root not in self._settled:
+                self._start(known, abandoned)
 
-    def _ask(self, root: int) -> None:
+    def _propose(self, root: int) -> FrozenTrial:
         plan = self.plan
         # One sampler per root, so that a resumed study proposes what an undisturbed one would.
         seed = derive_seed(plan.seed, "sampler", root) % 2**32
         origin, point = self._known(root)
-        abandoned = list(self._abandoned.get(root, ()))
-        if abandoned:
-            point = abandoned[0].params
 
         def suggest(trial: Trial) -> dict[str, Any]:
             hyperparameters = self.space.suggest(trial)
@@ -296,7 +309,11 @@ class Ledger:
             }
 
         sampler = make_sampler(plan.sampler, seed, self.space, plan.pareto)
-        trial = self._study.ask(sampler, point, suggest)
+        return self._proposer.propose(sampler, point, suggest)
+
+    def _start(self, proposed: FrozenTrial, abandoned: Sequence[FrozenTrial]) -> None:
+        """Start an attempt at a root that goes on from those that were `abandoned`."""
+        trial = self._study.start(proposed)
         self._take(trial)
         attributes = trial.user_attrs
         try:

@@ -1,23 +1,22 @@
 """An Optuna study that works in memory and writes every event through to a database.
 
-Samplers read all earlier trials for each proposal. From memory that takes milliseconds, wherever
-the database is; from the database it would grow with the number of trials.
+Whatever looks at all trials then takes milliseconds, wherever the database is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
-from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialParamModel
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -46,25 +45,22 @@ class DurableStudy:
             kept = optuna.create_study(
                 storage=self._database, study_name=name, directions=directions, load_if_exists=True
             )
-            self._study_id = kept._study_id
+            self._name, self._study_id = name, kept._study_id
+            self._directions = directions
             self._attributes: dict[str, Any] = dict(kept.user_attrs)
-            trials = kept.get_trials(deepcopy=False)
-        self._study = optuna.create_study(study_name=name, directions=directions)
-        # Of each trial in the database, in order of its number.
-        self._ids: list[int] = []
-        for trial in trials:
-            self._ids.append(trial._trial_id)
-            self._study.add_trial(trial)
+            self._trials = kept.get_trials(deepcopy=False)
 
     @property
-    def trials(self) -> list[FrozenTrial]:
+    def trials(self) -> Sequence[FrozenTrial]:
         """All trials in order of number; they must not be changed."""
-        return self._study.get_trials(deepcopy=False)
+        return self._trials
 
     @property
     def view(self) -> optuna.Study:
-        """The study in memory, for reading."""
-        return self._study
+        """A copy of the study, for reading; it costs as much as the study is long."""
+        copy = optuna.create_study(study_name=self._name, directions=self._directions)
+        copy.add_trials(self._trials)
+        return copy
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -77,35 +73,33 @@ class DurableStudy:
             self._database.set_study_user_attr(self._study_id, name, value)
         self._attributes[name] = value
 
-    def ask(
-        self,
-        sampler: BaseSampler,
-        point: Mapping[str, Any],
-        suggest: Callable[[Trial], Mapping[str, Any]],
-    ) -> FrozenTrial:
-        """Start a trial with the parameters of `point`, and the sampler's for all others.
-
-        What `suggest` returns become attributes of the trial.
-        """
-        self._study.sampler = sampler
-        if point:
-            self._study.enqueue_trial(dict(point))
-        trial = self._study.ask()
-        for name, value in suggest(trial).items():
-            trial.set_user_attr(name, value)
-        started = self.trials[trial.number]
+    def start(self, proposed: FrozenTrial) -> FrozenTrial:
+        """Start a trial with the parameters and attributes of `proposed`."""
+        started = FrozenTrial(
+            number=len(self._trials),
+            trial_id=-1,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
+            params=proposed.params,
+            distributions=proposed.distributions,
+            user_attrs={k: v for k, v in proposed.user_attrs.items() if k != RESULT},
+            system_attrs=proposed.system_attrs,
+            intermediate_values={},
+        )
         with self._writing():
-            trial_id = self._database.create_new_trial(self._study_id, template_trial=started)
-        self._ids.append(trial_id)
+            started._trial_id = self._database.create_new_trial(self._study_id, started)
+        self._trials.append(started)
         return started
 
     def report(self, number: int, step: int, value: float, result: Mapping[str, Any]) -> None:
         """Record an intermediate value of a running trial, and its result so far."""
-        self._set_result(number, result)
+        trial = self._trials[number]
+        self._set_result(trial, result)
         with self._writing():
-            self._database.set_trial_intermediate_value(self._ids[number], step, value)
-        memory, trial_id = self._in_memory(number)
-        memory.set_trial_intermediate_value(trial_id, step, value)
+            self._database.set_trial_intermediate_value(trial._trial_id, step, value)
+        trial.intermediate_values[step] = value
 
     def tell(
         self,
@@ -114,23 +108,25 @@ class DurableStudy:
         values: Sequence[float] | None,
         result: Mapping[str, Any],
     ) -> FrozenTrial:
-        """Close a running trial; `values` are given if it is complete."""
-        self._set_result(number, result)
-        self._study.tell(number, values, state=state)
-        told = self.trials[number]
-        with self._writing():
-            self._database.set_trial_state_values(self._ids[number], told.state, told.values)
-        return told
+        """Close a running trial; `values` are given if it is complete.
 
-    def _set_result(self, number: int, result: Mapping[str, Any]) -> None:
+        A pruned one has the last of its intermediate values, as Optuna has it.
+        """
+        trial = self._trials[number]
+        self._set_result(trial, result)
+        if state == TrialState.PRUNED and trial.last_step is not None:
+            values = [trial.intermediate_values[trial.last_step]]
+        with self._writing():
+            self._database.set_trial_state_values(trial._trial_id, state, values)
+        trial.state, trial.values = state, values
+        trial.datetime_complete = datetime.now()
+        return trial
+
+    def _set_result(self, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
         # One attribute, because each is a transaction of its own.
-        memory, trial_id = self._in_memory(number)
         with self._writing():
-            self._database.set_trial_user_attr(self._ids[number], RESULT, dict(result))
-        memory.set_trial_user_attr(trial_id, RESULT, dict(result))
-
-    def _in_memory(self, number: int) -> tuple[optuna.storages.BaseStorage, int]:
-        return self._study._storage, self.trials[number]._trial_id
+            self._database.set_trial_user_attr(trial._trial_id, RESULT, dict(result))
+        trial.user_attrs[RESULT] = dict(result)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

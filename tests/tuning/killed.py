@@ -16,8 +16,8 @@ from tuning.launch import main
 
 # The function whose call is each moment, and whether the process dies before or after it.
 MOMENTS: dict[str, tuple[str, bool]] = {
-    "before ask": ("tuning.study:DurableStudy.ask", False),
-    "after ask": ("tuning.study:DurableStudy.ask", True),
+    "before ask": ("tuning.study:DurableStudy.start", False),
+    "after ask": ("tuning.study:DurableStudy.start", True),
     "before tell": ("tuning.study:DurableStudy.tell", False),
     "after tell": ("tuning.study:DurableStudy.tell", True),
     "after report": ("tuning.study:DurableStudy.report", True),

@@ -2,33 +2,36 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from tuning.ledger import sqlite_url
-from tuning.study import DurableStudy
+from tuning.study import RESULT, DurableStudy
+
+
+def study_in(folder: Path, name: str = "x") -> DurableStudy:
+    return DurableStudy(sqlite_url(folder / "study.db"), name, [StudyDirection.MAXIMIZE])
+
+
+def asked(suggest: dict[str, tuple[float, float]]) -> FrozenTrial:
+    trial: Trial = optuna.create_study().ask()
+    for name, bounds in suggest.items():
+        trial.suggest_float(name, *bounds)
+    return trial._cached_frozen_trial
 
 
 def reads(folder: Path, parameters: int) -> int:
     """How often the database is read to record one trial."""
-    study = DurableStudy(
-        sqlite_url(folder / "study.db"), f"{parameters}", [StudyDirection.MAXIMIZE]
-    )
+    study = study_in(folder, f"{parameters}")
     seen: list[str] = []
 
     def see(connection: object, cursor: object, statement: str, *rest: object) -> None:
         seen.append(statement)
 
     event.listen(Engine, "before_cursor_execute", see)
-    study.ask(
-        RandomSampler(0),
-        {},
-        lambda trial: (
-            {str(i): trial.suggest_float(f"x{i}", 0, 1) for i in range(parameters)} and {}
-        ),
-    )
+    study.start(asked({f"x{i}": (0, 1) for i in range(parameters)}))
     event.remove(Engine, "before_cursor_execute", see)
     assert any(statement.startswith("INSERT INTO trial_params") for statement in seen)
     return sum(statement.startswith("SELECT") for statement in seen)
@@ -38,25 +41,62 @@ def test_recording_a_trial_takes_no_reads_for_each_parameter(tmp_path: Path) -> 
     assert reads(tmp_path, 20) == reads(tmp_path, 1)
 
 
-def test_a_parameter_whose_kind_changed_is_refused(tmp_path: Path) -> None:
-    study = DurableStudy(sqlite_url(tmp_path / "study.db"), "x", [StudyDirection.MAXIMIZE])
-    study.ask(RandomSampler(0), {}, lambda trial: {"x": trial.suggest_float("x", 0, 1)})
-    with pytest.raises(ValueError, match="Cannot set different distribution kind"):
-        study.ask(RandomSampler(0), {}, lambda trial: {"x": trial.suggest_int("x", 0, 1)})
+def test_optuna_reads_back_what_was_recorded(tmp_path: Path) -> None:
+    trial = optuna.create_study().ask()
+    trial.suggest_float("log", 0.1, 10, log=True)
+    trial.suggest_int("whole", 1, 9)
+    trial.suggest_categorical("kind", ("a", True, 3))
+    trial.set_user_attr("root", 7)
+    study = study_in(tmp_path)
+    for state, values in (
+        (TrialState.COMPLETE, [0.9]),
+        (TrialState.PRUNED, None),
+        (TrialState.FAIL, None),
+        (TrialState.RUNNING, None),
+    ):
+        number = study.start(trial._cached_frozen_trial).number
+        study.report(number, 5, 0.3, {"seconds": 1.5})
+        study.report(number, 10, 0.4, {"seconds": 2.5})
+        if state != TrialState.RUNNING:
+            study.tell(number, state, values, {"seconds": 3.5})
+    kept = optuna.load_study(study_name="x", storage=sqlite_url(tmp_path / "study.db")).trials
+    assert [t.state for t in kept] == [t.state for t in study.trials]
+    assert [t.values for t in kept] == [[0.9], [0.4], None, None]
+    assert [t.user_attrs[RESULT]["seconds"] for t in kept] == [3.5, 3.5, 3.5, 2.5]
+    for found, mine, seen in zip(kept, study.trials, study.view.trials, strict=True):
+        for other in (mine, seen):
+            assert found.params == other.params == trial.params
+            assert found.distributions == other.distributions
+            assert found.user_attrs == other.user_attrs
+            assert found.values == other.values
+            assert found.intermediate_values == other.intermediate_values == {5: 0.3, 10: 0.4}
+            assert found.datetime_start == other.datetime_start
 
 
-def test_parameters_are_read_back_by_optuna_as_they_were_asked(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "study.db")
-    study = DurableStudy(url, "x", [StudyDirection.MAXIMIZE])
-    asked = study.ask(
-        RandomSampler(0),
-        {},
-        lambda trial: {
-            "log": trial.suggest_float("log", 0.1, 10, log=True),
-            "whole": trial.suggest_int("whole", 1, 9),
-            "kind": trial.suggest_categorical("kind", ("a", True, 3)),
-        },
-    )
-    (kept,) = optuna.load_study(study_name="x", storage=url).trials
-    assert kept.params == asked.params
-    assert kept.distributions == asked.distributions
+def test_an_attempt_takes_nothing_of_an_earlier_result(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    first = study.start(asked({"x": (0, 1)}))
+    study.report(first.number, 5, 0.3, {"seconds": 1.5})
+    study.tell(first.number, TrialState.FAIL, None, {"error": "abandoned"})
+    second = study.start(first)
+    assert second.params == first.params
+    assert RESULT not in second.user_attrs
+    assert second.state == TrialState.RUNNING
+    assert not second.intermediate_values
+    study.report(second.number, 5, 0.4, {})
+    assert first.intermediate_values == {5: 0.3}
+
+
+def test_a_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    study.start(asked({"x": (0, 1)}))
+    again = study_in(tmp_path)
+    again.report(0, 5, 0.3, {})
+    assert again.start(asked({"x": (0, 1)})).number == 1
+    assert study_in(tmp_path).trials[0].intermediate_values == {5: 0.3}
+
+
+@pytest.mark.parametrize("value", ["a", [1, 2], {"b": None}])
+def test_attributes_are_kept(tmp_path: Path, value: object) -> None:
+    study_in(tmp_path).set_attribute("space", value)
+    assert study_in(tmp_path).attributes == {"space": value}

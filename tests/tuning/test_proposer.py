@@ -1,0 +1,92 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tests.tuning.ledgers import BASELINES, drive, finish, open_ledger, outcomes
+from tuning.plan import Proposal
+from tuning.proposer import Proposer
+
+
+def suggest(trial: Trial) -> Mapping[str, float]:
+    return {"kept": trial.suggest_float("x", 0, 1)}
+
+
+def ended(trial: FrozenTrial, value: float) -> FrozenTrial:
+    return FrozenTrial(
+        number=99,
+        trial_id=99,
+        state=TrialState.COMPLETE,
+        value=value,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_start,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs=trial.system_attrs,
+        intermediate_values={3: value},
+    )
+
+
+class Seeing(RandomSampler):
+    """Remembers what it saw of the study at its last proposal."""
+
+    def before_trial(self, study: object, trial: FrozenTrial) -> None:
+        trials = study.get_trials(deepcopy=False)  # type: ignore[attr-defined]
+        self.saw = [(t.number, t.state, t.values, t.params) for t in trials[:-1]]
+
+
+def test_a_sampler_sees_the_same_whether_roots_were_proposed_learned_or_recalled() -> None:
+    def proposer() -> Proposer:
+        return Proposer([StudyDirection.MAXIMIZE])
+
+    asked, sampler = proposer(), Seeing(0)
+    first, second = (asked.propose(sampler, {}, suggest) for _ in range(2))
+    asked.learn([ended(first, 0.5)])
+    asked.propose(sampler, {}, suggest)
+
+    recalling, other = proposer(), Seeing(0)
+    recalling.learn([ended(first, 0.5)])
+    recalling.recall(ended(second, 0.7))
+    assert recalling.next_root == 2
+    recalling.propose(other, {}, suggest)
+    assert other.saw == sampler.saw
+    assert [state for _, state, *_ in other.saw] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_a_point_is_evaluated_as_it_is() -> None:
+    proposed = Proposer([StudyDirection.MAXIMIZE]).propose(RandomSampler(0), {"x": 0.25}, suggest)
+    assert proposed.params == {"x": 0.25}
+    assert proposed.user_attrs["kept"] == 0.25
+
+
+def test_a_parameter_whose_kind_changed_is_refused() -> None:
+    proposer = Proposer([StudyDirection.MAXIMIZE])
+    proposer.propose(RandomSampler(0), {}, suggest)
+    with pytest.raises(ValueError, match="Cannot set different distribution kind"):
+        proposer.propose(RandomSampler(0), {}, lambda trial: {"x": trial.suggest_int("x", 0, 1)})
+
+
+@pytest.mark.parametrize("root", [0, 4, BASELINES, BASELINES + 1, BASELINES + 5])
+def test_a_root_that_is_repeated_alone_changes_no_later_proposal(tmp_path: Path, root: int) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = open_ledger(tmp_path / "whole", trials=28)
+    drive(whole, workers=2)
+    disturbed = open_ledger(tmp_path, trials=28)
+    running: list[Proposal] = []
+    while True:
+        while len(running) < 2 and (proposal := disturbed.next_proposal()):
+            running.append(proposal)
+        if not running:
+            break
+        proposal = running.pop(0)
+        trial = disturbed.study.trials[proposal.number]
+        if trial.user_attrs["root"] == root and not proposal.abandoned:
+            disturbed.interrupt(proposal.number, "the host died")
+        else:
+            finish(disturbed, proposal)
+    assert [r.root for r in disturbed.records() if r.error] == [root]
+    assert outcomes(disturbed) == outcomes(whole)
