@@ -21,13 +21,14 @@ from pydantic import ValidationError
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
-from trainables.decrop.config import BASELINES, DecropConfig
+from trainables.decrop.config import DecropConfig
 from trainables.smoothing.noise import derive_seed
 from tuning.errors import ConfigError
 from tuning.plan import Plan, Proposal
 from tuning.proposer import Proposer
 from tuning.pruning import Pruner
 from tuning.records import TrialRecord, best_first, read_record, read_result
+from tuning.roots import Roots
 from tuning.samplers import make_sampler
 from tuning.study import DurableStudy
 
@@ -42,10 +43,8 @@ INTERRUPTIONS = 2
 class Ledger:
     """The study of one setting, in any database Optuna knows.
 
-    Root 0 is the published point; then comes each kind of plain denoised smoothing at each of the
-    sweep's sigmas; then, as part of the `trials - 1` of the search, the space's own `start`, what
-    other settings transferred, and the sampler's proposals. `run` names the run that a study in a
-    shared database belongs to.
+    Of its roots the published point and those after the baselines are the `trials` of the plan.
+    `run` names the run that a study in a shared database belongs to.
 
     Raises:
         ConfigError: when the study is another run's, or its search space was another one.
@@ -63,13 +62,6 @@ class Ledger:
         awaits_transfer: bool = False,
     ) -> None:
         self.name, self.space, self.plan = name, space, plan
-        self._plain = [
-            (name, {**weights, "sigma": sigma})
-            for name, weights in BASELINES.items()
-            for sigma in space.sweep
-        ]
-        self.baselines = 1 + len(self._plain)
-        self.roots = self.baselines + plan.trials - 1
         directions = [StudyDirection.MAXIMIZE] * (1 + plan.pareto)
         self._study = DurableStudy(url, name, directions)
         # Last of all the cohort: who is killed before starts again from here.
@@ -80,7 +72,9 @@ class Ledger:
         self._check_same(run)
         if not awaits_transfer:
             self.transfer([])
-        self.cohort: int = self._study.attributes["cohort"]
+        self._roots = Roots(space, self._study.attributes["cohort"])
+        self.baselines = self._roots.baselines
+        self.roots = self.baselines + plan.trials - 1
         self._proposer = Proposer(directions)
         self._pruner = Pruner(plan.scheduler, rungs[:-1])
         self._asked: list[Proposal] = []
@@ -140,6 +134,11 @@ class Ledger:
         return self._study.view
 
     @property
+    def cohort(self) -> int:
+        """How many trials are proposed together."""
+        return self._roots.cohort
+
+    @property
     def finished(self) -> bool:
         """Whether every root has its result."""
         return self.open_roots == 0
@@ -177,7 +176,7 @@ class Ledger:
             return False
         self._study.report(number, epochs, objective, {"seconds": seconds})
         root = self._study.trials[number].user_attrs["root"]
-        return self._pruner.stops(root, self._cohort_of(root), epochs, objective)
+        return self._pruner.stops(root, self._roots.cohort_of(root), epochs, objective)
 
     def tell(
         self,
@@ -261,27 +260,19 @@ class Ledger:
             return
         self._settled[root] = trial
         for rung, value in trial.intermediate_values.items():
-            self._pruner.record(self._cohort_of(root), rung, value)
-
-    def _cohort_of(self, root: int) -> int:
-        return 0 if root < self.baselines else 1 + (root - self.baselines) // self.cohort
-
-    def _roots_of(self, cohort: int) -> tuple[int, int]:
-        """The first root of a cohort, and the first after it."""
-        end = self.baselines + cohort * self.cohort
-        return (end - self.cohort, end) if cohort else (0, end)
+            self._pruner.record(self._roots.cohort_of(root), rung, value)
 
     def _open_cohort(self) -> None:
         """Ask for every open root of the first cohort that has one."""
         missing = [root for root in range(self.roots) if root not in self._settled]
         if not missing:
             return
-        cohort = self._cohort_of(missing[0])
+        cohort = self._roots.cohort_of(missing[0])
         if cohort and "transferred" not in self._study.attributes:
             return
-        first, end = self._roots_of(cohort)
-        self._proposer.learn([self._settled[root] for root in range(first)])
-        for root in range(first, min(end, self.roots)):
+        members = self._roots.members(cohort)
+        self._proposer.learn([self._settled[root] for root in range(members.start)])
+        for root in range(members.start, min(members.stop, self.roots)):
             abandoned = list(self._abandoned.get(root, ()))
             known = self._settled[root] if root in self._settled else next(iter(abandoned), None)
             if known is None:
@@ -295,17 +286,15 @@ class Ledger:
         plan = self.plan
         # One sampler per root, so that a resumed study proposes what an undisturbed one would.
         seed = derive_seed(plan.seed, "sampler", root) % 2**32
-        origin, point = self._known(root)
+        transferred = self._study.attributes.get("transferred", ())
+        origin, point = self._roots.known(root, transferred)
 
         def suggest(trial: Trial) -> dict[str, Any]:
-            hyperparameters = self.space.suggest(trial)
-            if 0 < root < self.baselines:
-                hyperparameters |= self._plain[root - 1][1]
             return {
                 "root": root,
                 "origin": origin,
                 "seed": derive_seed(plan.seed, "trial", root),
-                "hyperparameters": hyperparameters,
+                "hyperparameters": self.space.suggest(trial) | self._roots.held(root),
             }
 
         sampler = make_sampler(plan.sampler, seed, self.space, plan.pareto)
@@ -338,21 +327,6 @@ class Ledger:
                 self._end(number, TrialState.PRUNED, None, result)
                 return True
         return False
-
-    def _known(self, root: int) -> tuple[str, dict[str, Value]]:
-        """A root's origin, and what is known of its parameters before the sampler is asked."""
-        if root == 0:
-            return "published", self.space.point({})
-        if root < self.baselines:
-            name, changes = self._plain[root - 1]
-            return name, self.space.point(changes)
-        own, transferred = self.space.start, self._study.attributes.get("transferred", ())
-        index = root - self.baselines
-        if index < len(own):
-            return "start", self.space.point(own[index])
-        if index < len(own) + len(transferred):
-            return "transferred", self.space.point(transferred[index - len(own)])
-        return "search", {}
 
     def _check_same(self, run: str) -> None:
         attributes = self._study.attributes
