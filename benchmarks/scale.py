@@ -40,12 +40,13 @@ from tuning.cluster import OBJECT_STORE_BYTES, Cluster
 from tuning.config import RunConfig
 from tuning.ledger import Ledger, sqlite_url
 from tuning.plan import Plan
+from tuning.proposer import Proposer
 from tuning.publish import TrialsTable
 from tuning.resources import Resources
 from tuning.scratch import Scratch
 from tuning.search import LedgerScheduler, LedgerSearcher, run_search
 from tuning.storage import local_storage
-from tuning.study import DurableStudy, open_database
+from tuning.study import open_database
 from tuning.tensorboard import StudyBoard
 from tuning.vote_store import Counts, VoteKey, VoteStore
 
@@ -55,8 +56,9 @@ VOTE_PARTS = ("submission", "database", "metrics")
 # What the tasks say that count nothing.
 VOTES_PER_SECOND = 10_000
 N, SIGMA, CLASSES = 10_000, 0.25, 10
-# Certified images, and counts that an old run left.
-IMAGES, STORED = 2000, 200_000
+IMAGES = 2000
+# Images and votes each, for what the driver holds of them; the first certification warms up.
+SIZES = ((500, 10_000), (500, 10_000), (500, 100_000), (5000, 10_000))
 # A few serve a queue for many: they count nothing.
 REAL_WORKERS = 2
 
@@ -107,7 +109,7 @@ def fill(database: Path, trials: int) -> None:
 def charge_driver(shares: Shares) -> None:
     """Tell the parts of the driver of a search from each other; the rest is Tune's and Ray's."""
     written = ("user_attr", "intermediate_value", "state_values")
-    shares.charge("proposals", DurableStudy, "ask")
+    shares.charge("proposals", Proposer, "learn", "recall", "propose")
     shares.charge("database", RDBStorage, "create_new_trial", *(f"set_trial_{w}" for w in written))
     shares.charge("TensorBoard", StudyBoard, "result", "end")
     shares.charge("table", TrialsTable, "update")
@@ -161,21 +163,31 @@ def charge_votes(shares: Shares) -> None:
     shares.charge("metrics", votes, "votes_counted")
 
 
-def count(workers: int, shares: Shares) -> dict[str, float]:
-    """Certify images of CIFAR-10's shape; what the driver does for a task."""
-    images = torch.rand((IMAGES, 3, 32, 32), generator=torch.Generator().manual_seed(0))
-    ask = partial(certifying, Fixed(100, N, 0.001), SIGMA)
-    job = votes.VoteJob("x", nn.Identity(), "hash", images, range(IMAGES), SIGMA, 0, ask, 100 + N)
+def certify(images: int, n: int, workers: int, store: VoteStore) -> None:
+    """Certify images of CIFAR-10's shape, with one vote task in flight for each of `workers`."""
+    # Equal images, of which a set of so many holds one.
+    pixels = torch.rand((1, 3, 32, 32)).expand(images, -1, -1, -1)
+    ask = partial(certifying, Fixed(100, n, 0.001), SIGMA)
+    job = votes.VoteJob("x", nn.Identity(), "hash", pixels, range(images), SIGMA, 0, ask, 100 + n)
+    votes.collect_votes([job], store, Resources(1, 0.0, workers))
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[VoteStore]:
+    """A Ray whose processes are there, and a store of votes."""
     with tempfile.TemporaryDirectory() as folder, cluster_of(REAL_WORKERS):
-        # Whose first tasks wait for its first processes.
-        ray.get(count_nothing.remote(nn.Identity(), [images[0].clone()], [], None))
-        store = VoteStore(Path(folder, "votes.db"))
+        ray.get(count_nothing.remote(nn.Identity(), [torch.zeros(1)], [], None))
+        yield VoteStore(Path(folder, "votes.db"))
+
+
+def count(workers: int, shares: Shares) -> dict[str, float]:
+    """What the driver does for a task."""
+    with counting() as store:
         shares.calls.clear()
         before, started = spent() + shares.seconds, time.perf_counter()
-        votes.collect_votes([job], store, Resources(1, 0.0, workers))
-        seconds = time.perf_counter() - started
-        cost, rows = spent() + shares.seconds - before, len(store.all())
-    tasks = shares.calls["submission"]
+        certify(IMAGES, N, workers, store)
+        seconds, cost = time.perf_counter() - started, spent() + shares.seconds - before
+    tasks, rows = shares.calls["submission"], rows_of(IMAGES, N)
     return {
         "tasks": tasks,
         "tasks / s": tasks / seconds,
@@ -184,16 +196,19 @@ def count(workers: int, shares: Shares) -> dict[str, float]:
     }
 
 
-def stored(folder: Path) -> tuple[float, float]:
-    """Seconds and MB that a million counts of an earlier run cost the driver that goes on."""
-    store = VoteStore(folder / "votes.db")
-    found = Counts([1000] + [0] * (CLASSES - 1), 0.1, "10.0.0.1")
-    keys = (VoteKey(64 * "0", "estimate", i // 10, SIGMA, 0, 0, i % 10, i) for i in range(STORED))
-    store.put(dict.fromkeys(keys, found))
-    before, started = memory(), time.process_time()
-    known = store.all()
-    scale = 1_000_000 / len(known)
-    return scale * (time.process_time() - started), scale * (memory() - before)
+def rows_of(images: int, n: int) -> int:
+    """So many counts are recorded: one of the selection, and one of each piece."""
+    return images * (1 + -(-n // votes.PIECE))
+
+
+def held(images: int, n: int) -> tuple[float, float, float]:
+    """MB of the driver before and after; CPU milliseconds of an image when all is there already."""
+    with counting() as store:
+        before = memory()
+        certify(images, n, REAL_WORKERS, store)
+        after, started = memory(), time.process_time()
+        certify(images, n, REAL_WORKERS, store)
+        return before, after, 1000 * (time.process_time() - started) / images
 
 
 def main() -> None:
@@ -231,8 +246,10 @@ def main() -> None:
         for workers in sizes:
             found = count(workers, shares)
             show((workers,), [found[column] for column in columns])
-        seconds, mb = stored(Path(folder))
-        print(f"A million recorded counts: read in {seconds:.1f} s, {mb:.0f} MB of the driver")
+        print("MB of the driver; CPU milliseconds of an image whose votes are there already")
+        print("images | n | counts | before | after | again")
+        for images, n in SIZES:
+            show((images, n, rows_of(images, n)), held(images, n))
 
 
 def show(keys: Sequence[int], values: Sequence[float]) -> None:

@@ -23,7 +23,7 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
     Trials of the baselines are never pruned and cost what those before them did; a trial of the
     search costs, to begin with, the published point's time less what pruning saves.
     """
-    work = 0.0
+    work, trials = 0.0, 0
     for ledger in ledgers:
         records = [r for r in ledger.records() if r.state != "failed"]
         plain = [r.seconds for r in records if r.is_baseline and r.origin != "published"]
@@ -35,7 +35,11 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
         open_baselines = max(0, ledger.baselines - done)
         open_searched = max(0, ledger.open_roots - open_baselines)
         work += open_baselines * (mean(plain) if plain else full) + open_searched * each
-    return work / rate if rate else None
+        trials += ledger.open_roots
+    if not rate:
+        return None
+    # No worker has more than one trial: the last ones leave others idle.
+    return work / min(rate, trials) if trials else 0.0
 
 
 def _full_trial(records: Sequence[TrialRecord], plain: Sequence[float]) -> float:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from sys import intern
 from typing import NamedTuple
 
 from tuning.errors import ConfigError
@@ -72,16 +71,20 @@ class VoteStore:
                 "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
 
-    def all(self) -> dict[VoteKey, Counts]:
-        """Everything recorded so far."""
+    def find(self, keys: Sequence[VoteKey]) -> dict[VoteKey, Counts]:
+        """What is recorded of `keys`, which differ in their draws alone."""
+        *shared, _, _ = keys[0]
+        query = (
+            "SELECT start, stop, votes, seconds, node FROM counts WHERE model = ? AND phase = ? "
+            "AND image = ? AND sigma = ? AND pixel_steps = ? AND seed = ? AND start BETWEEN ? AND ?"
+        )
         with closing(self._connect()) as db:
-            # Names recur in millions of rows, and the database would hand out a copy for each.
-            return {
-                VoteKey(intern(model), intern(phase), *key): Counts(
-                    json.loads(votes), seconds, intern(node)
-                )
-                for model, phase, *key, votes, seconds, node in db.execute("SELECT * FROM counts")
-            }
+            found = db.execute(query, (*shared, keys[0].start, keys[-1].start)).fetchall()
+        counts = {
+            (start, stop): Counts(json.loads(votes), seconds, node)
+            for start, stop, votes, seconds, node in found
+        }
+        return {k: counts[k.start, k.stop] for k in keys if (k.start, k.stop) in counts}
 
     def votes_by_phase(self) -> dict[str, int]:
         """Votes recorded for each purpose: what a black box was asked beside its training."""

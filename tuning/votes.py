@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 import ray
@@ -74,15 +73,12 @@ def collect_votes(
 
     `advance` is called with numbers of votes, which add up to `most` for each image.
     """
-    collector: _Collector[T] = _Collector(store, resources, advance)
-    conversations = [
-        [_Conversation(job, position, job.ask()) for position in range(len(job.indices))]
-        for job in jobs
-    ]
-    for conversation in chain.from_iterable(conversations):
-        collector.go_on(conversation)
+    collector = _Collector(jobs, store, resources, advance)
     collector.run()
-    return [[one.answer() for one in of_job] for of_job in conversations]
+    return [
+        [collector.answers[number, position] for position in range(len(job.indices))]
+        for number, job in enumerate(jobs)
+    ]
 
 
 def task_votes(speed: float, workers: int, waiting: int) -> float:
@@ -91,33 +87,41 @@ def task_votes(speed: float, workers: int, waiting: int) -> float:
     More workers than can be served every second get longer tasks, unless the `waiting` votes
     would then not be enough for all of them.
     """
-    longer = min(speed * workers / TASKS_A_SECOND, waiting / workers)
-    return max(speed * TASK_SECONDS, longer)
+    return max(speed * TASK_SECONDS, min(_longest(speed, workers), waiting / workers))
+
+
+def _longest(speed: float, workers: int) -> float:
+    return speed * max(TASK_SECONDS, workers / TASKS_A_SECOND)
 
 
 @dataclass
 class _Conversation(Generic[T]):
-    """One image's: what it asked for last, as far as it is there, and its result at the end."""
+    """One image's: what it asked for last, as far as it is there.
+
+    `place` are the numbers of its job and of its image there.
+    """
 
     job: VoteJob[T]
-    position: int
+    place: tuple[int, int]
     asking: Asking[T]
     missing: set[VoteKey] = field(default_factory=set)
     counts: list[int] | None = None
     votes: int = 0
     seconds: float = 0.0
-    result: list[T] = field(default_factory=list)
 
-    def ask(self) -> list[VoteKey]:
-        """Pass the votes on, and say what is wanted next: nothing when there is a result."""
+    @property
+    def image(self) -> Tensor:
+        return self.job.images[self.place[1]]
+
+    def ask(self) -> list[VoteKey] | Answer[T]:
+        """Pass the votes on, and say what is wanted next, or what came of it."""
         counts, self.counts = self.counts, None
         try:
             # A generator hears nothing before it has asked.
             request = next(self.asking) if counts is None else self.asking.send(counts)
         except StopIteration as done:
-            self.result.append(done.value)
-            return []
-        job, image = self.job, self.job.indices[self.position]
+            return Answer(done.value, self.seconds)
+        job, image = self.job, self.job.indices[self.place[1]]
         keys = [
             VoteKey(
                 *(job.model_hash, request.phase, image, job.sigma, job.pixel_steps, job.seed),
@@ -136,10 +140,6 @@ class _Conversation(Generic[T]):
         self.votes += key.stop - key.start
         self.seconds += found.seconds
 
-    def answer(self) -> Answer[T]:
-        (result,) = self.result
-        return Answer(result, self.seconds)
-
 
 class _Task(NamedTuple):
     """What a task counts, and for whom."""
@@ -149,53 +149,79 @@ class _Task(NamedTuple):
 
 
 class _Collector(Generic[T]):
-    """Keeps the workers busy with what the conversations ask for."""
+    """Keeps the workers busy with what the conversations ask for.
+
+    Only so many conversations are open as that takes, and their votes alone are in memory.
+    """
 
     def __init__(
-        self, store: VoteStore, resources: Resources, advance: Callable[[int], None]
+        self,
+        jobs: Sequence[VoteJob[T]],
+        store: VoteStore,
+        resources: Resources,
+        advance: Callable[[int], None],
     ) -> None:
         self.store, self.resources, self.advance = store, resources, advance
-        self.known = store.all()
+        self.unopened = (
+            _Conversation(job, (number, position), job.ask())
+            for number, job in enumerate(jobs)
+            for position in range(len(job.indices))
+        )
+        self.answers: dict[tuple[int, int], Answer[T]] = {}
         self.queue: deque[tuple[VoteKey, _Conversation[T]]] = deque()
+        self.queued_votes = 0
         # Two variants can be the same model: its votes are counted once, and serve both.
         self.waiting: dict[VoteKey, list[_Conversation[T]]] = {}
         self.running: dict[Reference, _Task] = {}
         self.models: dict[str, ray.ObjectRef[nn.Module]] = {}
         self.speeds: dict[str, float] = {}
 
-    def go_on(self, conversation: _Conversation[T]) -> None:
+    def run(self) -> None:
+        """Count until every conversation has its answer."""
+        while self._open() or self.running:
+            while self._open() and len(self.running) < in_flight(self.resources):
+                self._submit()
+            self._receive()
+
+    def _open(self) -> bool:
+        """Open conversations until all workers can have a task; whether anything is to do."""
+        speed, count = max(self.speeds.values(), default=FIRST_VOTES), workers(self.resources)
+        while self.queued_votes < _longest(speed, count) * count:
+            conversation = next(self.unopened, None)
+            if conversation is None:
+                break
+            self._go_on(conversation)
+        return bool(self.queue)
+
+    def _go_on(self, conversation: _Conversation[T]) -> None:
         """Give a conversation what is known, until it has to wait or is over."""
         while not conversation.missing:
-            keys = conversation.ask()
-            if not keys:
+            asked = conversation.ask()
+            if isinstance(asked, Answer):
+                self.answers[conversation.place] = asked
                 if spared := conversation.job.most - conversation.votes:
                     self.advance(spared)
                 return
-            for key in keys:
-                if key in self.known:
-                    self._tell(conversation, key)
+            known = self.store.find(asked)
+            for key in asked:
+                if key in known:
+                    self._tell(conversation, key, known[key])
                 elif key in self.waiting:
                     self.waiting[key].append(conversation)
                 else:
                     self.waiting[key] = [conversation]
                     self.queue.append((key, conversation))
+                    self.queued_votes += key.stop - key.start
 
-    def run(self) -> None:
-        """Count until nobody waits."""
-        while self.queue or self.running:
-            while self.queue and len(self.running) < in_flight(self.resources):
-                self._submit()
-            self._receive()
-
-    def _tell(self, conversation: _Conversation[T], key: VoteKey) -> None:
-        conversation.hear(key, self.known[key])
+    def _tell(self, conversation: _Conversation[T], key: VoteKey, counts: Counts) -> None:
+        conversation.hear(key, counts)
         self.advance(key.stop - key.start)
 
     def _submit(self) -> None:
         """Start a task of what is first in the queue, with more of the same model."""
         job = self.queue[0][1].job
         speed = self.speeds.get(job.model_hash, FIRST_VOTES)
-        wanted = task_votes(speed, workers(self.resources), len(self.queue) * PIECE)
+        wanted = task_votes(speed, workers(self.resources), self.queued_votes)
         keys: list[VoteKey] = []
         images: list[Tensor] = []
         copies: dict[int, Tensor] = {}
@@ -207,9 +233,10 @@ class _Collector(Generic[T]):
             keys.append(key)
             if key.image not in copies:
                 # A part of a tensor travels with the whole of it.
-                copies[key.image] = conversation.job.images[conversation.position].clone()
+                copies[key.image] = conversation.image.clone()
             images.append(copies[key.image])
             votes += key.stop - key.start
+        self.queued_votes -= votes
         if job.model_hash not in self.models:
             self.models[job.model_hash] = ray.put(job.model)
         task = _count.options(
@@ -225,16 +252,15 @@ class _Collector(Generic[T]):
         name, keys = self.running.pop(ready)
         found = dict(zip(keys, ray.get(ready), strict=True))
         self.store.put(found)
-        self.known |= found
         votes = sum(key.stop - key.start for key in keys)
         seconds = sum(counts.seconds for counts in found.values())
         self.speeds[keys[0].model] = votes / max(seconds, 1e-6)
         votes_counted(name, votes, seconds * self.resources.devices_per_trial)
         heard = [(key, conversation) for key in keys for conversation in self.waiting.pop(key)]
         for key, conversation in heard:
-            self._tell(conversation, key)
-        for conversation in {id(one): one for _, one in heard}.values():
-            self.go_on(conversation)
+            self._tell(conversation, key, found[key])
+        for conversation in {one.place: one for _, one in heard}.values():
+            self._go_on(conversation)
 
 
 @ray.remote(max_retries=3)

@@ -58,3 +58,14 @@ def test_after_a_quarter_most_estimates_are_right_within_a_factor_of_one_and_a_h
 def test_nothing_is_known_before_the_first_trial(tmp_path: Path) -> None:
     ledger = Ledger(sqlite_url(tmp_path / "study.db"), "x", SPACE, Plan(4, 4, 0), RUNGS)
     assert remaining_seconds([ledger], 0.0) is None
+
+
+def test_the_last_trials_leave_workers_idle(tmp_path: Path) -> None:
+    plan = Plan(2, 4, 0, scheduler="none")
+    ledger = Ledger(sqlite_url(tmp_path / "study.db"), "x", SPACE, plan, RUNGS)
+    while ledger.open_roots > 1 and (proposal := ledger.next_proposal()):
+        ledger.tell(
+            proposal.number, objective=0.5, epochs=200, complete=True, seconds=10.0, node=""
+        )
+    assert remaining_seconds([ledger], 8.0) == 10.0
+    assert remaining_seconds([ledger], 0.5) == 20.0

@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import subprocess
 import sys
@@ -49,6 +50,16 @@ def workers(count: int) -> Resources:
     return Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=count)
 
 
+def recorded(store: VoteStore) -> dict[VoteKey, Counts]:
+    """All that is in a store."""
+    with closing(sqlite3.connect(store._path)) as db:
+        rows = db.execute("SELECT * FROM counts").fetchall()
+    return {
+        VoteKey(*key): Counts(json.loads(votes), seconds, node)
+        for *key, votes, seconds, node in rows
+    }
+
+
 def results(answers: list[list[Answer[Any]]]) -> list[list[Any]]:
     return [[answer.result for answer in of_job] for of_job in answers]
 
@@ -79,7 +90,9 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
     whole, part = collect_votes(jobs, store, workers(2), done.append)
     # The same model on the same images: counted once, and the same for both.
     assert results([part]) == results([whole[:3]])
-    assert sum(key.stop - key.start for key in store.all()) == sum(a.result.votes for a in whole)
+    assert sum(key.stop - key.start for key in recorded(store)) == sum(
+        a.result.votes for a in whole
+    )
     assert sum(done) == 9 * 20_100
     cast = [answer.result.votes for answer in whole]
     assert min(cast) < 2000 < 20_100 < sum(cast) < 6 * 20_100
@@ -102,7 +115,7 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
 def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
     collect_votes([job()], store, workers(2))
-    planted = {key: Counts([1, 2, 3], 0.5, "host") for key in store.all()}
+    planted = {key: Counts([1, 2, 3], 0.5, "host") for key in recorded(store)}
     store.put(planted)
     (answers,) = collect_votes([job()], store, workers(2))
     # In pieces of a thousand.
@@ -177,7 +190,7 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
             assert results(collect_votes([one], store, workers(2))) == [[counts]]
     # What is there of another model is not even looked at.
     store.put(
-        {key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host") for key in store.all()}
+        {key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host") for key in recorded(store)}
     )
     assert results(collect_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
     assert len({tuple(counts) for counts in expected}) == 3
@@ -202,7 +215,46 @@ def test_repeated_key_replaces_its_counts(tmp_path: Path) -> None:
     key = VoteKey("m", "estimate", 3, 0.5, 0, 1, 0, 1000)
     store.put({key: Counts([1, 0, 0], 1.0, "host")})
     store.put({key: Counts([0, 1, 0], 2.0, "other")})
-    assert VoteStore(tmp_path / "votes.db").all() == {key: Counts([0, 1, 0], 2.0, "other")}
+    assert recorded(VoteStore(tmp_path / "votes.db")) == {key: Counts([0, 1, 0], 2.0, "other")}
+
+
+def test_of_what_was_asked_only_what_is_there_is_found(tmp_path: Path) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    keys = [VoteKey("m", "estimate", 3, 0.5, 0, 1, i, i + 1000) for i in range(0, 5000, 1000)]
+    counts = {key: Counts([key.start, 1], 0.5, "host") for key in keys}
+    there = {key: counts[key] for key in (keys[0], keys[3])}
+    others = {
+        key._replace(**changes): Counts([7, 7], 0.5, "host")
+        for key in keys
+        for changes in ({"image": 4}, {"phase": "select"}, {"sigma": 0.25}, {"seed": 2})
+    }
+    # Draws of another piece, that begin where one of these does.
+    others[keys[1]._replace(stop=1500)] = Counts([7, 7], 0.5, "host")
+    store.put(there | others)
+    assert store.find(keys) == there
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_the_driver_holds_does_not_grow_with_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most: dict[int, int] = {}
+    receive = votes._Collector._receive
+
+    def watched(collector: "votes._Collector[Any]") -> None:
+        held = len(collector.waiting)
+        most[images] = max(most.get(images, 0), held)
+        receive(collector)
+
+    monkeypatch.setattr(votes._Collector, "_receive", watched)
+    monkeypatch.setattr(votes, "FIRST_VOTES", 2000)
+    monkeypatch.setattr(votes, "TASK_SECONDS", 0.01)
+    for images in (30, 300):
+        one = job()
+        many = replace(one, images=one.images[:1].expand(images, -1, -1, -1), indices=range(images))
+        (answers,) = collect_votes([many], VoteStore(tmp_path / f"{images}.db"), workers(2))
+        assert len(answers) == images
+    assert most[300] < 2 * most[30] < 2 * 30 * 3
 
 
 def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
@@ -221,6 +273,6 @@ def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, check=False)
     assert done.returncode == -9
-    assert {k.image: c.votes for k, c in VoteStore(path).all().items()} == {
+    assert {k.image: c.votes for k, c in recorded(VoteStore(path)).items()} == {
         image: [image] for image in range(41)
     }
