@@ -52,7 +52,7 @@ class VoteStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         with closing(self._connect()) as db, db:
             self._check_version(db)
             db.execute(
@@ -97,9 +97,9 @@ class VoteStore:
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if tables and found != VERSION:
             raise ConfigError(
-                f"--out: {self._path} holds votes in format {found}, but this version counts in "
+                f"--out: {self.path} holds votes in format {found}, but this version counts in "
                 f"format {VERSION}; delete that file to have them counted again"
             )
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=30)
+        return sqlite3.connect(self.path, timeout=30)

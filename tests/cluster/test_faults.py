@@ -18,8 +18,9 @@ import pytest
 
 from tests.cluster.conftest import SMALL
 from tests.cluster.hosts import TwoHosts, signal_to, workers
+from tests.tuning.counts import recorded
 from tests.tuning.runs import SETTING, Finished, tables, without_incidentals
-from tuning.vote_store import VoteKey, VoteStore
+from tuning.vote_store import VoteKey
 
 pytestmark = pytest.mark.timeout(900)
 # Runs with two random faults each; ten of them in a soak test.
@@ -153,7 +154,7 @@ def test_a_host_that_joins_late_takes_part(hosts: TwoHosts, undisturbed: Finishe
     run = hosts.finish(launcher, "late")
     check_same(run, undisturbed)
     (trials,) = tables(run.folder, ["trials"])
-    votes = VoteStore(run.folder / SETTING / "votes.db").all()
+    votes = recorded(run.folder / SETTING / "votes.db")
     assert hosts.second.address in {row["node"] for row in trials}
     assert hosts.second.address in {c.node for k, c in votes.items() if k.phase == "estimate"}
 
@@ -178,7 +179,7 @@ def check_same(run: Finished, undisturbed: Finished) -> None:
     )
     assert set(results.values()) == {1}
     assert set(results) == set(range(15))
-    keys = sorted(VoteStore(run.folder / SETTING / "votes.db").all())
+    keys = sorted(recorded(run.folder / SETTING / "votes.db"))
     for one, two in pairwise(keys):
         if stream(one) == stream(two):
             assert one.stop <= two.start

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.hosts import TwoHosts
+from tests.tuning.counts import recorded
 from tests.tuning.runs import SETTING, Finished, tables
-from tuning.vote_store import VoteStore
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -16,7 +16,7 @@ def test_both_hosts_run_trials_and_count_votes(hosts: TwoHosts, undisturbed: Fin
     both = {hosts.first.address, hosts.second.address}
     (trials,) = tables(undisturbed.folder, ["trials"])
     assert {row["node"] for row in trials} == both
-    votes = VoteStore(undisturbed.folder / SETTING / "votes.db").all()
+    votes = recorded(undisturbed.folder / SETTING / "votes.db")
     assert {c.node for key, c in votes.items() if key.phase == "estimate"} == both
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.cluster.conftest import Watched
 from tests.cluster.hosts import TwoHosts
+from tests.tuning.counts import recorded
 from tests.tuning.runs import SETTING, VARIANTS
-from tuning.vote_store import VoteStore
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,7 +38,7 @@ def test_metrics_say_what_the_tables_say(watched: Watched) -> None:
     counted = values(watched, "decrop_votes_total")
     assert set(counted) == {(f"{SETTING}: {v}",) for v in (*VARIANTS, "confirmation")}
     # The last ones may not have been exported before the end.
-    stored = VoteStore(folder / "votes.db").all()
+    stored = recorded(folder / "votes.db")
     assert 0.3 < sum(counted.values()) / sum(key.stop - key.start for key in stored) <= 1
 
 

@@ -1,4 +1,3 @@
-import json
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tuning.counts import recorded
 from trainables.smoothing.certify import Request, certifying, total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive
@@ -50,16 +50,6 @@ def workers(count: int) -> Resources:
     return Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=count)
 
 
-def recorded(store: VoteStore) -> dict[VoteKey, Counts]:
-    """All that is in a store."""
-    with closing(sqlite3.connect(store._path)) as db:
-        rows = db.execute("SELECT * FROM counts").fetchall()
-    return {
-        VoteKey(*key): Counts(json.loads(votes), seconds, node)
-        for *key, votes, seconds, node in rows
-    }
-
-
 def results(answers: list[list[Answer[Any]]]) -> list[list[Any]]:
     return [[answer.result for answer in of_job] for of_job in answers]
 
@@ -90,7 +80,7 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
     whole, part = collect_votes(jobs, store, workers(2), done.append)
     # The same model on the same images: counted once, and the same for both.
     assert results([part]) == results([whole[:3]])
-    assert sum(key.stop - key.start for key in recorded(store)) == sum(
+    assert sum(key.stop - key.start for key in recorded(store.path)) == sum(
         a.result.votes for a in whole
     )
     assert sum(done) == 9 * 20_100
@@ -115,7 +105,7 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
 def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
     collect_votes([job()], store, workers(2))
-    planted = {key: Counts([1, 2, 3], 0.5, "host") for key in recorded(store)}
+    planted = {key: Counts([1, 2, 3], 0.5, "host") for key in recorded(store.path)}
     store.put(planted)
     (answers,) = collect_votes([job()], store, workers(2))
     # In pieces of a thousand.
@@ -190,7 +180,10 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
             assert results(collect_votes([one], store, workers(2))) == [[counts]]
     # What is there of another model is not even looked at.
     store.put(
-        {key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host") for key in recorded(store)}
+        {
+            key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host")
+            for key in recorded(store.path)
+        }
     )
     assert results(collect_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
     assert len({tuple(counts) for counts in expected}) == 3
@@ -215,7 +208,7 @@ def test_repeated_key_replaces_its_counts(tmp_path: Path) -> None:
     key = VoteKey("m", "estimate", 3, 0.5, 0, 1, 0, 1000)
     store.put({key: Counts([1, 0, 0], 1.0, "host")})
     store.put({key: Counts([0, 1, 0], 2.0, "other")})
-    assert recorded(VoteStore(tmp_path / "votes.db")) == {key: Counts([0, 1, 0], 2.0, "other")}
+    assert recorded(tmp_path / "votes.db") == {key: Counts([0, 1, 0], 2.0, "other")}
 
 
 def test_of_what_was_asked_only_what_is_there_is_found(tmp_path: Path) -> None:
@@ -273,6 +266,6 @@ def test_store_survives_a_kill_in_the_middle(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, check=False)
     assert done.returncode == -9
-    assert {k.image: c.votes for k, c in recorded(VoteStore(path)).items()} == {
+    assert {k.image: c.votes for k, c in recorded(path).items()} == {
         image: [image] for image in range(41)
     }
