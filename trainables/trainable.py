@@ -55,7 +55,7 @@ class DecropTrainable(tune.Trainable):
             self.tasks, self.filesystem = tasks, filesystem or LocalFileSystem()
         self.task = self.tasks[config["setting"]]
         prepare_worker(self.task.device, self.task.threads, self.task.gpu_share)
-        self.number: int = config["number"]
+        self.setting, self.number = config["setting"], config["number"]
         self.hyperparameters = DecropConfig.model_validate(config["hyperparameters"])
         self.training = self.task.training(
             self.hyperparameters, self.task.train_images, self.task.train_labels, config["seed"]
@@ -73,6 +73,10 @@ class DecropTrainable(tune.Trainable):
         """Start another trial in this actor: model, optimiser and random streams are all new."""
         self.setup(new_config)
         return True
+
+    def __repr__(self) -> str:
+        """The name of the actor in Ray's dashboard, which asks for it once: other trials follow."""
+        return f"{self.setting}: trial {self.number} and later ones"
 
     def step(self) -> dict[str, Any]:
         """Train up to the next rung and score the denoiser there."""

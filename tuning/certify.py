@@ -59,6 +59,7 @@ def certify(
     cpus_per_trial: flags.CpusPerTrial = 1,
     gpus_per_trial: flags.GpusPerTrial = None,
     concurrency: flags.Concurrency = None,
+    autoscaling: flags.Autoscaling = False,
     storage: flags.Storage = None,
     detach: flags.Detach = False,
     seed: Annotated[int, typer.Option(help="of the noise", show_default="0, or the run's own")] = 0,

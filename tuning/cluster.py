@@ -21,7 +21,7 @@ from trainables.models.sources import is_factory
 from tuning.address import check_cluster, cluster_address, token_file
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
-from tuning.resources import Resources, fit_resources, local_resources
+from tuning.resources import Resources, fit_resources, hoped_for, local_resources
 from tuning.storage import Storage, local_storage, open_storage
 
 OBJECT_STORE_BYTES = 1_000_000_000
@@ -124,7 +124,10 @@ def _join(config: RunConfig) -> Cluster:
             "(this must be a host of the cluster, with the same versions of Ray and Python; from "
             "elsewhere, pass the address of its dashboard, http://HOST:8265)"
         ) from error
-    resources = fit_resources(config, cluster_nodes(), f"a host of {address}", shared=True)
+    if config.autoscaling:
+        resources = hoped_for(config)
+    else:
+        resources = fit_resources(config, cluster_nodes(), f"a host of {address}", shared=True)
     claimed = claim(config, storage)
     check_nodes(storage, stored=config.storage is not None)
     return Cluster(address, context.dashboard_url, resources, storage, claimed)

@@ -31,7 +31,7 @@ TRIALS_PER_CANDIDATE = 8
 # number of cores a trial adds numbers up in another order.)
 RESUMABLE = {
     *("trials", "budget", "device_hours", "trial_timeout"),
-    *("cluster", "concurrency", "storage", "out", "download"),
+    *("cluster", "concurrency", "autoscaling", "storage", "out", "download"),
     # Picks from what was confirmed.
     "min_accuracy",
 }
@@ -87,6 +87,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float | None = Field(None, ge=0, allow_inf_nan=False)
     concurrency: int | None = Field(None, ge=1)
+    autoscaling: bool = False
     storage: str | None = None
     out: Path = Path("runs")
     name: str
@@ -259,6 +260,11 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(
             f"--procedure: {config.procedure} {'takes no' if config.radii else 'needs'} --radii; "
             "adaptive decides radii, for example --radii 0.25,0.5,0.75"
+        )
+    if config.autoscaling and (config.cluster is None or config.concurrency is None):
+        raise ConfigError(
+            "--autoscaling: for a --cluster that adds hosts; pass that, and with --concurrency how "
+            "many workers to ask it for"
         )
     if config.n < config.n0:
         raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")

@@ -54,6 +54,13 @@ Storage = Annotated[
 ]
 Concurrency = Annotated[int | None, typer.Option(help="workers at once", show_default="every core")]
 
+Autoscaling = Annotated[
+    bool,
+    typer.Option(
+        "--autoscaling", help="the cluster adds hosts: ask it for all --concurrency workers"
+    ),
+]
+
 
 def passed(context: typer.Context) -> dict[str, Any]:
     """The flags that are not defaults, by field name."""

@@ -159,6 +159,7 @@ def launch(
     cpus_per_trial: flags.CpusPerTrial = 1,
     gpus_per_trial: flags.GpusPerTrial = None,
     concurrency: flags.Concurrency = None,
+    autoscaling: flags.Autoscaling = False,
     storage: flags.Storage = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="where run folders lie")] = "runs",
     name: Annotated[

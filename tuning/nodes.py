@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import ray
-from ray._private.state import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuning.config import RunConfig
@@ -34,15 +33,6 @@ class _Answer(NamedTuple):
 
     sees: bool
     found: str
-
-
-def cluster_nodes() -> list[Node]:
-    """The hosts that are there, or those that an autoscaler may start if they are more."""
-    present = _present()
-    config = state.get_cluster_config()
-    groups = [] if config is None else config.node_group_configs
-    possible = [_node(group.resources) for group in groups for _ in range(max(0, group.max_count))]
-    return max(present, possible, key=lambda nodes: sum(node.cpus for node in nodes))
 
 
 def workers(resources: Resources) -> int:
@@ -155,7 +145,7 @@ class _Claim:
     """Its name says which run somebody is working on."""
 
 
-def _present() -> list[Node]:
+def cluster_nodes() -> list[Node]:
     """The hosts that are there."""
     return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
@@ -163,7 +153,7 @@ def _present() -> list[Node]:
 @lru_cache(maxsize=1)
 def _present_in(period: int) -> list[Node]:
     """The same, asked once in a `period`: with a thousand hosts it takes a while."""
-    return _present()
+    return cluster_nodes()
 
 
 def _node(offered: Any) -> Node:

@@ -186,7 +186,7 @@ def _config(values: Mapping[str, Any], out: Path) -> RunConfig:
 
 def _of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run, without where it ran, and what `flags` replace together."""
-    here = ("cluster", "storage", "concurrency")
+    here = ("cluster", "storage", "concurrency", "autoscaling")
     stored = {k: v for k, v in read_yaml(run / CONFIG).items() if k not in here}
     if {"radii", "procedure"} & flags.keys():
         stored = {k: v for k, v in stored.items() if k not in ("radii", "procedure")}

@@ -69,6 +69,17 @@ def local_resources(config: RunConfig) -> Resources:
     return fit_resources(config, [machine], "this machine")
 
 
+def hoped_for(config: RunConfig) -> Resources:
+    """What a run asks of a cluster that adds hosts: all of --concurrency, whatever is there now."""
+    return Resources(
+        config.cpus_per_trial,
+        config.gpus_per_trial or 0.0,
+        concurrency=config.concurrency or 1,
+        shared=True,
+        limit=config.concurrency,
+    )
+
+
 def fit_resources(
     config: RunConfig, nodes: Sequence[Node], who: str, *, shared: bool = False
 ) -> Resources:

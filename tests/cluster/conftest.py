@@ -18,21 +18,30 @@ from tests.tuning.runs import TINY, Finished
 SMALL = [*TINY, "--set=epochs=150", "--certify-images=24", "--n=5000", "--procedure=fixed"]
 
 
-@pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
-    """The hosts, with the cluster up on both."""
+def needs_namespaces() -> None:
+    """Skip where there are none to be had."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
-    root = tmp_path_factory.mktemp("cluster")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
-    environment |= {
+
+
+def clean_environment(root: Path) -> dict[str, str]:
+    """Without settings of another cluster; what is cached goes below `root`."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
+    return inherited | {
         "RAY_USAGE_STATS_ENABLED": "0",
         "XDG_CACHE_HOME": str(root / "cache"),
         # Jobs start `python`.
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
+    """The hosts, with the cluster up on both."""
+    needs_namespaces()
+    root = tmp_path_factory.mktemp("cluster")
     (root / "runs").mkdir()
-    two = TwoHosts(root / "runs", environment)
+    two = TwoHosts(root / "runs", clean_environment(root))
     try:
         two.build()
         two.start_head()

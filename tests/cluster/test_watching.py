@@ -47,6 +47,12 @@ def test_tasks_are_named_by_what_they_work_for(watched: Watched) -> None:
     assert {f"train: {SETTING}"} <= set(watched.seen["tasks"])
 
 
+def test_actors_are_named_by_the_first_trial_they_train(watched: Watched) -> None:
+    named = [name for name in watched.seen["actors"] if name]
+    assert f"{SETTING}: trial 0 and later ones" in named
+    assert all(re.fullmatch(rf"{SETTING}: trial \d+ and later ones", name) for name in named)
+
+
 def test_no_secret_is_in_what_a_run_leaves_or_shows(hosts: TwoHosts, watched: Watched) -> None:
     secrets = {hosts.first.environment[k] for k in ("AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN")}
     assert watched.seen["secrets"] == []

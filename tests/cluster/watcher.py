@@ -1,7 +1,7 @@
 """What somebody on the head can see of a running search: python -m tests.cluster.watcher HEAD.
 
-Looks until it is told to end; then prints as JSON the metrics, tasks and jobs it saw, and the
-command lines in which a secret stood.
+Looks until it is told to end; then prints as JSON the metrics, tasks, actors and jobs it saw, and
+the command lines in which a secret stood.
 """
 
 import json
@@ -20,7 +20,7 @@ METRICS_PORT = 8090
 def main(head: str) -> None:
     """Look about once a second."""
     secrets = [os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["RAY_AUTH_TOKEN"]]
-    seen: dict[str, Any] = {"metrics": {}, "tasks": [], "jobs": [], "secrets": []}
+    seen: dict[str, Any] = {"metrics": {}, "tasks": [], "actors": [], "jobs": [], "secrets": []}
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
     headers = {"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
@@ -29,9 +29,10 @@ def main(head: str) -> None:
             if line.startswith("ray_decrop_"):
                 name, _, value = line.rpartition(" ")
                 seen["metrics"][name] = float(value)
-        tasks = get(f"http://{head}:8265/api/v0/tasks?limit=1000", headers)
-        rows = json.loads(tasks)["data"]["result"]["result"] if tasks else []
-        seen["tasks"] = sorted({row["name"] for row in rows} | set(seen["tasks"]))
+        for kind, field in (("tasks", "name"), ("actors", "repr_name")):
+            listed = get(f"http://{head}:8265/api/v0/{kind}?limit=1000&detail=1", headers)
+            rows = json.loads(listed)["data"]["result"]["result"] if listed else []
+            seen[kind] = sorted({row[field] for row in rows} | set(seen[kind]))
         seen["jobs"] = get(f"http://{head}:8265/api/jobs/", headers)
         seen["secrets"] += [c for c in command_lines() if any(secret in c for secret in secrets)]
         time.sleep(0.5)

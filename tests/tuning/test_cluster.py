@@ -7,7 +7,7 @@ import pytest
 from tuning.cluster import private_token
 from tuning.config import make_config
 from tuning.errors import ConfigError
-from tuning.resources import Node, Resources, fit_resources, local_resources
+from tuning.resources import Node, Resources, fit_resources, hoped_for, local_resources
 
 
 @pytest.fixture
@@ -101,3 +101,18 @@ def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
 def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
     with pytest.raises(ConfigError, match="--gpus-per-trial: 2 asked for, but it has 1 GPUs"):
         fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), [Node(8, 1)], "it")
+
+
+def test_of_a_cluster_that_adds_hosts_all_that_the_user_wants_is_asked() -> None:
+    flags = {"name": "x", "cluster": "10.0.0.1:6379", "autoscaling": True, "concurrency": 9}
+    assert hoped_for(make_config(flags)) == Resources(1, 0.0, 9, shared=True, limit=9)
+    with_gpus = hoped_for(make_config({**flags, "gpus_per_trial": 0.5}))
+    assert (with_gpus.device, with_gpus.gpus_per_trial) == ("cuda", 0.5)
+
+
+@pytest.mark.parametrize("missing", ["cluster", "concurrency"])
+def test_autoscaling_needs_a_cluster_and_a_number_of_workers(missing: str) -> None:
+    flags = {"name": "x", "cluster": "10.0.0.1:6379", "autoscaling": True, "concurrency": 9}
+    del flags[missing]
+    with pytest.raises(ConfigError, match="--autoscaling: for a --cluster that adds hosts"):
+        make_config(flags)
