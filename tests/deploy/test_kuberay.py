@@ -70,9 +70,16 @@ def test_the_cluster_has_the_ray_that_is_pinned() -> None:
 def test_no_trial_runs_on_the_head() -> None:
     assert cluster()["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     for group in workers():
-        assert 1 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         (worker,) = group["template"]["spec"]["containers"]
         assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def test_the_job_asks_for_every_worker_that_may_be_started() -> None:
+    words = load(RAY_JOB)["spec"]["entrypoint"].split()
+    asked = int(words[words.index("--concurrency") + 1])
+    assert "--autoscaling" in words
+    assert asked == sum(group["maxReplicas"] for group in workers())
 
 
 def test_secrets_come_from_secrets() -> None:
