@@ -29,6 +29,9 @@ OBJECT_STORE_BYTES = 1_000_000_000
 PACKAGES = (results, search_spaces, trainables, tuning)
 # Set by Ray for the driver of a submitted job, whose code the workers have already.
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# How soon the driver asks whether a silent connection is still there. A network that fails for half
+# a minute takes answers with it, for which Ray would wait five minutes.
+KEEPALIVE, KEEPALIVE_MS = "RAY_grpc_client_keepalive_time_ms", "20000"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def check_reachable(config: RunConfig) -> None:
         local_resources(config)
     else:
         check_cluster(cluster_address(config))
+        os.environ.setdefault(KEEPALIVE, KEEPALIVE_MS)
 
 
 def run_storage(config: RunConfig) -> Storage:
