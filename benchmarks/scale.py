@@ -35,7 +35,7 @@ from search_spaces import load_space
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.certify import certifying
 from trainables.smoothing.procedures import Fixed
-from tuning import grid, votes
+from tuning import grid, study, votes
 from tuning.cluster import OBJECT_STORE_BYTES, Cluster
 from tuning.config import RunConfig
 from tuning.ledger import Ledger, sqlite_url
@@ -108,9 +108,10 @@ def fill(database: Path, trials: int) -> None:
 
 def charge_driver(shares: Shares) -> None:
     """Tell the parts of the driver of a search from each other; the rest is Tune's and Ray's."""
-    written = ("user_attr", "intermediate_value", "state_values")
     shares.charge("proposals", Proposer, "learn", "recall", "propose")
-    shares.charge("database", RDBStorage, "create_new_trial", *(f"set_trial_{w}" for w in written))
+    written = ("create_new_trial", "set_trial_user_attr", "set_trial_state_values")
+    shares.charge("database", RDBStorage, *written)
+    shares.charge("database", study._Database, "report")
     shares.charge("TensorBoard", StudyBoard, "result", "end")
     shares.charge("table", TrialsTable, "update")
     shares.charge("progress", grid, "remaining_seconds", "trial_ended")
@@ -125,9 +126,9 @@ def search(filled: Path, workers: int, trials: int, terms: int, shares: Shares) 
         folder = Path(name)
         url = sqlite_url(Path(shutil.copy(filled, folder / "study.db")))
         storage = RDBStorage(url)
-        study = storage.get_study_id_from_name("x")
-        storage.set_study_user_attr(study, "cohort", workers)
-        roots = storage.get_n_trials(study) + trials
+        kept = storage.get_study_id_from_name("x")
+        storage.set_study_user_attr(kept, "cohort", workers)
+        roots = storage.get_n_trials(kept) + trials
         plan = Plan(roots - BASELINES + 1, workers, 0)
         ledger = Ledger(url, "x", SPACE, plan, RUNGS)
         setting: Any = SimpleNamespace(

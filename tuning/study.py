@@ -14,7 +14,8 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialParamModel
+from optuna.storages._rdb.models import TrialParamModel, TrialUserAttributeModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -96,9 +97,9 @@ class DurableStudy:
     def report(self, number: int, step: int, value: float, result: Mapping[str, Any]) -> None:
         """Record an intermediate value of a running trial, and its result so far."""
         trial = self._trials[number]
-        self._set_result(trial, result)
         with self._writing():
-            self._database.set_trial_intermediate_value(trial._trial_id, step, value)
+            self._database.report(trial._trial_id, step, value, result)
+        trial.user_attrs[RESULT] = dict(result)
         trial.intermediate_values[step] = value
 
     def tell(
@@ -113,20 +114,15 @@ class DurableStudy:
         A pruned one has the last of its intermediate values, as Optuna has it.
         """
         trial = self._trials[number]
-        self._set_result(trial, result)
         if state == TrialState.PRUNED and trial.last_step is not None:
             values = [trial.intermediate_values[trial.last_step]]
         with self._writing():
+            self._database.set_trial_user_attr(trial._trial_id, RESULT, dict(result))
             self._database.set_trial_state_values(trial._trial_id, state, values)
+        trial.user_attrs[RESULT] = dict(result)
         trial.state, trial.values = state, values
         trial.datetime_complete = datetime.now()
         return trial
-
-    def _set_result(self, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        # One attribute, because each is a transaction of its own.
-        with self._writing():
-            self._database.set_trial_user_attr(trial._trial_id, RESULT, dict(result))
-        trial.user_attrs[RESULT] = dict(result)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -138,7 +134,15 @@ class DurableStudy:
 
 
 class _Database(RDBStorage):
-    """Writes the parameters of a new trial without reading earlier trials for each of them."""
+    """Optuna's, with fewer reads and transactions for what every trial does."""
+
+    def report(self, trial_id: int, step: int, value: float, result: Mapping[str, Any]) -> None:
+        """Record an intermediate value and the result so far, both or neither."""
+        with _create_scoped_session(self.scoped_session) as session:
+            self._set_trial_attr_without_commit(
+                session, TrialUserAttributeModel, trial_id, RESULT, dict(result)
+            )
+            self._set_trial_intermediate_value_without_commit(session, trial_id, step, value)
 
     def _set_trial_param_without_commit(
         self,
@@ -149,7 +153,7 @@ class _Database(RDBStorage):
         distribution: BaseDistribution,
         previous_distribution: BaseDistribution | None = None,
     ) -> None:
-        # That they fit those of earlier trials, the study in memory has checked.
+        # That they fit those of earlier trials, the study that proposes has checked.
         session.add(
             TrialParamModel(
                 trial_id=trial_id,
@@ -160,7 +164,7 @@ class _Database(RDBStorage):
         )
 
 
-def open_database(url: str) -> RDBStorage:
+def open_database(url: str) -> _Database:
     """Optuna's storage in a database; its tables are created if they are not there.
 
     Raises:
