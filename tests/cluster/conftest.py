@@ -15,7 +15,8 @@ from tests.cluster.hosts import TwoHosts
 from tests.tuning.runs import TINY, Finished
 
 # Trials that last long against the start of a worker.
-SMALL = [*TINY, "--set=epochs=150", "--certify-images=24", "--n=5000", "--procedure=fixed"]
+SMALL = [*TINY, "--set=epochs=150", "--confirm-folds=2", "--certify-images=24", "--n=5000"]
+SMALL += ["--procedure=fixed"]
 
 
 def needs_namespaces() -> None:
