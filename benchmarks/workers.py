@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from certification import SHAPE, SIGMA, build
@@ -38,6 +37,9 @@ INSIDE = "--inside"
 
 def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
     """Votes a second, each time; the first time, while workers start, is not among them."""
+    # Not above: parts of a model would be pickled as parts of this script, which workers lack.
+    import torch
+
     torch.manual_seed(0)
     model, pixels = prepared(build().eval(), SHAPE, "float32"), torch.rand(images, *SHAPE)
 
