@@ -1,6 +1,6 @@
 """How much faster two workers count votes than one: on this host, or on two hosts.
 
-Usage: python benchmarks/workers.py [--hosts 1] [--images 20] [--votes 200] [--repeats 3]
+Usage: python benchmarks/workers.py [--hosts 1] [--images 60] [--votes 100] [--repeats 3]
 
 A DnCNN of 17 layers and 64 channels before a ResNet-20, at 32 x 32 and in float32, counts votes
 through the same tasks as certification, on a Ray with one core and on one with two. With --hosts 2
@@ -91,8 +91,8 @@ def two_hosts(options: argparse.Namespace) -> Iterator[Callable[[int], list[floa
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--hosts", type=int, default=1, choices=(1, 2))
-    arguments.add_argument("--images", type=int, default=20)
-    arguments.add_argument("--votes", type=int, default=200)
+    arguments.add_argument("--images", type=int, default=60)
+    arguments.add_argument("--votes", type=int, default=100)
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
