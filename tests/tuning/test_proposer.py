@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tests.tuning.ledgers import BASELINES, drive, finish, open_ledger, outcomes
 from tuning.plan import Proposal
 from tuning.proposer import Proposer
+from tuning.study import DurableStudy
 
 
 def suggest(trial: Trial) -> Mapping[str, float]:
@@ -116,3 +117,42 @@ def test_of_many_roots_the_latest_and_the_best_are_in_sight(
     resumed.learn(settled)
     resumed.propose(other, {}, suggest)
     assert other.saw == sampler.saw
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_driver_that_dies_while_it_proposes_a_cohort_goes_on_with_the_rest_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = open_ledger(tmp_path / "whole", trials=16, cohort=4)
+    drive(whole, workers=2)
+    killed = open_ledger(tmp_path, trials=16, cohort=4)
+    drive(killed, workers=2, stop_after=BASELINES + 8)
+    start, starts = DurableStudy.start, []
+
+    def dying(study: DurableStudy, proposed: FrozenTrial) -> FrozenTrial:
+        if len(starts) == asked:
+            raise KeyboardInterrupt
+        starts.append(start(study, proposed))
+        return starts[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DurableStudy, "start", dying)
+        with pytest.raises(KeyboardInterrupt):
+            drive(killed, workers=2)
+    resumed = open_ledger(tmp_path, trials=16, cohort=4)
+    assert resumed.reconcile() == asked
+    drive(resumed, workers=2)
+    assert outcomes(resumed) == outcomes(whole)
+
+
+def test_a_study_that_is_extended_within_a_cohort_proposes_what_a_longer_one_would(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = open_ledger(tmp_path / "whole", trials=13, cohort=4)
+    drive(whole, workers=2)
+    drive(open_ledger(tmp_path, trials=11, cohort=4), workers=2)
+    longer = open_ledger(tmp_path, trials=13, cohort=4)
+    drive(longer, workers=2)
+    assert outcomes(longer) == outcomes(whole)
