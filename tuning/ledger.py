@@ -23,19 +23,18 @@ from search_spaces import SearchSpace
 from search_spaces.space import Value
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.noise import derive_seed
+from tuning.attempts import ABANDONED, Attempts
 from tuning.errors import ConfigError
 from tuning.plan import Plan, Proposal
 from tuning.proposer import Proposer
 from tuning.pruning import Pruner
-from tuning.records import TrialRecord, best_first, read_record, read_result
+from tuning.records import TrialRecord, best_first, read_result
 from tuning.roots import Roots
 from tuning.samplers import make_sampler
 from tuning.study import DurableStudy
 
 # In the run folder.
 FILE = "study.db"
-# How the error of an attempt begins that is to be repeated.
-ABANDONED = "abandoned: "
 # How often a trial starts again that may have ended all others.
 INTERRUPTIONS = 2
 
@@ -78,14 +77,9 @@ class Ledger:
         self._proposer = Proposer(directions)
         self._pruner = Pruner(plan.scheduler, rungs[:-1])
         self._asked: list[Proposal] = []
-        self._settled: dict[int, FrozenTrial] = {}
-        self._abandoned: dict[int, list[FrozenTrial]] = {}
+        self._ended = Attempts()
         self._running: set[int] = set()
-        self._records: list[TrialRecord] = []
-        self._seconds = 0.0
         self._interruptions: Counter[int] = Counter()
-        # The objective of the best complete trial, if there is one.
-        self.highest: float | None = None
         for trial in self._study.trials:
             self._take(trial)
 
@@ -146,7 +140,7 @@ class Ledger:
     @property
     def open_roots(self) -> int:
         """How many roots have no result yet."""
-        return self.roots - len(self._settled)
+        return self.roots - len(self._ended.settled)
 
     @property
     def started(self) -> int:
@@ -156,13 +150,13 @@ class Ledger:
     @property
     def baselines_finished(self) -> bool:
         """Whether the published point and the sweeps of plain denoising have their results."""
-        return all(root in self._settled for root in range(self.baselines))
+        return all(root in self._ended.settled for root in range(self.baselines))
 
     @property
     def seconds(self) -> float:
         """Seconds that workers spent on all attempts so far, the interrupted ones included."""
         trials = self._study.trials
-        return self._seconds + sum(_seconds(trials[number]) for number in self._running)
+        return self._ended.seconds + sum(_seconds(trials[number]) for number in self._running)
 
     def next_proposal(self) -> Proposal | None:
         """The next trial to run, or None while there is none: wait, unless `finished`."""
@@ -218,17 +212,22 @@ class Ledger:
 
     def best(self, count: int) -> list[dict[str, Value]]:
         """Hyperparameters of the `count` best complete trials of the search, best first."""
-        searched = [r for r in self._records if not r.is_baseline]
+        searched = [r for r in self._ended.records if not r.is_baseline]
         return [r.hyperparameters for r in best_first(searched, self.plan.pareto)[:count]]
+
+    @property
+    def highest(self) -> float | None:
+        """The objective of the best complete trial, if there is one."""
+        return self._ended.highest
 
     @property
     def latest(self) -> TrialRecord:
         """The attempt that ended last."""
-        return self._records[-1]
+        return self._ended.records[-1]
 
     def records(self) -> list[TrialRecord]:
         """Every finished attempt, in order of number."""
-        return sorted(self._records, key=lambda record: record.number)
+        return sorted(self._ended.records, key=lambda record: record.number)
 
     def _abandon(self, number: int, reason: str) -> None:
         result = read_result(self._study.trials[number])
@@ -246,40 +245,32 @@ class Ledger:
 
     def _take(self, trial: FrozenTrial) -> None:
         """Keep account of a trial as it is now in the study."""
-        root = trial.user_attrs["root"]
         if not trial.state.is_finished():
             self._running.add(trial.number)
-            return
-        record = read_record(trial)
-        self._records.append(record)
-        self._seconds += record.seconds
-        if trial.state == TrialState.COMPLETE:
-            self.highest = max(trial.values[0], -math.inf if self.highest is None else self.highest)
-        if read_result(trial).get("error", "").startswith(ABANDONED):
-            self._abandoned.setdefault(root, []).insert(0, trial)
-            return
-        self._settled[root] = trial
-        for rung, value in trial.intermediate_values.items():
-            self._pruner.record(self._roots.cohort_of(root), rung, value)
+        elif self._ended.take(trial):
+            cohort = self._roots.cohort_of(trial.user_attrs["root"])
+            for rung, value in trial.intermediate_values.items():
+                self._pruner.record(cohort, rung, value)
 
     def _open_cohort(self) -> None:
         """Ask for every open root of the first cohort that has one."""
-        missing = [root for root in range(self.roots) if root not in self._settled]
+        settled = self._ended.settled
+        missing = [root for root in range(self.roots) if root not in settled]
         if not missing:
             return
         cohort = self._roots.cohort_of(missing[0])
         if cohort and "transferred" not in self._study.attributes:
             return
         members = self._roots.members(cohort)
-        self._proposer.learn([self._settled[root] for root in range(members.start)])
+        self._proposer.learn([settled[root] for root in range(members.start)])
         for root in range(members.start, min(members.stop, self.roots)):
-            abandoned = list(self._abandoned.get(root, ()))
-            known = self._settled[root] if root in self._settled else next(iter(abandoned), None)
+            abandoned = self._ended.abandoned(root)
+            known = settled.get(root) or next(iter(abandoned), None)
             if known is None:
                 known = self._propose(root)
             elif root == self._proposer.next_root:
                 self._proposer.recall(known)
-            if root not in self._settled:
+            if root not in settled:
                 self._start(known, abandoned)
 
     def _propose(self, root: int) -> FrozenTrial:
