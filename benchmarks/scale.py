@@ -38,7 +38,7 @@ from trainables.smoothing.procedures import Fixed
 from tuning import grid, study, votes
 from tuning.cluster import OBJECT_STORE_BYTES, Cluster
 from tuning.config import RunConfig
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Plan
 from tuning.proposer import Proposer
 from tuning.publish import TrialsTable
@@ -46,7 +46,7 @@ from tuning.resources import Resources
 from tuning.scratch import Scratch
 from tuning.search import LedgerScheduler, LedgerSearcher, run_search
 from tuning.storage import local_storage
-from tuning.study import open_database
+from tuning.study import open_database, sqlite_url
 from tuning.tensorboard import StudyBoard
 from tuning.vote_store import Counts, VoteKey, VoteStore
 

@@ -24,11 +24,12 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Plan
 from tuning.resources import Resources
 from tuning.search import Limits, Study, run_search
 from tuning.storage import local_storage
+from tuning.study import sqlite_url
 
 VARIED = 10
 WORKERS = 2

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -33,8 +32,6 @@ from tuning.roots import Roots
 from tuning.samplers import make_sampler
 from tuning.study import DurableStudy
 
-# In the run folder.
-FILE = "study.db"
 # How often a trial starts again that may have ended all others.
 INTERRUPTIONS = 2
 
@@ -60,7 +57,7 @@ class Ledger:
         run: str = "",
         awaits_transfer: bool = False,
     ) -> None:
-        self.name, self.space, self.plan = name, space, plan
+        self.name, self.space, self.plan, self.rungs = name, space, plan, rungs
         directions = [StudyDirection.MAXIMIZE] * (1 + plan.pareto)
         self._study = DurableStudy(url, name, directions)
         # Last of all the cohort: who is killed before starts again from here.
@@ -335,8 +332,3 @@ class Ledger:
 
 def _seconds(trial: FrozenTrial) -> float:
     return float(read_result(trial).get("seconds", 0.0))
-
-
-def sqlite_url(path: Path) -> str:
-    """Optuna's storage URL for an SQLite file."""
-    return f"sqlite:///{path}"

@@ -40,8 +40,7 @@ from tuning.environment import stopping
 from tuning.errors import AllTrialsFailed
 from tuning.grid import Part, search, sources
 from tuning.insight import write_insight
-from tuning.ledger import FILE as LEDGER
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.manifest import MANIFEST, read_manifest, run_manifest, setting_manifest
 from tuning.mirror import Mirror
 from tuning.nodes import lost_hosts
@@ -53,6 +52,8 @@ from tuning.retrain import Trainer
 from tuning.samples import SharedSamples
 from tuning.selection import shortlisted
 from tuning.setting import Setting
+from tuning.study import FILE as LEDGER
+from tuning.study import sqlite_url
 from tuning.tensorboard import StudyBoard
 from tuning.vote_store import VoteStore
 

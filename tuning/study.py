@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,6 +26,8 @@ from tuning.errors import ConfigError
 
 # A server that does not answer at all is given up after so many seconds.
 CONNECT_SECONDS = 8
+# In the run folder.
+FILE = "study.db"
 # The attribute of a trial that says what came of it.
 RESULT = "result"
 
@@ -188,3 +191,8 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def sqlite_url(path: Path) -> str:
+    """Optuna's storage URL for an SQLite file."""
+    return f"sqlite:///{path}"

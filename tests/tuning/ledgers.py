@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import load_space
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Plan, Proposal
+from tuning.study import sqlite_url
 
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)

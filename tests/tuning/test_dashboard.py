@@ -12,7 +12,7 @@ import requests
 
 from tests.tuning.ledgers import drive, open_ledger
 from tests.tuning.runs import free_port, wait_for_port
-from tuning.ledger import sqlite_url
+from tuning.study import sqlite_url
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -12,12 +12,13 @@ from ray import tune
 
 from search_spaces import load_space
 from tests.tuning.runs import SETTING, Workplace
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Plan
 from tuning.records import TrialRecord
 from tuning.resources import Resources
 from tuning.search import WORKER_RESTARTS, Limits, Study, _interruption, run_search
 from tuning.storage import local_storage
+from tuning.study import sqlite_url
 
 pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
 SPACE = load_space("digits")

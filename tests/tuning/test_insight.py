@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from results.run import INSIGHT
 from search_spaces import load_space
 from tuning.insight import MOST_AXES, insight_figures, write_insight
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Plan
+from tuning.study import sqlite_url
 
 ALL = [
     "Hyperparameter importance",

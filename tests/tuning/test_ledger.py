@@ -15,9 +15,10 @@ from tests.tuning.ledgers import (
     outcomes,
 )
 from tuning.errors import ConfigError
-from tuning.ledger import INTERRUPTIONS, sqlite_url
+from tuning.ledger import INTERRUPTIONS
 from tuning.plan import Proposal
 from tuning.records import TrialRecord
+from tuning.study import sqlite_url
 
 
 @pytest.fixture(autouse=True)

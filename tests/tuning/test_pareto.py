@@ -13,9 +13,10 @@ from tests.tuning.runs import SETTING, TINY, VARIANTS, Workplace, tables
 from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
 from tuning.front import front
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Proposal
 from tuning.session import _locked_folder
+from tuning.study import sqlite_url
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

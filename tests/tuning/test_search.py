@@ -8,11 +8,12 @@ import pytest
 from ray.tune.search import Searcher
 
 from search_spaces import load_space
-from tuning.ledger import Ledger, sqlite_url
+from tuning.ledger import Ledger
 from tuning.plan import Plan
 from tuning.scratch import Scratch
 from tuning.search import LedgerSearcher, Limits, Study
 from tuning.storage import local_storage
+from tuning.study import sqlite_url
 
 SPACE = load_space("digits")
 RUNGS = (25, 75, 200)

@@ -7,8 +7,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tuning.ledger import sqlite_url
-from tuning.study import RESULT, DurableStudy
+from tuning.study import RESULT, DurableStudy, sqlite_url
 
 
 def study_in(folder: Path, name: str = "x") -> DurableStudy:
