@@ -15,7 +15,7 @@ from tests.cluster.hosts import TwoHosts
 from tests.tuning.runs import TINY, Finished
 
 # Trials that last long against the start of a worker.
-SMALL = [*TINY, "--set=epochs=150", "--confirm-folds=2", "--certify-images=24", "--n=5000"]
+SMALL = [*TINY, "--set=epochs=75", "--confirm-folds=2", "--certify-images=16", "--n=5000"]
 SMALL += ["--procedure=fixed"]
 
 

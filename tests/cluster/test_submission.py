@@ -73,14 +73,14 @@ def test_a_job_that_fails_passes_its_exit_code_on(hosts: TwoHosts) -> None:
 def test_a_run_is_certified_again_as_a_job(hosts: TwoHosts, undisturbed: Finished) -> None:
     out = hosts.folder / "client" / "again"
     command = ["-m", "tuning.certify", str(undisturbed.folder), f"--cluster={hosts.dashboard}"]
-    flags = [f"--storage={hosts.storage}", f"--out={out}", "--certify-images=6"]
+    flags = [f"--storage={hosts.storage}", f"--out={out}", "--certify-images=4"]
     printed = hosts.on_first(*command, *flags)
     assert "job: decrop-again\n" in printed
     assert f"{SETTING}: certification votes: 0/" in printed
     (ours,), (reference,) = (tables(f, ["certificates"]) for f in (out, undisturbed.folder))
     indices = {row["image_index"] for row in ours}
     expected = [row for row in reference if row["image_index"] in indices]
-    assert len(indices) == 6
+    assert len(indices) == 4
     assert without_incidentals(ours) == without_incidentals(expected)
 
 
