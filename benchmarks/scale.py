@@ -109,9 +109,7 @@ def fill(database: Path, trials: int) -> None:
 def charge_driver(shares: Shares) -> None:
     """Tell the parts of the driver of a search from each other; the rest is Tune's and Ray's."""
     shares.charge("proposals", Proposer, "learn", "recall", "propose")
-    written = ("create_new_trial", "set_trial_user_attr", "set_trial_state_values")
-    shares.charge("database", RDBStorage, *written)
-    shares.charge("database", study._Database, "report")
+    shares.charge("database", study._Database, "start", "report", "tell")
     shares.charge("TensorBoard", StudyBoard, "result", "end")
     shares.charge("table", TrialsTable, "update")
     shares.charge("progress", grid, "remaining_seconds", "trial_ended")

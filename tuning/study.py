@@ -5,6 +5,7 @@ Whatever looks at all trials then takes milliseconds, wherever the database is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialParamModel, TrialUserAttributeModel
+from optuna.storages._rdb.models import (
+    TrialModel,
+    TrialParamModel,
+    TrialSystemAttributeModel,
+    TrialUserAttributeModel,
+)
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -93,7 +99,7 @@ class DurableStudy:
             intermediate_values={},
         )
         with self._writing():
-            started._trial_id = self._database.create_new_trial(self._study_id, started)
+            started._trial_id = self._database.start(self._study_id, started)
         self._trials.append(started)
         return started
 
@@ -120,8 +126,7 @@ class DurableStudy:
         if state == TrialState.PRUNED and trial.last_step is not None:
             values = [trial.intermediate_values[trial.last_step]]
         with self._writing():
-            self._database.set_trial_user_attr(trial._trial_id, RESULT, dict(result))
-            self._database.set_trial_state_values(trial._trial_id, state, values)
+            self._database.tell(trial._trial_id, state, values, result)
         trial.user_attrs[RESULT] = dict(result)
         trial.state, trial.values = state, values
         trial.datetime_complete = datetime.now()
@@ -137,33 +142,63 @@ class DurableStudy:
 
 
 class _Database(RDBStorage):
-    """Optuna's, with fewer reads and transactions for what every trial does."""
+    """Optuna's, with one transaction and few reads for each thing that happens to a trial."""
+
+    def start(self, study_id: int, trial: FrozenTrial) -> int:
+        """Record a running trial; its id.
+
+        That its number is free and its parameters fit those of earlier trials is known already.
+        """
+        with _create_scoped_session(self.scoped_session) as session:
+            row = TrialModel(
+                study_id=study_id,
+                number=trial.number,
+                state=trial.state,
+                datetime_start=trial.datetime_start,
+            )
+            session.add(row)
+            session.flush()
+            own = {"trial_id": row.trial_id}
+            for name, distribution in trial.distributions.items():
+                value = distribution.to_internal_repr(trial.params[name])
+                kind = distribution_to_json(distribution)
+                session.add(
+                    TrialParamModel(
+                        **own, param_name=name, param_value=value, distribution_json=kind
+                    )
+                )
+            for model, attributes in (
+                (TrialUserAttributeModel, trial.user_attrs),
+                (TrialSystemAttributeModel, trial.system_attrs),
+            ):
+                for key, content in attributes.items():
+                    session.add(model(**own, key=key, value_json=json.dumps(content)))
+            return int(row.trial_id)
 
     def report(self, trial_id: int, step: int, value: float, result: Mapping[str, Any]) -> None:
         """Record an intermediate value and the result so far, both or neither."""
         with _create_scoped_session(self.scoped_session) as session:
-            self._set_trial_attr_without_commit(
-                session, TrialUserAttributeModel, trial_id, RESULT, dict(result)
-            )
+            self._set_result(session, trial_id, result)
             self._set_trial_intermediate_value_without_commit(session, trial_id, step, value)
 
-    def _set_trial_param_without_commit(
+    def tell(
         self,
-        session: Session,
         trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-        previous_distribution: BaseDistribution | None = None,
+        state: TrialState,
+        values: Sequence[float] | None,
+        result: Mapping[str, Any],
     ) -> None:
-        # That they fit those of earlier trials, the study that proposes has checked.
-        session.add(
-            TrialParamModel(
-                trial_id=trial_id,
-                param_name=param_name,
-                param_value=param_value_internal,
-                distribution_json=distribution_to_json(distribution),
-            )
+        """Record how a running trial ended, all of it or nothing."""
+        with _create_scoped_session(self.scoped_session) as session:
+            self._set_result(session, trial_id, result)
+            row = TrialModel.find_or_raise_by_id(trial_id, session)
+            for objective, value in enumerate(values or ()):
+                self._set_trial_value_without_commit(session, row, objective, value)
+            row.state, row.datetime_complete = state, datetime.now()
+
+    def _set_result(self, session: Session, trial_id: int, result: Mapping[str, Any]) -> None:
+        self._set_trial_attr_without_commit(
+            session, TrialUserAttributeModel, trial_id, RESULT, dict(result)
         )
 
 
