@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from trainables.decrop.config import DecropConfig
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
+from tuning.idle_workers import idle_workers_kept
 from tuning.ledger import Ledger
 from tuning.nodes import workers
 from tuning.resources import Resources
@@ -296,7 +297,8 @@ def _interruption(tuner: tune.Tuner) -> str:
     Tune ends when Ray kills workers because a host runs out of memory.
     """
     try:
-        tuner.fit()
+        with idle_workers_kept():
+            tuner.fit()
     except RuntimeError as error:
         if not isinstance(error.__cause__, ray.exceptions.RayError):
             raise

@@ -36,7 +36,9 @@ class Host:
         """Start a command on this host, in a process group of its own."""
         running = [process for process in self.processes if process.poll() is None]
         if self.private and running:
-            # Its disk is there already.
+            # Into its disk, which the first of them lays out as it begins.
+            while not self._mounted(running[0].pid):
+                time.sleep(0.05)
             enter = ["nsenter", f"--target={running[0].pid}", "--mount", "--net", f"--wd={REPO}"]
         else:
             mounts = [f"mount -t tmpfs tmpfs {folder}" for folder in self.private]
@@ -61,6 +63,14 @@ class Host:
         )  # fmt: skip
         self.processes.append(process)
         return process
+
+    def _mounted(self, pid: int) -> bool:
+        """Whether a process sees the private folders; True as well if it is gone."""
+        try:
+            mounts = Path(f"/proc/{pid}/mountinfo").read_text()
+        except OSError:
+            return True
+        return all(f" {folder} " in mounts for folder in self.private)
 
     def process_ids(self) -> list[int]:
         """Of everything that runs on this host."""
