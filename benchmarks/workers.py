@@ -77,7 +77,8 @@ def two_hosts(options: argparse.Namespace) -> Iterator[Callable[[int], list[floa
             if workers == 2:
                 hosts.start_second()
             hosts.wait_for_nodes(workers)
-            inside = hosts.on_first(__file__, INSIDE, hosts.address, str(workers), *sizes)
+            command = [__file__, INSIDE, hosts.address, str(workers), *sizes]
+            inside = hosts.on_first(*command, timeout=3600)
             return [float(rate) for rate in inside.splitlines()[-1].split()]
 
         try:

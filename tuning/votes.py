@@ -28,7 +28,7 @@ TASK_SECONDS = 1.0
 # What one driver hands out and takes in with about a third of a core.
 TASKS_A_SECOND = 100
 # Votes of a model's first task, before it is known how long they take.
-FIRST_VOTES = 10 * BLOCK_SIZE
+FIRST_VOTES = BLOCK_SIZE
 
 T = TypeVar("T")
 Asking = Generator[Request, list[int], T]

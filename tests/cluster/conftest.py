@@ -15,8 +15,8 @@ from tests.cluster.hosts import TwoHosts
 from tests.tuning.runs import TINY, Finished
 
 # Trials that last long against the start of a worker.
-SMALL = [*TINY, "--set=epochs=75", "--confirm-folds=2", "--certify-images=16", "--n=5000"]
-SMALL += ["--procedure=fixed"]
+SMALL = [*TINY, "--set=epochs=75", "--confirm-folds=2", "--certify-images=16", "--n=3000"]
+SMALL += ["--confirm-top=1", "--procedure=fixed"]
 
 
 def needs_namespaces() -> None:

@@ -160,10 +160,10 @@ class TwoHosts:
         """Plug it in again."""
         ip("-n", self.first.name, "link", "set", self.cable, "up")
 
-    def on_first(self, *arguments: str) -> str:
-        """Run Python on the first host to its end; what it prints."""
+    def on_first(self, *arguments: str, timeout: float = 200) -> str:
+        """Run Python on the first host to its end, `timeout` seconds at most; what it prints."""
         process = self.first.start(sys.executable, *arguments)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=timeout)
         self.first.processes.remove(process)
         assert process.returncode == 0, err
         return out
