@@ -15,7 +15,7 @@ from tuning.threads import one_thread
 
 # A sampler sees between one and two windows of the latest roots. What TPE learns from an older one,
 # unless that is among the best, fades away; the time it takes to read it does not.
-WINDOW = 500
+WINDOW = 250
 # The best of older roots stay in sight: twice what TPE counts among the good ones at most.
 BEST = 50
 

@@ -17,14 +17,17 @@ from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import (
+    TrialIntermediateValueModel,
     TrialModel,
     TrialParamModel,
     TrialSystemAttributeModel,
     TrialUserAttributeModel,
+    TrialValueModel,
 )
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import insert, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -159,27 +162,38 @@ class _Database(RDBStorage):
             session.add(row)
             session.flush()
             own = {"trial_id": row.trial_id}
-            for name, distribution in trial.distributions.items():
-                value = distribution.to_internal_repr(trial.params[name])
-                kind = distribution_to_json(distribution)
-                session.add(
-                    TrialParamModel(
-                        **own, param_name=name, param_value=value, distribution_json=kind
-                    )
-                )
+            params = [
+                {
+                    **own,
+                    "param_name": name,
+                    "param_value": distribution.to_internal_repr(trial.params[name]),
+                    "distribution_json": distribution_to_json(distribution),
+                }
+                for name, distribution in trial.distributions.items()
+            ]
+            _insert(session, TrialParamModel, params)
             for model, attributes in (
                 (TrialUserAttributeModel, trial.user_attrs),
                 (TrialSystemAttributeModel, trial.system_attrs),
             ):
-                for key, content in attributes.items():
-                    session.add(model(**own, key=key, value_json=json.dumps(content)))
+                rows = [
+                    {**own, "key": key, "value_json": json.dumps(content)}
+                    for key, content in attributes.items()
+                ]
+                _insert(session, model, rows)
             return int(row.trial_id)
 
     def report(self, trial_id: int, step: int, value: float, result: Mapping[str, Any]) -> None:
         """Record an intermediate value and the result so far, both or neither."""
         with _create_scoped_session(self.scoped_session) as session:
-            self._set_result(session, trial_id, result)
-            self._set_trial_intermediate_value_without_commit(session, trial_id, step, value)
+            _put_result(session, trial_id, result)
+            stored, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+            _put(
+                session,
+                TrialIntermediateValueModel,
+                {"trial_id": trial_id, "step": step},
+                {"intermediate_value": stored, "intermediate_value_type": kind},
+            )
 
     def tell(
         self,
@@ -190,16 +204,37 @@ class _Database(RDBStorage):
     ) -> None:
         """Record how a running trial ended, all of it or nothing."""
         with _create_scoped_session(self.scoped_session) as session:
-            self._set_result(session, trial_id, result)
-            row = TrialModel.find_or_raise_by_id(trial_id, session)
+            _put_result(session, trial_id, result)
             for objective, value in enumerate(values or ()):
-                self._set_trial_value_without_commit(session, row, objective, value)
+                stored, kind = TrialValueModel.value_to_stored_repr(value)
+                _put(
+                    session,
+                    TrialValueModel,
+                    {"trial_id": trial_id, "objective": objective},
+                    {"value": stored, "value_type": kind},
+                )
+            row = TrialModel.find_or_raise_by_id(trial_id, session)
             row.state, row.datetime_complete = state, datetime.now()
 
-    def _set_result(self, session: Session, trial_id: int, result: Mapping[str, Any]) -> None:
-        self._set_trial_attr_without_commit(
-            session, TrialUserAttributeModel, trial_id, RESULT, dict(result)
-        )
+
+def _put_result(session: Session, trial_id: int, result: Mapping[str, Any]) -> None:
+    place = {"trial_id": trial_id, "key": RESULT}
+    _put(session, TrialUserAttributeModel, place, {"value_json": json.dumps(dict(result))})
+
+
+def _put(
+    session: Session, model: type[Any], place: Mapping[str, Any], content: Mapping[str, Any]
+) -> None:
+    """Change a row, or add it."""
+    changed: Any = session.execute(update(model).filter_by(**place).values(**content))
+    if not changed.rowcount:
+        _insert(session, model, [{**place, **content}])
+
+
+def _insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """All in one statement, which costs a third of as many objects."""
+    if rows:
+        session.execute(insert(model), rows)
 
 
 def open_database(url: str) -> _Database:
