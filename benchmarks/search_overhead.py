@@ -25,9 +25,10 @@ from ray.tune.search.optuna import OptunaSearch
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
 from tuning.ledger import Ledger
+from tuning.limits import Limits
 from tuning.plan import Plan
 from tuning.resources import Resources
-from tuning.search import Limits, Study, run_search
+from tuning.search import Study, run_search
 from tuning.storage import local_storage
 from tuning.study import sqlite_url
 

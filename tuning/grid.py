@@ -14,10 +14,11 @@ from tuning.cluster import Cluster
 from tuning.config import RunConfig
 from tuning.cost import search_share
 from tuning.ledger import Ledger
+from tuning.limits import Limits
 from tuning.metrics import trial_ended
 from tuning.progress import Reporter
 from tuning.remaining import remaining_seconds
-from tuning.search import Limits, Study, run_search
+from tuning.search import Study, run_search
 from tuning.setting import Setting
 from tuning.storage import SCRATCH
 from tuning.tensorboard import StudyBoard

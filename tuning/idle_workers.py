@@ -15,7 +15,8 @@ class IdleWorkers(_ObjectCache):
 
     Tune keeps one, and ends the others: after each cohort they would start again, and load PyTorch,
     which takes longer than a small trial. All trials need the same resources, and no more of them
-    run at once than workers may be there, so that none is kept that something else could use.
+    run at once than workers may be there, so that none is kept that something else could use. One
+    that dies meanwhile is noticed when it gets a trial, which the ledger then asks again.
     """
 
     def cache_object(self, key: Any, obj: Any) -> bool:

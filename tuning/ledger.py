@@ -23,7 +23,7 @@ from search_spaces.space import Value
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.noise import derive_seed
 from tuning.attempts import ABANDONED, Attempts
-from tuning.errors import ConfigError
+from tuning.identity import begin_or_check
 from tuning.plan import Plan, Proposal
 from tuning.proposer import Proposer
 from tuning.pruning import Pruner
@@ -60,12 +60,7 @@ class Ledger:
         self.name, self.space, self.plan, self.rungs = name, space, plan, rungs
         directions = [StudyDirection.MAXIMIZE] * (1 + plan.pareto)
         self._study = DurableStudy(url, name, directions)
-        # Last of all the cohort: who is killed before starts again from here.
-        if "cohort" not in self._study.attributes:
-            self._study.set_attribute("run", run)
-            self._study.set_attribute("space", space.model_dump(mode="json"))
-            self._study.set_attribute("cohort", plan.cohort)
-        self._check_same(run)
+        begin_or_check(self._study, run, space, plan.cohort)
         if not awaits_transfer:
             self.transfer([])
         self._roots = Roots(space, self._study.attributes["cohort"])
@@ -315,19 +310,6 @@ class Ledger:
                 self._end(number, TrialState.PRUNED, None, result)
                 return True
         return False
-
-    def _check_same(self, run: str) -> None:
-        attributes = self._study.attributes
-        if attributes.get("run", run) != run:
-            raise ConfigError(
-                f"--ledger: the study {self.name} there belongs to another run; pass another "
-                "--name or --ledger"
-            )
-        if difference := self.space.difference(attributes.get("space", {})):
-            raise ConfigError(
-                f"--space: the run was started with another search space: {difference}; put back "
-                "what was there, or start a new run"
-            )
 
 
 def _seconds(trial: FrozenTrial) -> float:

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
 from tuning.idle_workers import idle_workers_kept
 from tuning.ledger import Ledger
+from tuning.limits import Limits
 from tuning.nodes import workers
 from tuning.resources import Resources
 from tuning.scratch import Scratch, trial_name
@@ -49,24 +50,6 @@ class Study:
     board: StudyBoard
     on_end: Callable[[], None]
     source: str | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When no new trial starts: at a monotonic time, or after so many device-seconds of trials."""
-
-    deadline: float | None = None
-    device_seconds: float | None = None
-    devices_per_trial: float = 1.0
-
-    def reached(self, ledgers: Iterable[Ledger]) -> bool:
-        """Whether a limit is reached."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            return True
-        if self.device_seconds is None:
-            return False
-        spent = sum(ledger.seconds for ledger in ledgers) * self.devices_per_trial
-        return spent >= self.device_seconds
 
 
 class LedgerSearcher(Searcher):

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.conftest import SMALL
 from tests.cluster.hosts import BUCKET, TwoHosts
 from tests.cluster.test_faults import wait_for
-from tuning.study import FILE
+from tuning.study import FILE as LEDGER
 
 pytestmark = pytest.mark.timeout(300)
 # On a machine that does nothing else, within 20; this suite has two clusters on one.
@@ -64,7 +64,7 @@ def test_two_launchers_on_two_hosts_do_not_work_on_one_run(hosts: TwoHosts) -> N
     run = ["--name=claimed", f"--storage={hosts.storage}"]
     first = hosts.launch(*run, *SMALL)
     try:
-        wait_for(lambda folder: (folder / FILE).exists(), hosts.folder / "claimed", first)
+        wait_for(lambda folder: (folder / LEDGER).exists(), hosts.folder / "claimed", first)
         elsewhere = hosts.folder.parent / "elsewhere"
         second = hosts.launch(*run, "--resume", host=hosts.second, folder=elsewhere)
         _, err = second.communicate(timeout=200)

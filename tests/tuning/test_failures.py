@@ -12,23 +12,17 @@ from ray import tune
 
 from search_spaces import load_space
 from tests.tuning.runs import SETTING, Workplace
+from tests.tuning.searches import search_with
 from tuning.ledger import Ledger
 from tuning.plan import Plan
 from tuning.records import TrialRecord
-from tuning.resources import Resources
-from tuning.search import WORKER_RESTARTS, Limits, Study, _interruption, run_search
-from tuning.storage import local_storage
+from tuning.search import WORKER_RESTARTS, _interruption
 from tuning.study import sqlite_url
 
 pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
 SPACE = load_space("digits")
 RUNGS = (25, 200)
 GOOD = 0.4
-
-
-class NoBoard:
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 class Unreliable(tune.Trainable):
@@ -79,16 +73,7 @@ def attempts(folder: Path, number: int, epochs: int) -> list[Path]:
 def outcome(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Ledger, Path]:
     folder = tmp_path_factory.mktemp("failures")
     ledger = Ledger(sqlite_url(folder / "study.db"), "x", SPACE, Plan(3, 2, 0), RUNGS)
-    board: Any = NoBoard()
-    task: Any = folder
-    run_search(
-        [Study("x", ledger, task, board, lambda: None)],
-        resources=Resources(1, 0.0, 2),
-        scratch=local_storage(folder / "tune"),
-        limits=Limits(),
-        transfer=0,
-        trainable=Unreliable,
-    )
+    search_with(Unreliable, ledger, folder, folder)
     return ledger, folder
 
 

@@ -1,6 +1,7 @@
 """A search with real workers, which say who they are."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,13 @@ from ray import tune
 from ray.tune.execution import tune_controller
 
 from search_spaces import load_space
+from tests.tuning.searches import search_with
 from tuning.ledger import Ledger
 from tuning.plan import Plan
-from tuning.resources import Resources
-from tuning.search import Limits, Study, run_search
-from tuning.storage import local_storage
+from tuning.records import TrialRecord
 from tuning.study import sqlite_url
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
 EPOCHS, WORKERS, COHORT = 25, 2, 2
 SECONDS = 4.0
 
@@ -55,34 +55,41 @@ class SaysWho(tune.Trainable):
         Path(checkpoint_dir, "training.pt").touch()
 
 
-class NoBoard:
-    """No TensorBoard."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_workers_stay_from_cohort_to_cohort(tmp_path: Path) -> None:
+def search(folder: Path, trainable: type[tune.Trainable]) -> list[TrialRecord]:
+    """Three cohorts after that of the baselines; what became of every attempt."""
     plan = Plan(7, COHORT, 0, scheduler="none")
     # A trial is complete when it has trained its `epochs`, and all points have these.
     space = load_space("digits").holding({"epochs": EPOCHS})
-    ledger = Ledger(sqlite_url(tmp_path / "study.db"), "x", space, plan, (EPOCHS,))
-    (tmp_path / "there").mkdir()
-    task: Any = (tmp_path / "there", ledger.baselines)
-    board: Any = NoBoard()
+    ledger = Ledger(sqlite_url(folder / "study.db"), "x", space, plan, (EPOCHS,))
+    (folder / "there").mkdir()
+    search_with(trainable, ledger, folder, (folder / "there", ledger.baselines))
+    complete = [record.root for record in ledger.records() if record.state == "complete"]
+    assert sorted(complete) == list(range(ledger.roots))
+    assert ledger.roots > ledger.baselines + 2 * COHORT
+    return ledger.records()
+
+
+def test_workers_stay_from_cohort_to_cohort(tmp_path: Path) -> None:
     before = vars(tune_controller)["_ObjectCache"]
-    run_search(
-        [Study("x", ledger, task, board, lambda: None)],
-        resources=Resources(1, 0.0, WORKERS),
-        scratch=local_storage(tmp_path / "tune"),
-        limits=Limits(),
-        transfer=0,
-        trainable=SaysWho,
-    )
-    records = ledger.records()
-    assert len(records) == ledger.roots > ledger.baselines + 2 * COHORT
+    records = search(tmp_path, SaysWho)
     assert {record.state for record in records} == {"complete"}
     assert len({record.node for record in records}) == WORKERS
     # Tune is left as it was.
     assert vars(tune_controller)["_ObjectCache"] is before
+
+
+class KillsTheIdle(SaysWho):
+    """The last of the baselines ends the worker that waits for it."""
+
+    def step(self) -> dict[str, Any]:
+        if self.config["number"] == self.baselines - 1:
+            time.sleep(SECONDS)
+            (other,) = {int(path.name) for path in self.there.iterdir()} - {os.getpid()}
+            os.kill(other, signal.SIGKILL)
+        return super().step()
+
+
+def test_a_worker_that_died_while_it_was_idle_costs_no_trial(tmp_path: Path) -> None:
+    records = search(tmp_path, KillsTheIdle)
+    (failed,) = [record for record in records if record.state != "complete"]
+    assert failed.error.startswith("abandoned: The actor died unexpectedly")

@@ -9,9 +9,10 @@ from ray.tune.search import Searcher
 
 from search_spaces import load_space
 from tuning.ledger import Ledger
+from tuning.limits import Limits
 from tuning.plan import Plan
 from tuning.scratch import Scratch
-from tuning.search import LedgerSearcher, Limits, Study
+from tuning.search import LedgerSearcher, Study
 from tuning.storage import local_storage
 from tuning.study import sqlite_url
 

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages._rdb.models import TrialModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
@@ -70,6 +72,26 @@ def test_optuna_reads_back_what_was_recorded(tmp_path: Path) -> None:
             assert found.values == other.values
             assert found.intermediate_values == other.intermediate_values == {5: 0.3, 10: 0.4}
             assert found.datetime_start == other.datetime_start
+
+
+def test_of_an_end_that_fails_nothing_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_in(tmp_path)
+    study.start(asked({"x": (0, 1)}))
+    study.report(0, 5, 0.3, {"seconds": 1.5})
+
+    def fail(*_: object) -> None:
+        raise StorageInternalError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialModel, "find_or_raise_by_id", fail)
+        with pytest.raises(StorageInternalError, match="the disk is full"):
+            study.tell(0, TrialState.COMPLETE, [0.9], {"seconds": 2.5})
+    for trials in (study.trials, study_in(tmp_path).trials):
+        assert trials[0].state == TrialState.RUNNING
+        assert trials[0].user_attrs[RESULT] == {"seconds": 1.5}
+        assert trials[0].values is None
 
 
 def test_an_attempt_takes_nothing_of_an_earlier_result(tmp_path: Path) -> None:
