@@ -8,16 +8,6 @@ import numpy as np
 
 SchedulerName = Literal["asha", "hyperband", "none"]
 REDUCTION_FACTOR = 3
-# The share of trials that pass a comparison: one third, and more while proposals still improve.
-EXPECTED_TO_PASS = 0.4
-
-
-def expected_survival(scheduler: SchedulerName, rungs: int) -> list[float]:
-    """The share of the trials at a rung that should go on there, for each of `rungs` that prune."""
-    if scheduler == "none":
-        return [1.0] * rungs
-    spared = [0.0 if scheduler == "asha" else (rungs - i) / (rungs + 1) for i in range(rungs)]
-    return [share + (1 - share) * EXPECTED_TO_PASS for share in spared]
 
 
 class Pruner:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from statistics import mean
 
 from tuning.ledger import Ledger
-from tuning.pruning import expected_survival
+from tuning.pruning import SchedulerName
 from tuning.records import TrialRecord
 
+# The share of trials that go on at a rung: the best third of those that are compared there, and
+# more while proposals still improve. Hyperband compares half of them.
+EXPECTED_TO_PASS: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.7, "none": 1.0}
 # For how many trials of the search an expectation counts, beside what trials really did.
 PRIOR_TRIALS = 4
 
@@ -48,14 +51,13 @@ def _searched_trial(searched: Sequence[TrialRecord], full: float, ledger: Ledger
     *rungs, epochs = ledger.rungs
     trained = sum(r.epochs for r in searched) / epochs
     unpruned = (PRIOR_TRIALS * full + sum(r.seconds for r in searched)) / (PRIOR_TRIALS + trained)
+    expected = PRIOR_TRIALS * EXPECTED_TO_PASS[ledger.plan.scheduler]
     share, alive, before = 0.0, 1.0, 0
-    for rung, expected in zip(
-        rungs, expected_survival(ledger.plan.scheduler, len(rungs)), strict=True
-    ):
+    for rung in rungs:
         share += alive * (rung - before) / epochs
         reached = [r for r in searched if r.epochs >= rung]
         went_on = sum(r.epochs > rung for r in reached)
-        alive *= (PRIOR_TRIALS * expected + went_on) / (PRIOR_TRIALS + len(reached))
+        alive *= (expected + went_on) / (PRIOR_TRIALS + len(reached))
         before = rung
     return unpruned * (share + alive * (epochs - before) / epochs)
 
