@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import subprocess
 import sys
@@ -68,6 +69,38 @@ def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> 
     done: list[int] = []
     assert results(collect_votes([job()], resumed, workers(2), done.append)) == [expected]
     assert sum(done) == 6 * VOTES
+
+
+class DiesOnce(nn.Module):
+    """Ends its process when it has counted all but the last votes of a task, the first time."""
+
+    def __init__(self, folder: Path, passes: int) -> None:
+        super().__init__()
+        self.inner, self.folder, self.passes = model(), folder, passes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        self.passes -= 1
+        if self.passes == 0 and not any(self.folder.iterdir()):
+            (self.folder / "died").touch()
+            os._exit(1)
+        return logits
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    # A task has ten blocks of an image at least, each of which goes through in one pass.
+    dying = replace(job(), model=DiesOnce(marks, 10))
+    expected = collect_votes([job()], VoteStore(tmp_path / "undisturbed.db"), workers(2))
+    found = collect_votes([dying], VoteStore(tmp_path / "votes.db"), workers(2))
+    assert list(marks.iterdir())
+    assert results(found) == results(expected)
+    kept = [recorded(tmp_path / f"{name}.db") for name in ("votes", "undisturbed")]
+    assert {key: c.votes for key, c in kept[0].items()} == {
+        key: c.votes for key, c in kept[1].items()
+    }
 
 
 @pytest.mark.usefixtures("local_ray")
