@@ -1,13 +1,16 @@
 """How fast votes are counted: against a plain loop, and against the bare forward pass.
 
-Usage: python benchmarks/certification.py [--repeats 5] [--threads 1]
+Usage: python benchmarks/certification.py [--repeats 5] [--threads 1] [--device cuda]
 
 A DnCNN of 17 layers and 64 channels before a CIFAR ResNet-20, at 32 x 32. The plain loop is the
 usual way to write Cohen et al.'s counting: one image at a time, float32, default layout, batches of
-1000, counts on the host. Both sides take turns; printed are medians of votes a second, and ratios.
-Noise on the grid of 8-bit pixels (--noise quantised) is counted beside Gaussian noise.
+1000, counts on the host; on a GPU with PyTorch's defaults, which are TF32 in convolutions. Both
+sides take turns; printed are medians of votes a second, and ratios.
+Noise on the grid of 8-bit pixels (--noise quantised) is counted beside Gaussian noise, and many
+images with 100 votes each beside one image with all of them.
 The bare forward is the prepared network alone, on noise that is there already, at the best of a few
-batch sizes: what is missing to it is the cost of noise and counting.
+batch sizes: what is missing to it is the cost of noise and counting. On a GPU the share of the
+matrix units' peak is printed as well, as a large bfloat16 product reaches it in the same run.
 """
 
 import argparse
@@ -20,14 +23,19 @@ from torch import Tensor, nn
 
 from trainables.models.classifiers import BaseClassifier, CifarResNet
 from trainables.models.denoisers import DnCNN
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.fast import Precision, prepared
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Block, plan_blocks
 
 SHAPE, SIGMA = (3, 32, 32), 0.25
 PLAIN_BATCH = 1000
-BATCHES = (16, 50, 100, 200)
-NOISES = {"gaussian": 0, "quantised": 255}
+# What is timed at once, by device: votes, batch sizes of the bare forward, and their least images.
+VOTES = {"cpu": 500, "cuda": 100_000}
+BATCHES = {"cpu": (16, 50, 100, 200), "cuda": (256, 1024, 4096)}
+BARE_IMAGES = {"cpu": 200, "cuda": 50_000}
+# Operations of one vote of this network, two for a multiplication with its addition.
+OPERATIONS = 1.221e9
+PRODUCT = 8192
 
 
 def build() -> nn.Module:
@@ -56,60 +64,86 @@ def rate(count: Callable[[], object], votes: int) -> float:
     """Votes a second."""
     started = time.perf_counter()
     count()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return votes / (time.perf_counter() - started)
 
 
-def bare(model: nn.Module, batch: int) -> Callable[[], object]:
-    """Forward passes over so many noisy images, 200 at least, and nothing else."""
-    images = torch.rand(batch, *SHAPE).contiguous(memory_format=torch.channels_last)
+def bare(model: nn.Module, batch: int, device: str) -> tuple[Callable[[], object], int]:
+    """Forward passes over noisy images and nothing else, and over how many."""
+    images = torch.rand(batch, *SHAPE, device=device).contiguous(memory_format=torch.channels_last)
+    passes = -(-BARE_IMAGES[device] // batch)
 
     @torch.inference_mode()
     def run() -> None:
-        for _ in range(-(-200 // batch)):
+        for _ in range(passes):
             model(images)
 
-    return run
+    return run, passes * batch
+
+
+def peak() -> float:
+    """Operations a second of a large bfloat16 product."""
+    factors = torch.randn(2, PRODUCT, PRODUCT, device="cuda", dtype=torch.bfloat16)
+    return statistics.median(
+        rate(lambda: [factors[0] @ factors[1] for _ in range(10)], 20 * PRODUCT**3)
+        for _ in range(5)
+    )
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--repeats", type=int, default=5)
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = arguments.parse_args()
+    device = options.device
     torch.set_num_threads(options.threads)
-    model, image = build().eval(), torch.rand(SHAPE)
+    model, votes = build().eval().to(device), VOTES[device]
+    images = (torch.randint(256, (votes // 100, *SHAPE)) / 255).to(device)
     ways: dict[str, tuple[Callable[[], object], int]] = {
-        "plain": (lambda: plain(model, image, PLAIN_BATCH), PLAIN_BATCH)
+        "plain": (lambda: plain(model, images[0], max(votes // 2, PLAIN_BATCH)),
+                  max(votes // 2, PLAIN_BATCH))
+    }  # fmt: skip
+    one = [Piece(images[0], SIGMA, plan_blocks(votes, "benchmark"))]
+    counted = {
+        "one image": one,
+        "many images": [Piece(image, SIGMA, [Block(100, i)]) for i, image in enumerate(images)],
+        "quantised": [one[0]._replace(pixel_steps=255)],
     }
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:
         fast = prepared(model, SHAPE, precision)
+        for name, pieces in counted.items():
 
-        for noise, steps in NOISES.items():
+            def count(fast: nn.Module = fast, pieces: list[Piece] = pieces) -> object:
+                return count_votes(fast, pieces).tolist()
 
-            def count(fast: nn.Module = fast, steps: int = steps) -> object:
-                return total_votes(fast, image, SIGMA, plan_blocks(500, "benchmark"), steps)
-
-            ways[f"{precision} {noise}"] = (count, 500)
-        for batch in BATCHES:
-            ways[f"bare {precision} {batch}"] = (bare(fast, batch), batch * -(-200 // batch))
+            ways[f"{precision} {name}"] = (count, votes)
+        for batch in BATCHES[device]:
+            ways[f"bare {precision} {batch}"] = bare(fast, batch, device)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(options.repeats + 1):
-        for name, (way, votes) in ways.items():
-            found = rate(way, votes)
+        for name, (way, cast) in ways.items():
+            found = rate(way, cast)
             if repeat:  # the first one warms up
                 rates[name].append(found)
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    print(f"votes a second, {options.threads} thread(s), medians of {options.repeats}")
+    where = f"{options.threads} thread(s)" if device == "cpu" else torch.cuda.get_device_name()
+    print(f"votes a second, {where}, torch {torch.__version__}, medians of {options.repeats}")
     print(f"  plain loop: {medians['plain']:.0f}")
     for precision in precisions:
-        best = max(medians[f"bare {precision} {batch}"] for batch in BATCHES)
-        for noise in NOISES:
-            ours = medians[f"{precision} {noise}"]
+        best = max(medians[f"bare {precision} {batch}"] for batch in BATCHES[device])
+        for name in counted:
+            ours = medians[f"{precision} {name}"]
             print(
-                f"  {precision}, {noise}: {ours:.0f}, {ours / medians['plain']:.1f} times the "
+                f"  {precision}, {name}: {ours:.0f}, {ours / medians['plain']:.1f} times the "
                 f"plain loop, {ours / best:.0%} of the bare forward ({best:.0f})"
             )
+    if device == "cuda":
+        most = peak()
+        share = medians["bfloat16 one image"] * OPERATIONS / most
+        print(f"  bfloat16 peak {most / 1e12:.0f} TFLOP/s: {share:.0%} of it in one image's votes")
 
 
 if __name__ == "__main__":

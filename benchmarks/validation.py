@@ -33,7 +33,7 @@ from trainables.decrop.samples import MemoryStore
 from trainables.decrop.training import DecropTraining
 from trainables.models.cached import cached_classifier
 from trainables.models.checkpoint import load_classifier
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import derive_seed, plan_blocks
 from trainables.smoothing.objective import Objective
 

@@ -31,7 +31,8 @@ from trainables.decrop.config import DecropConfig
 from trainables.decrop.training import DecropTraining
 from trainables.models.checkpoint import load_classifier
 from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
-from trainables.smoothing.certify import Certificate, certifying, count_votes, total_votes
+from trainables.smoothing.certify import Certificate, certifying
+from trainables.smoothing.counting import Piece, count_votes, total_votes
 from trainables.smoothing.fast import Precision, choose_precision, prepared
 from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
 from trainables.smoothing.procedures import Adaptive, Fixed, Procedure, Tolerance
@@ -69,7 +70,7 @@ def denoised(options: argparse.Namespace, dataset: Dataset, sigma: float) -> nn.
 def counted(model: nn.Module, image: Tensor, label: int, index: int, sigma: float) -> Row:
     """The votes of n0, and the cumulative ones after every block of fresh ones."""
     blocks = plan_blocks(N, "votes", index, sigma)
-    fresh = torch.stack([count_votes(model, image, sigma, block) for block in blocks])
+    fresh = count_votes(model, [Piece(image, sigma, [block]) for block in blocks])
     select = total_votes(model, image, sigma, plan_blocks(N0, "select", index, sigma))
     return {
         "sigma": sigma,

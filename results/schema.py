@@ -110,6 +110,8 @@ CERTIFICATES: pa.Schema = _schema(
     _field("seconds", pa.float64(), "s", "compute time of this certificate"),
     _field("procedure", pa.string(), _NONE, "fixed, tolerance or adaptive"),
     _field("votes", pa.int64(), "votes", "all votes cast, n0 included"),
+    _field("precision", pa.string(), _NONE, "in which the model voted: float32 or bfloat16"),
+    _field("device", pa.string(), _NONE, "on which it voted: cpu or cuda"),
 )
 
 CONFIRMATION: pa.Schema = _schema(

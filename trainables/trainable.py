@@ -20,7 +20,7 @@ from torch import nn
 
 from trainables.decrop.config import DecropConfig
 from trainables.errors import NonFiniteLoss
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
@@ -131,12 +131,14 @@ class DecropTrainable(tune.Trainable):
         cast = max(min(FEWEST_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
         model = nn.Sequential(self.training.denoiser, self.task.classifier).eval()
         images = task.tuning_images.to(task.device)
-        votes = [
-            total_votes(model, image, sigma, plan_blocks(cast, task.seed, "tuning", index))[label]
-            for index, (image, label) in enumerate(
-                zip(images, task.tuning_labels.tolist(), strict=True)
-            )
-        ]
+        counts = count_votes(
+            model,
+            [
+                Piece(image, sigma, plan_blocks(cast, task.seed, "tuning", index))
+                for index, image in enumerate(images)
+            ],
+        ).cpu()
+        votes: list[int] = counts.gather(1, task.tuning_labels[:, None])[:, 0].tolist()
         objective, accuracy = (
             wanted.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha).mean
             for wanted in (task.objective, Objective.clean_accuracy())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
+import torch
 from torch import Tensor, nn
 
 from results.curves import summary_row
@@ -20,7 +21,7 @@ from trainables.decrop.config import DecropConfig
 from trainables.models.checkpoint import weights_hash
 from trainables.models.denoiser_file import WEIGHTS, denoiser_bytes
 from trainables.models.queries import BlackBox
-from trainables.smoothing.certify import FORWARD_PIXELS
+from trainables.smoothing.counting import forward_pixels
 from trainables.smoothing.fast import Precision
 from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.smoothing.smoothed import CONFIG, export_config
@@ -95,8 +96,9 @@ def write_certificates(
 
     Certificates of the Pareto front go to front.parquet.
     """
+    how = {column: metadata[column] for column in ("precision", "device")}
     by_variant = {
-        variant: [_certificate_row(variant, c) for c in images]
+        variant: [_certificate_row(variant, c) | how for c in images]
         for variant, images in certified.items()
     }
     rows = [row for name in VARIANTS for row in by_variant.get(name, ())]
@@ -169,7 +171,7 @@ def certificate_metadata(
         "pixels": str(images[0].numel()),
         "precision": precision,
         "block_size": str(BLOCK_SIZE),
-        "forward_pixels": str(FORWARD_PIXELS),
+        "forward_pixels": str(forward_pixels(torch.device(device))),
         "device": device,
     }
 

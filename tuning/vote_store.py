@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tuning.errors import ConfigError
 
 # Of the file, and of what its counts mean.
-VERSION = 1
+VERSION = 2
 
 
 class VoteKey(NamedTuple):

@@ -9,12 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 import ray
+import torch
 from torch import Tensor, nn
 
-from trainables.smoothing.certify import Request, total_votes
+from trainables.smoothing.certify import Request
+from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
 from tuning.metrics import votes_counted
 from tuning.nodes import in_flight, workers
@@ -29,6 +32,8 @@ TASK_SECONDS = 1.0
 TASKS_A_SECOND = 100
 # Votes of a model's first task, before it is known how long they take.
 FIRST_VOTES = BLOCK_SIZE
+# A worker keeps the models of a setting: its variants take turns.
+MODELS_HELD = 4
 
 T = TypeVar("T")
 Asking = Generator[Request, list[int], T]
@@ -244,7 +249,7 @@ class _Collector(Generic[T]):
             num_cpus=self.resources.cpus_per_trial,
             num_gpus=self.resources.gpus_per_trial,
         )
-        reference = task.remote(self.models[job.model_hash], images, keys, self.resources)
+        reference = task.remote([self.models[job.model_hash]], images, keys, self.resources)
         self.running[reference] = _Task(job.name, keys)
 
     def _receive(self) -> None:
@@ -265,16 +270,36 @@ class _Collector(Generic[T]):
 
 @ray.remote(max_retries=3)
 def _count(
-    model: nn.Module, images: Sequence[Tensor], keys: Sequence[VoteKey], resources: Resources
+    model: list[ray.ObjectRef[nn.Module]],
+    images: Sequence[Tensor],
+    keys: Sequence[VoteKey],
+    resources: Resources,
 ) -> list[Counts]:
     device = resources.prepare_worker()
+    # In a list, so that Ray does not read it anew for every task.
+    held = _held(model[0], device)
+    started = time.perf_counter()
+    pieces = [
+        Piece(
+            image.to(device),
+            key.sigma,
+            # The noise is keyed without the model: every variant sees the same draws.
+            plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start),
+            key.pixel_steps,
+        )
+        for image, key in zip(images, keys, strict=True)
+    ]
+    votes = count_votes(held, pieces).tolist()
+    each = (time.perf_counter() - started) / sum(key.stop - key.start for key in keys)
     node = ray.util.get_node_ip_address()
-    model = model.to(device).eval()
-    found = []
-    for image, key in zip(images, keys, strict=True):
-        started = time.perf_counter()
-        # The noise is keyed without the model: every variant sees the same draws.
-        blocks = plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start)
-        votes = total_votes(model, image.to(device), key.sigma, blocks, key.pixel_steps)
-        found.append(Counts(votes, time.perf_counter() - started, node))
-    return found
+    return [
+        Counts(of_piece, each * (key.stop - key.start), node)
+        for of_piece, key in zip(votes, keys, strict=True)
+    ]
+
+
+@lru_cache(maxsize=MODELS_HELD)
+def _held(model: ray.ObjectRef[nn.Module], device: torch.device) -> nn.Module:
+    """The model as this worker keeps it from task to task."""
+    found: nn.Module = ray.get(model)
+    return found.to(device).eval()

@@ -54,6 +54,8 @@ def certificate_rows(variant: str, images: int = 200, seed: int = 0) -> list[dic
                 "seconds": 0.4,
                 "procedure": "fixed",
                 "votes": 10_100,
+                "precision": "float32",
+                "device": "cpu",
             }
         )
     return rows

@@ -21,7 +21,7 @@ from tests.tuning.runs import REPO, SETTING, Finished, Workplace, without_incide
 from trainables.data.datasets import load_dataset
 from trainables.models.checkpoint import load_classifier
 from trainables.models.denoiser_file import denoiser_bytes, load_denoiser, trained_sigma
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.fast import prepared
 from trainables.smoothing.noise import derive_seed, plan_blocks
 from tuning.certify import main

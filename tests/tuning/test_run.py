@@ -56,6 +56,9 @@ def test_certificates_follow_from_their_counts(reference_run: Finished) -> None:
         expected = r["sigma"] * norm.ppf(r["p_lower"]) if certified else 0.0
         assert r["radius"] == pytest.approx(expected, abs=1e-9)
     metadata = pq.read_schema(reference_run.folder / SETTING / "certificates.parquet").metadata
+    assert {(r["precision"].encode(), r["device"].encode()) for r in rows} == {
+        (metadata[b"precision"], metadata[b"device"])
+    }
     assert {b"schema_version", b"config_hash", b"model_hash", b"precision", b"device"} <= set(
         metadata
     )

@@ -8,13 +8,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.tuning.counts import recorded
-from trainables.smoothing.certify import Request, certifying, total_votes
+from trainables.smoothing.certify import Request, certifying
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive
 from tuning import votes
@@ -72,16 +74,16 @@ def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> 
 
 
 class DiesOnce(nn.Module):
-    """Ends its process when it has counted all but the last votes of a task, the first time."""
+    """Ends its process, the first time, in its second pass: what it counted is never returned."""
 
-    def __init__(self, folder: Path, passes: int) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.inner, self.folder, self.passes = model(), folder, passes
+        self.inner, self.folder, self.passes = model(), folder, 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.inner(images)
-        self.passes -= 1
-        if self.passes == 0 and not any(self.folder.iterdir()):
+        self.passes += 1
+        if self.passes == 2 and not any(self.folder.iterdir()):
             (self.folder / "died").touch()
             os._exit(1)
         return logits
@@ -91,8 +93,7 @@ class DiesOnce(nn.Module):
 def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    # A task has ten blocks of an image at least, each of which goes through in one pass.
-    dying = replace(job(), model=DiesOnce(marks, 10))
+    dying = replace(job(), model=DiesOnce(marks))
     expected = collect_votes([job()], VoteStore(tmp_path / "undisturbed.db"), workers(2))
     found = collect_votes([dying], VoteStore(tmp_path / "votes.db"), workers(2))
     assert list(marks.iterdir())
@@ -101,6 +102,36 @@ def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: 
     assert {key: c.votes for key, c in kept[0].items()} == {
         key: c.votes for key, c in kept[1].items()
     }
+
+
+class Read(nn.Module):
+    """Leaves a mark for each time that a process reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.inner, self.folder = model(), folder
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        (self.folder / f"{os.getpid()}-{uuid4()}").touch()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        return logits
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_reads_a_model_once_for_all_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setattr(votes, "TASK_SECONDS", 1e-6)
+    collect_votes([replace(job(), model=Read(marks))], VoteStore(tmp_path / "votes.db"), workers(2))
+    readers = [mark.name.split("-")[0] for mark in marks.iterdir()]
+    # Of the 18 pieces each is a task.
+    assert len(recorded(tmp_path / "votes.db")) == 18
+    assert 1 <= len(readers) == len(set(readers)) <= 2
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -273,7 +304,8 @@ def test_what_the_driver_holds_does_not_grow_with_the_images(
 
     monkeypatch.setattr(votes._Collector, "_receive", watched)
     monkeypatch.setattr(votes, "FIRST_VOTES", 2000)
-    monkeypatch.setattr(votes, "TASK_SECONDS", 0.005)
+    monkeypatch.setattr(votes, "TASK_SECONDS", 0.001)
+    monkeypatch.setattr(votes, "TASKS_A_SECOND", 1e4)
     one, images = job(), 400
     many = replace(one, images=one.images[:1].expand(images, -1, -1, -1), indices=range(images))
     (answers,) = collect_votes([many], VoteStore(tmp_path / "votes.db"), workers(2))

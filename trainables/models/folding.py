@@ -35,7 +35,7 @@ def folded(network: Network, images: Tensor) -> Network:
                     for convolution, norm in _pairs(faster, images) if fold else ():
                         _fold(faster, convolution, norm)
                     found = _outputs(faster, images)
-                    if all(_close(a, b) for a, b in zip(expected, found, strict=True)):
+                    if all(close(a, b) for a, b in zip(expected, found, strict=True)):
                         return faster
     return _laid_out(network, torch.contiguous_format)
 
@@ -95,6 +95,7 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     network.set_submodule(norm, nn.Identity())
 
 
-def _close(expected: Tensor, found: Tensor) -> bool:
+def close(expected: Tensor, found: Tensor) -> bool:
+    """Whether two outputs are the same but for sums in another order."""
     scale = expected.abs().max().clamp_min(1.0)
     return bool((expected - found).abs().max() <= LARGEST_DIFFERENCE * scale)

@@ -1,4 +1,4 @@
-"""Votes under noise, and the certificates they prove.
+"""Which votes a certificate needs, and what they prove.
 
 Source: Cohen, Rosenfeld and Kolter, "Certified Adversarial Robustness via Randomized Smoothing",
 ICML 2019, Section 3.2.
@@ -6,19 +6,12 @@ ICML 2019, Section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-from trainables.smoothing.noise import Block, draw_noise
 from trainables.smoothing.procedures import Procedure, Tally
-from trainables.smoothing.quantised import quantised_copies
 
 ABSTAIN = -1
-# Images per forward pass: the joined activations of about this many pixels stay in the cache.
-FORWARD_PIXELS = 16_384
 
 
 class Certificate(NamedTuple):
@@ -39,45 +32,6 @@ class Certificate(NamedTuple):
     alpha: float
     procedure: str
     votes: int
-
-
-def forward_batch(shape: torch.Size) -> int:
-    """How many noisy copies of an image [C, H, W] go through the model at once."""
-    return max(1, FORWARD_PIXELS // (shape[-2] * shape[-1]))
-
-
-@torch.inference_mode()
-def count_votes(
-    model: nn.Module, image: Tensor, sigma: float, block: Block, pixel_steps: int = 0
-) -> Tensor:
-    """Votes per class over one block of noisy copies of `image` [C, H, W]: int64 [classes].
-
-    With `pixel_steps` the noise is rounded to multiples of 1 / `pixel_steps`, as the image is.
-
-    A copy whose largest logit is tied, or with a logit that is not finite, votes for no class, so
-    the counts sum to at most block.size. The model must be in evaluation mode.
-    """
-    if pixel_steps:
-        noisy = quantised_copies(image, sigma, pixel_steps, block)
-    else:
-        noisy = image + draw_noise(block, image.shape, sigma, image.device)
-    counts: Tensor | None = None
-    for batch in noisy.split(forward_batch(image.shape)):
-        logits = model(batch.contiguous(memory_format=torch.channels_last)).float()
-        top = logits.topk(2, dim=1)
-        valid = logits.isfinite().all(dim=1) & (top.values[:, 0] > top.values[:, 1])
-        votes = torch.bincount(top.indices[valid, 0], minlength=logits.shape[1])
-        counts = votes if counts is None else counts + votes
-    assert counts is not None, "a block holds at least one draw"
-    return counts
-
-
-def total_votes(
-    model: nn.Module, image: Tensor, sigma: float, blocks: Iterable[Block], pixel_steps: int = 0
-) -> list[int]:
-    """Votes per class over all `blocks`, counted as `count_votes` does: [classes]."""
-    counts = [count_votes(model, image, sigma, block, pixel_steps) for block in blocks]
-    return [int(count) for count in torch.stack(counts).sum(dim=0)]
 
 
 class Request(NamedTuple):

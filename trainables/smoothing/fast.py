@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
 from trainables.models.folding import folded
-from trainables.smoothing.certify import count_votes
+from trainables.models.fusing import fused
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import BLOCK_SIZE, Block
 
 Precision = Literal["float32", "bfloat16"]
@@ -25,30 +26,38 @@ WORTH = 1.5
 _SECONDS, _ROUNDS = 0.5, 3
 
 
-class _Rounded(nn.Module):
-    """A network in bfloat16 that takes and gives float32.
+class _Voting(nn.Module):
+    """A network that takes and gives float32, and computes in one precision.
 
-    The last linear layer stays in float32: logits of so few digits would often tie, and a tie is a
-    vote for nobody.
+    That is what a certificate speaks of, so it holds whatever PyTorch's switches say: "float32" is
+    not the TF32 of convolutions on a GPU, nor is an algorithm chosen by its speed of the moment.
+
+    In bfloat16 the last linear layer stays in float32: logits of so few digits would often tie, and
+    a tie is a vote for nobody.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, precision: Precision) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).to(torch.bfloat16)
-        linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
-        for head in linear[-1:]:
-            head.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+        self.network = network
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        if precision == "bfloat16":
+            self.network = copy.deepcopy(network).to(self.dtype)
+            linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
+            for head in linear[-1:]:
+                head.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
     def forward(self, images: Tensor) -> Tensor:
-        answers: Tensor = self.network(images.to(torch.bfloat16))
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            answers: Tensor = self.network(images.to(self.dtype))
         return answers.float()
 
 
 def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn.Module:
-    """A copy of `model` for images of `shape` [C, H, W], with batch norm folded into convolutions.
+    """A copy of `model` for images of `shape` [C, H, W], with less to compute and to write down.
 
-    Of a sequence each part is prepared; what is neither a denoiser nor a network of ours, as a
-    classifier behind an endpoint, is left as it is, and not asked anything.
+    Batch norm is folded into convolutions, and ReLUs are fused with them. Of a sequence each part
+    is prepared; what is neither a denoiser nor a network of ours, as a classifier behind an
+    endpoint, is left as it is, and not asked anything.
     """
     if isinstance(model, nn.Sequential):
         return nn.Sequential(*(prepared(part, shape, precision) for part in model)).eval()
@@ -57,8 +66,8 @@ def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn
     generator = torch.Generator().manual_seed(0)
     device = next(model.parameters()).device
     examples = torch.rand((2, *shape), generator=generator).to(device)
-    faster = folded(model.eval(), examples)
-    return _Rounded(faster).eval() if precision == "bfloat16" else faster.eval()
+    faster = fused(folded(model.eval(), examples), examples)
+    return _Voting(faster, precision).eval()
 
 
 def choose_precision(model: nn.Module, image: Tensor) -> Precision:
@@ -73,14 +82,14 @@ def choose_precision(model: nn.Module, image: Tensor) -> Precision:
     exact = prepared(model, image.shape, "float32")
     with suppress(Exception):  # a foreign network can raise anything in another precision
         rounded = prepared(model, image.shape, "bfloat16")
-        block = Block(BLOCK_SIZE, 0)
-        valid = [int(count_votes(m, image, 0.25, block).sum()) for m in (exact, rounded)]
+        blocks = [Block(BLOCK_SIZE, 0)]
+        valid = [sum(total_votes(m, image, 0.25, blocks)) for m in (exact, rounded)]
         seconds: dict[nn.Module, list[float]] = {exact: [], rounded: []}
         # In turns, so that a busy moment hits both.
         while len(seconds[exact]) < _ROUNDS or sum(sum(s) for s in seconds.values()) < _SECONDS:
             for candidate, found in seconds.items():
                 started = time.perf_counter()
-                count_votes(candidate, image, 0.25, block).sum().item()
+                total_votes(candidate, image, 0.25, blocks)
                 found.append(time.perf_counter() - started)
         if valid[0] == valid[1] and min(seconds[exact]) > WORTH * min(seconds[rounded]):
             return "bfloat16"

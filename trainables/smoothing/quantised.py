@@ -95,9 +95,13 @@ def draw_steps(
     # Every integer from 0 to 2^63 - 1 is equally likely.
     uniform = torch.empty(block.size * math.prod(shape), dtype=torch.int64, device=device)
     uniform.random_(generator=generator)
-    below = table.guide.index_select(0, uniform >> (BITS - _GUIDE_BITS))
-    unclear = (below < 0).nonzero().squeeze(1)
-    below[unclear] = table.below(uniform[unclear])
+    if device.type == "cpu":
+        below = table.guide.index_select(0, uniform >> (BITS - _GUIDE_BITS))
+        unclear = (below < 0).nonzero().squeeze(1)
+        below[unclear] = table.below(uniform[unclear])
+    else:
+        # An accelerator would be waited for to hear which are unclear, and searches fast enough.
+        below = table.below(uniform)
     return below.view(block.size, *shape) - len(table.thresholds) // 2
 
 

@@ -24,13 +24,8 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoiser_file import WEIGHTS, load_denoiser
 from trainables.models.endpoint import HttpClassifier
-from trainables.smoothing.certify import (
-    ABSTAIN,
-    Certificate,
-    Request,
-    certifying,
-    total_votes,
-)
+from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure

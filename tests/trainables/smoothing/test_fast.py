@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
 from trainables.models.denoisers import DnCNN
-from trainables.smoothing.certify import count_votes
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.fast import choose_precision, prepared
 from trainables.smoothing.noise import Block
 
@@ -47,13 +47,13 @@ def test_the_prepared_copy_computes_the_same_without_batch_norm() -> None:
 
 
 def test_in_bfloat16_most_votes_stay_and_logits_are_float32() -> None:
-    original, block = model(), Block(500, 1)
+    original, blocks = model(), [Block(500, 1)]
     rounded = prepared(original, SHAPE, "bfloat16")
     head = {n for n, p in rounded.named_parameters() if p.dtype == torch.float32}
     assert len(head) == 2 < len(list(rounded.parameters()))
     assert rounded(IMAGE[None]).dtype == torch.float32
-    exact = count_votes(original, IMAGE, 0.5, block)
-    found = count_votes(rounded, IMAGE, 0.5, block)
+    exact = torch.tensor(total_votes(original, IMAGE, 0.5, blocks))
+    found = torch.tensor(total_votes(rounded, IMAGE, 0.5, blocks))
     # No logits tie, as many of so few digits would.
     assert found.sum() == 500
     assert (exact - found).abs().sum() < 75

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainables.smoothing import procedures
 from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive, Claim, Fixed, Procedure, Tally, Tolerance
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from trainables.data.datasets import Dataset, TensorImages, load_dataset
 from trainables.data.splits import held_out_images
 from trainables.errors import InputError
-from trainables.smoothing.certify import Certificate, certifying, total_votes
+from trainables.smoothing.certify import Certificate, certifying
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Block, plan_blocks
 from trainables.smoothing.procedures import Fixed
 from trainables.smoothing.quantised import (

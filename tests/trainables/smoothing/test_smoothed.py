@@ -13,7 +13,7 @@ from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
-from trainables.smoothing.certify import total_votes
+from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive, Fixed
 from trainables.smoothing.quantised import allowance

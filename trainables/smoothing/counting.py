@@ -1,0 +1,109 @@
+"""Votes under noise, of many images in each forward pass.
+
+Source: Cohen, Rosenfeld and Kolter, "Certified Adversarial Robustness via Randomized Smoothing",
+ICML 2019, Section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainables.smoothing.noise import Block, draw_noise
+from trainables.smoothing.quantised import quantised_copies
+
+# Pixels per forward pass, by the kind of device: on a CPU so many that the joined activations stay
+# in the cache, on a GPU so many that all of it is busy and Python keeps ahead of it.
+FORWARD_PIXELS = {"cpu": 2**14, "cuda": 2**20}
+
+
+class Piece(NamedTuple):
+    """Noisy copies of `image` [C, H, W], as many as there are draws in `blocks`.
+
+    With `pixel_steps` the noise is rounded to multiples of 1 / `pixel_steps`, as the image is.
+    """
+
+    image: Tensor
+    sigma: float
+    blocks: Sequence[Block]
+    pixel_steps: int = 0
+
+    def copies(self, block: Block) -> Tensor:
+        """Those of one block: [block.size, C, H, W]."""
+        if self.pixel_steps:
+            return quantised_copies(self.image, self.sigma, self.pixel_steps, block)
+        return self.image + draw_noise(block, self.image.shape, self.sigma, self.image.device)
+
+
+def forward_pixels(device: torch.device) -> int:
+    """How many pixels, channels not counted, go through the model at once."""
+    return FORWARD_PIXELS.get(device.type, FORWARD_PIXELS["cpu"])
+
+
+def forward_batch(image: Tensor) -> int:
+    """How many noisy copies of `image` [C, H, W], or of others like it, make a forward pass."""
+    return max(1, forward_pixels(image.device) // (image.shape[-2] * image.shape[-1]))
+
+
+@torch.inference_mode()
+def count_votes(model: nn.Module, pieces: Sequence[Piece]) -> Tensor:
+    """Votes per class over the copies of each piece: int64 [pieces, classes].
+
+    All images have the same shape, and are on the model's device. What votes a copy casts depends
+    on nothing but the copy: every pass has the same size, in which a place is as good as another.
+
+    A copy whose largest logit is tied, or with a logit that is not finite, votes for no class, so
+    the counts of a piece sum to at most its draws. The model must be in evaluation mode.
+    """
+    counts: Tensor | None = None
+    for copies, owners in _passes(pieces):
+        logits = model(copies.contiguous(memory_format=torch.channels_last)).float()
+        top = logits.topk(2, dim=1)
+        valid = logits.isfinite().all(dim=1) & (top.values[:, 0] > top.values[:, 1])
+        classes = logits.shape[1]
+        if counts is None:
+            size = (len(pieces) + 1) * classes
+            counts = torch.zeros(size, dtype=torch.int64, device=logits.device)
+        # Unlike a selection by `valid`, this needs no answer from the device.
+        counts.scatter_add_(0, owners * classes + top.indices[:, 0], valid.long())
+    assert counts is not None, "a piece holds at least one draw"
+    return counts.view(len(pieces) + 1, -1)[:-1]
+
+
+def total_votes(
+    model: nn.Module, image: Tensor, sigma: float, blocks: Sequence[Block], pixel_steps: int = 0
+) -> list[int]:
+    """Votes per class on `image` [C, H, W] over all `blocks`, as `count_votes` counts them."""
+    votes: list[int] = count_votes(model, [Piece(image, sigma, blocks, pixel_steps)])[0].tolist()
+    return votes
+
+
+def _passes(pieces: Sequence[Piece]) -> Iterator[tuple[Tensor, Tensor]]:
+    """All copies in batches of one size [rows, C, H, W], and the number of each one's piece.
+
+    The last batch is filled up with copies of nothing, as it were of a piece after the last one:
+    without a finite pixel, so that no endpoint is asked about them.
+    """
+    rows = forward_batch(pieces[0].image)
+    copies: list[Tensor] = []
+    owners: list[Tensor] = []
+    held = 0
+    for number, piece in enumerate(pieces):
+        for block in piece.blocks:
+            copies.append(piece.copies(block))
+            owners.append(torch.full((block.size,), number, device=piece.image.device))
+            held += block.size
+            if held >= rows:
+                whole = held - held % rows
+                joined, whose = torch.cat(copies), torch.cat(owners)
+                yield from zip(joined[:whole].split(rows), whose[:whole].split(rows), strict=True)
+                copies, owners, held = [joined[whole:]], [whose[whole:]], held - whole
+    if held:
+        image = pieces[-1].image
+        copies.append(image.new_full((rows - held, *image.shape), math.nan))
+        owners.append(torch.full((rows - held,), len(pieces), device=image.device))
+        yield torch.cat(copies), torch.cat(owners)
