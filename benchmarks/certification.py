@@ -30,9 +30,9 @@ from trainables.smoothing.noise import Block, plan_blocks
 SHAPE, SIGMA = (3, 32, 32), 0.25
 PLAIN_BATCH = 1000
 # What is timed at once, by device: votes, batch sizes of the bare forward, and their least images.
-VOTES = {"cpu": 500, "cuda": 100_000}
+VOTES = {"cpu": 500, "cuda": 50_000}
 BATCHES = {"cpu": (16, 50, 100, 200), "cuda": (256, 1024, 4096)}
-BARE_IMAGES = {"cpu": 200, "cuda": 50_000}
+BARE_IMAGES = {"cpu": 200, "cuda": 25_000}
 # Operations of one vote of this network, two for a multiplication with its addition.
 OPERATIONS = 1.221e9
 PRODUCT = 8192

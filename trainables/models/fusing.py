@@ -62,6 +62,8 @@ def _rewritten(module: Network) -> Network:
         with suppress(Exception):
             traced = fx.symbolic_trace(module)
             if _fuse_all(traced):
+                # Fails for what could not travel to a worker.
+                traced.__reduce__()
                 return traced  # type: ignore[return-value]
             return module
     for name, child in module.named_children():
