@@ -38,6 +38,8 @@ def test_certificates_have_the_promised_columns_and_types():
         ("seconds", "double"),
         ("procedure", "string"),
         ("votes", "int64"),
+        ("precision", "string"),
+        ("device", "string"),
     ]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.decrop import losses
 from trainables.decrop.augmentation import augment
 from trainables.decrop.config import DecropConfig
+from trainables.decrop.forward_pass import ForwardPass, record
 from trainables.decrop.samples import MemoryStore, SampleStore, generate
 from trainables.decrop.schedules import learning_rate_factor
 from trainables.errors import InputError, NonFiniteLoss
@@ -21,13 +21,6 @@ from trainables.models.denoiser_file import load_denoiser
 from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.models.discriminator import Discriminator, reversal_schedule, reverse_gradient
 from trainables.models.folding import folded
-
-
-class _Outputs(NamedTuple):
-    """What the classifier says of one view: logits [batch, classes], features [batch, features]."""
-
-    logits: Tensor
-    features: Tensor
 
 
 class DecropTraining:
@@ -70,6 +63,7 @@ class DecropTraining:
             copy.deepcopy(self._network) if config.ema_decay else self._network
         )
         self._updates = 0
+        self._passes: dict[int, ForwardPass] = {}
         self._adam = torch.optim.Adam(
             self._network.parameters(),
             lr=config.learning_rate,
@@ -153,13 +147,14 @@ class DecropTraining:
         noise = self.config.sigma * torch.randn(
             clean.shape, generator=self._generator, device=clean.device
         )
-        denoised, target, outputs = self._forward(clean, [view + noise for view in views])
-        terms = self._terms(clean, denoised, target, outputs)
-        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        reported = {name: term.detach() for name, (_, term) in terms.items()}
+        noisy = torch.cat([view + noise for view in views])
+        passing = self._passing(clean, noisy)
+        passed = passing(clean, noisy)
+        total = passed.total
+        reported = dict(zip(passing.names, passed.terms, strict=True))
         stage = self._discriminator_progress(progress)
         if stage is not None:
-            domain = self._domain_loss(target.features, outputs[0].features, stage)
+            domain = self._domain_loss(passed.clean_features, passed.features, stage)
             total = total + domain
             reported["domain"] = domain.detach()
         self._adam.zero_grad()
@@ -172,6 +167,14 @@ class DecropTraining:
             self._update_average()
         return reported
 
+    def _passing(self, clean: Tensor, noisy: Tensor) -> ForwardPass:
+        """The pass for batches of this size, of which there are two at most."""
+        size = len(clean)
+        if size not in self._passes:
+            self._passes[size] = ForwardPass(self._network, self._classifier, self.config)
+            record(self._passes[size], clean, noisy)
+        return self._passes[size]
+
     @torch.no_grad()
     def _update_average(self) -> None:
         # It follows quickly at first, so as to forget the start.
@@ -182,45 +185,6 @@ class DecropTraining:
             kept.lerp_(new, 1 - held)
         # Batch norm's statistics are moving averages already.
         average.load_state_dict(dict(network.named_buffers()), strict=False)
-
-    def _forward(
-        self, clean: Tensor, noisy: list[Tensor]
-    ) -> tuple[Tensor, _Outputs, list[_Outputs]]:
-        """Denoised images, what the classifier says of the clean ones, and of each noisy view."""
-        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
-            with torch.no_grad():
-                target = self._classifier.logits_and_features(clean)
-            # One pass over the joined views: a large convolution is faster than three small ones.
-            joined = torch.cat(noisy).to(memory_format=torch.channels_last)
-            denoised = self._network(joined)
-            logits, features = self._classifier.logits_and_features(denoised)
-        pairs = zip(
-            logits.float().chunk(len(noisy)), features.float().chunk(len(noisy)), strict=True
-        )
-        return (
-            denoised[: len(clean)].float(),
-            _Outputs(*(output.float() for output in target)),
-            [_Outputs(*pair) for pair in pairs],
-        )
-
-    def _terms(
-        self, clean: Tensor, denoised: Tensor, target: _Outputs, outputs: list[_Outputs]
-    ) -> dict[str, tuple[float, Tensor]]:
-        """Weight and value of each active term; outputs are those of x, x_b and x_i."""
-        config, generated = self.config, outputs[1:]
-        terms: dict[str, tuple[float, Tensor]] = {}
-        if config.w_label:
-            loss = losses.label_consistency(outputs[0].logits, target.logits)
-            terms["label_consistency"] = (config.w_label, loss)
-        if config.w_mse:
-            terms["mse"] = (config.w_mse, F.mse_loss(denoised, clean))
-        if config.w_cosine:
-            similar = [losses.logit_similarity(o.logits, target.logits) for o in generated]
-            terms["logit_similarity"] = (config.w_cosine, torch.stack(similar).sum())
-        if config.w_mmd:
-            discrepancy = [losses.mmd(target.features, o.features) for o in generated]
-            terms["mmd"] = (config.w_mmd, torch.stack(discrepancy).sum())
-        return terms
 
     def _discriminator_progress(self, progress: float) -> float | None:
         start = self.config.discriminator_start

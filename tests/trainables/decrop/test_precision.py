@@ -2,10 +2,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.trainables.decrop.small import config
 from trainables.data.datasets import Dataset
+from trainables.decrop import losses
 from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
 
@@ -74,17 +76,31 @@ def test_losses_are_computed_in_float32(
     chosen = config(**ALL, batch_size=24, mixed_precision=True)
     training = DecropTraining(chosen, classifier, images, labels, 0)
     training.train_epoch()
-    losses = training.train_epoch()
-    assert len(losses) == 5
-    for name, value in losses.items():
+    terms = training.train_epoch()
+    assert len(terms) == 5
+    for name, value in terms.items():
         assert torch.tensor(value).bfloat16().item() != value, name
 
 
 def test_what_the_losses_are_computed_from_is_float32(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = DecropTraining(config(**ALL, mixed_precision=True), classifier, images, labels, 0)
-    denoised, target, outputs = training._forward(images, training.views)
-    assert len(outputs) == 3
-    for tensor in (denoised, *target, *(tensor for output in outputs for tensor in output)):
-        assert tensor.dtype == torch.float32
+    seen: dict[str, set[torch.dtype]] = {}
+
+    def watch(module: object, name: str) -> None:
+        original = getattr(module, name)
+
+        def watched(*inputs: Tensor) -> Tensor:
+            seen.setdefault(name, set()).update(tensor.dtype for tensor in inputs)
+            loss: Tensor = original(*inputs)
+            return loss
+
+        monkeypatch.setattr(module, name, watched)
+
+    for name in ("label_consistency", "logit_similarity", "mmd"):
+        watch(losses, name)
+    watch(F, "mse_loss")
+    chosen = config(**(ALL | {"w_mse": 1.0}), mixed_precision=True)
+    DecropTraining(chosen, classifier, images, labels, 0).train_epoch()
+    assert set(seen) == {"label_consistency", "logit_similarity", "mmd", "mse_loss"}
+    assert set.union(*seen.values()) == {torch.float32}

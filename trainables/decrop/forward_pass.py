@@ -1,0 +1,95 @@
+"""The forward pass of a training step: from noisy images to the terms of the loss.
+
+Source: Nayak et al., WACV 2023, Section 3.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.decrop import losses
+from trainables.decrop.config import DecropConfig
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import Denoiser
+
+
+class Passed(NamedTuple):
+    """What a pass gives: the weighted `total` of the terms, and for reports each of `terms`.
+
+    Those are in the order of `ForwardPass.names`. Features [batch, features] are the classifier's,
+    of the clean images and of the denoised ones.
+    """
+
+    total: Tensor
+    terms: Tensor
+    clean_features: Tensor
+    features: Tensor
+
+
+class ForwardPass(nn.Module):
+    """Denoiser and classifier on a batch; `names` are those of the terms that have a weight."""
+
+    weights: Tensor
+
+    def __init__(self, network: Denoiser, classifier: BaseClassifier, config: DecropConfig) -> None:
+        super().__init__()
+        self.network, self.classifier, self.config = network, classifier, config
+        weights = {
+            "label_consistency": config.w_label,
+            "mse": config.w_mse,
+            "logit_similarity": config.w_cosine,
+            "mmd": config.w_mmd,
+        }
+        self.names = [name for name, weight in weights.items() if weight]
+        active = [weights[name] for name in self.names]
+        device = next(network.parameters()).device
+        self.register_buffer("weights", torch.tensor(active, device=device))
+
+    def forward(self, clean: Tensor, noisy: Tensor) -> Passed:
+        """Of images [batch, C, H, W], and the noisy views x, x_b, x_i [views * batch, C, H, W]."""
+        views = len(noisy) // len(clean)
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
+            with torch.no_grad():
+                target = self.classifier.logits_and_features(clean)
+            # One pass over the joined views: a large convolution is faster than three small ones.
+            denoised = self.network(noisy.to(memory_format=torch.channels_last))
+            outputs = self.classifier.logits_and_features(denoised)
+        clean_logits, clean_features = (output.float() for output in target)
+        logits, features = (output.float().chunk(views) for output in outputs)
+        found = []
+        for name in self.names:
+            if name == "label_consistency":
+                found.append(losses.label_consistency(logits[0], clean_logits))
+            elif name == "mse":
+                found.append(F.mse_loss(denoised[: len(clean)].float(), clean))
+            elif name == "logit_similarity":
+                similar = [losses.logit_similarity(view, clean_logits) for view in logits[1:]]
+                found.append(torch.stack(similar).sum())
+            else:
+                discrepancy = [losses.mmd(clean_features, view) for view in features[1:]]
+                found.append(torch.stack(discrepancy).sum())
+        terms = torch.stack(found)
+        return Passed((terms * self.weights).sum(), terms.detach(), clean_features, features[0])
+
+
+def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:
+    """Make `passing`, for batches of this size, what a GPU repeats as one command, backwards too.
+
+    Small batches keep a GPU busy for less time than it takes to tell it what to do. On a CPU, and
+    for a classifier whose code a GPU cannot repeat by itself, nothing changes. What a pass gives is
+    overwritten by the next one.
+    """
+    if not clean.is_cuda:
+        return
+    statistics = {name: buffer.clone() for name, buffer in passing.network.named_buffers()}
+    with suppress(RuntimeError):
+        torch.cuda.make_graphed_callables(
+            passing, (clean.clone(), noisy.clone()), allow_unused_input=True
+        )
+    # It was run to warm up.
+    passing.network.load_state_dict(statistics, strict=False)
