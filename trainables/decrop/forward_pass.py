@@ -74,7 +74,7 @@ class ForwardPass(nn.Module):
                 discrepancy = [losses.mmd(clean_features, view) for view in features[1:]]
                 found.append(torch.stack(discrepancy).sum())
         terms = torch.stack(found)
-        return Passed((terms * self.weights).sum(), terms.detach(), clean_features, features[0])
+        return Passed((terms * self.weights).sum(), terms, clean_features, features[0])
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:

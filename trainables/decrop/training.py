@@ -151,10 +151,12 @@ class DecropTraining:
         passing = self._passing(clean, noisy)
         passed = passing(clean, noisy)
         total = passed.total
-        reported = dict(zip(passing.names, passed.terms, strict=True))
+        # A recorded pass does not tell what has no gradient.
+        reported = dict(zip(passing.names, passed.terms.detach(), strict=True))
         stage = self._discriminator_progress(progress)
         if stage is not None:
-            domain = self._domain_loss(passed.clean_features, passed.features, stage)
+            clean_features = passed.clean_features.detach()
+            domain = self._domain_loss(clean_features, passed.features, stage)
             total = total + domain
             reported["domain"] = domain.detach()
         self._adam.zero_grad()

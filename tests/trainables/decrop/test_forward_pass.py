@@ -53,6 +53,8 @@ def test_on_a_cpu_passes_are_run_as_they_are(
 
 
 @on_gpu
+# Of what is reported, and would hold on to gradients.
+@pytest.mark.filterwarnings("error:.*requires_grad=True to a scalar")
 @pytest.mark.parametrize("mixed_precision", [False, True])
 def test_on_a_gpu_recorded_passes_train_alike(
     classifier: BaseClassifier,
