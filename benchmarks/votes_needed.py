@@ -1,14 +1,15 @@
 """How many votes the three procedures take on real images, and what that is worth in time.
 
 Usage: python benchmarks/votes_needed.py --data-dir DIR --classifier FILE [--minutes 25] [--out DIR]
+           [--depth 9] [--width 32] [--epochs 50] [--device cuda]
 
-DIR is an image folder with train/ and test/, FILE its classifier. For each sigma a DnCNN of 9 x 32
-is trained as the best variant of benchmarks/cifar10_variants.py, and counts votes for test images
-in random order until the time is up. The counts after every 100 votes are kept in --out, where the
-same command goes on. All procedures are then replayed on the same counts, so that their differences
-are those of the procedures alone; intervals are at 95 %, from a bootstrap over images. At the end
-the usual loop (`plain` in benchmarks/certification.py) and this project's count in turns: seconds
-per certified image are seconds a vote times votes an image.
+DIR is an image folder with train/ and test/, FILE its classifier. For each sigma a DnCNN of that
+size is trained as the best variant of benchmarks/cifar10_variants.py, and counts votes for test
+images in random order until the time is up. The counts after every 100 votes are kept in --out,
+where the same command goes on. All procedures are then replayed on the same counts, so that their
+differences are those of the procedures alone; intervals are at 95 %, from a bootstrap over images.
+At the end the usual loop (`plain` in benchmarks/certification.py) and this project's count in
+turns: seconds per certified image are seconds a vote times votes an image.
 """
 
 import argparse
@@ -47,7 +48,8 @@ PROCEDURES: dict[str, Procedure] = {
     "adaptive, all three radii": Adaptive(N0, N, ALPHA, RADII),
     "adaptive, radius 0.25": Adaptive(N0, N, ALPHA, RADII[:1]),
 }
-RESAMPLES, TIMED_VOTES, REPEATS = 5000, 500, 5
+RESAMPLES, REPEATS = 5000, 5
+TIMED_VOTES = {"cpu": 500, "cuda": 50_000}
 
 Row = dict[str, Any]
 Statistic = Callable[[np.ndarray], float]
@@ -55,29 +57,32 @@ Statistic = Callable[[np.ndarray], float]
 
 def denoised(options: argparse.Namespace, dataset: Dataset, sigma: float) -> nn.Module:
     """The denoiser for `sigma`, trained now if it is not there yet, before the classifier."""
-    classifier = load_classifier(options.classifier)
+    classifier = load_classifier(options.classifier).to(options.device)
     path = options.out / f"denoiser-{sigma:g}.safetensors"
     if not path.exists():
         shots = draw_shots(dataset, "50", 0)
-        config = DecropConfig.model_validate(COMMON | VARIANTS[VARIANT] | {"sigma": sigma})
-        training = DecropTraining(config, classifier, shots.train_images, shots.train_labels, 0)
+        own = {name: getattr(options, name) for name in ("depth", "width", "epochs")}
+        config = DecropConfig.model_validate(COMMON | VARIANTS[VARIANT] | own | {"sigma": sigma})
+        images, labels = (
+            each.to(options.device) for each in (shots.train_images, shots.train_labels)
+        )
+        training = DecropTraining(config, classifier, images, labels, 0)
         for _ in range(config.epochs):
             training.train_epoch()
         path.write_bytes(denoiser_bytes(training.denoiser))
-    return nn.Sequential(load_denoiser(path.read_bytes()), classifier).eval()
+    return nn.Sequential(load_denoiser(path.read_bytes()), classifier).eval().to(options.device)
 
 
 def counted(model: nn.Module, image: Tensor, label: int, index: int, sigma: float) -> Row:
     """The votes of n0, and the cumulative ones after every block of fresh ones."""
-    blocks = plan_blocks(N, "votes", index, sigma)
-    fresh = count_votes(model, [Piece(image, sigma, [block]) for block in blocks])
-    select = total_votes(model, image, sigma, plan_blocks(N0, "select", index, sigma))
+    blocks = [*plan_blocks(N0, "select", index, sigma), *plan_blocks(N, "votes", index, sigma)]
+    select, *fresh = count_votes(model, [Piece(image, sigma, [block]) for block in blocks]).cpu()
     return {
         "sigma": sigma,
         "image": index,
         "label": label,
-        "select": select,
-        "votes": fresh.cumsum(dim=0).tolist(),
+        "select": select.tolist(),
+        "votes": torch.stack(fresh).cumsum(dim=0).tolist(),
     }
 
 
@@ -163,21 +168,23 @@ def show(rows: list[Row], speedup: float) -> None:
 
 
 def timed(model: nn.Module, fast: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Seconds a vote of the usual loop, and of this project's; medians, in turns.
+    """Seconds a vote of the usual loop, and of this project's; medians, in turns, after one each.
 
-    Of processor time: there is one thread, and other processes are not to count.
+    On a CPU of processor time: there is one thread, and other processes are not to count.
     """
+    votes = TIMED_VOTES[image.device.type]
+    clock = time.perf_counter if image.is_cuda else time.process_time
     ways: list[Callable[[], object]] = [
-        lambda: plain(model, image, TIMED_VOTES),
-        lambda: total_votes(fast, image, SIGMAS[0], plan_blocks(TIMED_VOTES, "timed")),
+        lambda: plain(model, image, votes),
+        lambda: total_votes(fast, image, SIGMAS[0], plan_blocks(votes, "timed")),
     ]
     seconds: list[list[float]] = [[], []]
-    for _ in range(REPEATS):
+    for _ in range(1 + REPEATS):
         for way, found in zip(ways, seconds, strict=True):
-            started = time.process_time()
+            started = clock()
             way()
-            found.append((time.process_time() - started) / TIMED_VOTES)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+            found.append((clock() - started) / votes)
+    return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
 
 
 def main() -> None:
@@ -186,6 +193,10 @@ def main() -> None:
     arguments.add_argument("--classifier", type=Path, required=True)
     arguments.add_argument("--minutes", type=float, default=25, help="for counting")
     arguments.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    arguments.add_argument("--depth", type=int, default=9)
+    arguments.add_argument("--width", type=int, default=32)
+    arguments.add_argument("--epochs", type=int, default=50)
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments.add_argument("--out", type=Path, default=Path("runs/votes_needed"))
     options = arguments.parse_args()
     torch.set_num_threads(1)
@@ -193,7 +204,7 @@ def main() -> None:
     dataset = load_dataset("folder", options.data_dir)
     order = np.random.default_rng(0).permutation(len(dataset.test.labels)).tolist()
     models = {sigma: denoised(options, dataset, sigma) for sigma in SIGMAS}
-    image = dataset.test.load(order[:1])[0]
+    image = dataset.test.load(order[:1])[0].to(options.device)
     precision: Precision = (
         choose_precision(models[SIGMAS[0]], image)
         if options.precision == "auto"
@@ -205,7 +216,8 @@ def main() -> None:
     done = {(row["sigma"], row["image"]) for row in rows}
     ends = time.monotonic() + 60 * options.minutes
     for index in order:
-        image, label = dataset.test.load([index])[0], int(dataset.test.labels[index])
+        image = dataset.test.load([index])[0].to(options.device)
+        label = int(dataset.test.labels[index])
         # An image counts at every sigma or at none.
         missing = [sigma for sigma in SIGMAS if (sigma, index) not in done]
         if time.monotonic() > ends:
