@@ -87,6 +87,8 @@ def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:
     if not clean.is_cuda:
         return
     statistics = {name: buffer.clone() for name, buffer in passing.network.named_buffers()}
+    # Recording happens beside the stream on which the rest of a step runs.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     with suppress(RuntimeError):
         torch.cuda.make_graphed_callables(
             passing, (clean.clone(), noisy.clone()), allow_unused_input=True
