@@ -6,7 +6,8 @@ Trials run through `tuning.grid.search`, with its ledger, table, metrics and Ten
 `--ledger-trials` others that the ledger holds already. There are four cohorts of them at least; the
 first, while workers start, is not counted. Vote tasks count nothing and say that they took a
 second; as many are in flight as for so many workers. What is measured is the CPU time of this
-process: a machine with fewer cores than it pretends to have says nothing by its clock.
+process: a machine with fewer cores than it pretends to have says nothing by its clock. It has a
+core of its own, which on a cluster it does not share with hundreds of workers either.
 """
 
 import argparse
@@ -67,11 +68,23 @@ REAL_WORKERS = 2
 def cluster_of(cores: int) -> Iterator[None]:
     """A Ray that pretends to have so many cores."""
     options = {"include_dashboard": False, "log_to_driver": False}
+    own, *others = everywhere = sorted(os.sched_getaffinity(0))
+    # Processes of Ray inherit where this thread may run.
+    run_on(others or [own])
     ray.init("local", num_cpus=cores, object_store_memory=OBJECT_STORE_BYTES, **options)
+    run_on([own])
     try:
         yield
     finally:
         ray.shutdown()
+        run_on(everywhere)
+
+
+def run_on(cores: Sequence[int]) -> None:
+    """Let the threads of this process run on these cores alone."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), cores)
 
 
 def fill(database: Path, trials: int) -> None:

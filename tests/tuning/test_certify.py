@@ -25,6 +25,7 @@ from trainables.smoothing.counting import total_votes
 from trainables.smoothing.fast import prepared
 from trainables.smoothing.noise import derive_seed, plan_blocks
 from tuning.certify import main
+from tuning.vote_store import VERSION
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -166,7 +167,7 @@ def test_votes_of_another_version_are_refused_in_one_line(
         db.execute("PRAGMA user_version = 0")
     said = certify(workplace, *arguments, code=2).splitlines()
     assert [line for line in said if line.startswith("error: ")] == [
-        f"error: --out: {path} holds votes in format 0, but this version counts in format 1; "
+        f"error: --out: {path} holds votes in format 0, but this version counts in format {VERSION}; "
         "delete that file to have them counted again"
     ]
     path.unlink()
