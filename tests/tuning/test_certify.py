@@ -167,8 +167,8 @@ def test_votes_of_another_version_are_refused_in_one_line(
         db.execute("PRAGMA user_version = 0")
     said = certify(workplace, *arguments, code=2).splitlines()
     assert [line for line in said if line.startswith("error: ")] == [
-        f"error: --out: {path} holds votes in format 0, but this version counts in format {VERSION}; "
-        "delete that file to have them counted again"
+        f"error: --out: {path} holds votes in format 0, but this version counts in format "
+        f"{VERSION}; delete that file to have them counted again"
     ]
     path.unlink()
     certify(workplace, *arguments)
