@@ -243,13 +243,13 @@ def main() -> None:
         columns = ("driver", *PARTS, "Tune and Ray", "gcs_server", "raylet", "MB")
         print("CPU milliseconds of a trial; MB of the driver")
         print(" | ".join(("workers", "in the ledger", *columns)))
-        for held in dict.fromkeys((BASELINES, options.ledger_trials)):
-            filled = Path(folder, f"{held}.db")
-            fill(filled, held)
+        for kept in dict.fromkeys((BASELINES, options.ledger_trials)):
+            filled = Path(folder, f"{kept}.db")
+            fill(filled, kept)
             for workers in sizes:
                 trials = max(options.trials, 4 * workers)
                 found = search(filled, workers, trials, options.losses, shares)
-                show((workers, held), [found[column] for column in columns])
+                show((workers, kept), [found[column] for column in columns])
         columns = ("tasks", "tasks / s", "rows / s", "driver", *VOTE_PARTS, "raylet")
         print(f"Votes; CPU milliseconds of a task; {REAL_WORKERS} real workers")
         print(" | ".join(("workers", *columns)))
