@@ -210,7 +210,7 @@ def count(workers: int, shares: Shares) -> dict[str, float]:
 
 def rows_of(images: int, n: int) -> int:
     """So many counts are recorded: one of the selection, and one of each piece."""
-    return images * (1 + -(-n // votes.PIECE))
+    return images * (1 + -(-n // votes.PIECES["cpu"]))
 
 
 def held(images: int, n: int) -> tuple[float, float, float]:

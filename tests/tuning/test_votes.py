@@ -104,6 +104,18 @@ def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: 
     }
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_pieces_as_a_gpu_counts_them_hold_the_same_votes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = collect_votes([job()], VoteStore(tmp_path / "cpu.db"), workers(2))
+    monkeypatch.setitem(votes.PIECES, "cpu", votes.PIECES["cuda"])
+    found = collect_votes([job()], VoteStore(tmp_path / "cuda.db"), workers(2))
+    assert results(found) == results(expected)
+    assert len(recorded(tmp_path / "cpu.db")) == 18
+    assert len(recorded(tmp_path / "cuda.db")) == 6
+
+
 class Read(nn.Module):
     """Leaves a mark for each time that a process reads it."""
 
