@@ -29,7 +29,11 @@ class FusedConvolution(nn.Module):
         self.convolution, self.padding = convolution, convolution.padding
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
-        """The activations; what is `added`, if anything, has their shape."""
+        """The activations; what is `added`, if anything, has their shape.
+
+        Raises:
+            ValueError: when it has another one, which no kernel takes.
+        """
         conv = self.convolution
         if images.is_cuda and torch.version.cuda:
             geometry = (conv.stride, self.padding, conv.dilation, conv.groups)
@@ -39,7 +43,11 @@ class FusedConvolution(nn.Module):
                 images, conv.weight, added, 1.0, conv.bias, *geometry
             )
         hidden: Tensor = conv(images)
-        return F.relu_(hidden if added is None else hidden.add_(added))
+        if added is None:
+            return F.relu_(hidden)
+        if added.shape != hidden.shape:
+            raise ValueError(f"{tuple(added.shape)} cannot be added to {tuple(hidden.shape)}")
+        return F.relu_(hidden.add_(added))
 
 
 def fused(network: Network, images: Tensor) -> Network:

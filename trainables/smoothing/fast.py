@@ -29,8 +29,8 @@ _SECONDS, _ROUNDS = 0.5, 3
 class _Voting(nn.Module):
     """A network that takes and gives float32, and computes in one precision.
 
-    That is what a certificate speaks of, so it holds whatever PyTorch's switches say: "float32" is
-    not the TF32 of convolutions on a GPU, nor is an algorithm chosen by its speed of the moment.
+    That is what a certificate speaks of, so it holds whatever the switches of cuDNN say: "float32"
+    is not the TF32 of convolutions on a GPU, nor is an algorithm chosen by its speed of the moment.
 
     In bfloat16 the last linear layer stays in float32: logits of so few digits would often tie, and
     a tie is a vote for nobody.

@@ -94,6 +94,15 @@ class AddedANumber(Parts):
         return F.relu(self.first(images) + 0.1) + F.relu(torch.add(images, self.second(images)))
 
 
+class AddedToEachChannel(Parts):
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.ones(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(self.first(images) + self.offset)
+
+
 class Branching(Parts):
     """Code that cannot be followed, around parts that can."""
 
@@ -119,6 +128,7 @@ def hooked() -> nn.Module:
         (AddedIsUsedAgain, 0),
         (ChangedBetween, 0),
         (AddedANumber, 1),
+        (AddedToEachChannel, 0),
         (Branching, 1),
         (hooked, 0),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6()), 0),
@@ -128,7 +138,7 @@ def hooked() -> nn.Module:
         (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.Identity(), nn.ReLU()), 1),
     ],
     ids=[
-        "output twice", "called twice", "sum twice", "changed", "number", "branching", "hooked",
+        "output twice", "called twice", "sum twice", "changed", "number", "offset", "branching", "hooked",
         "relu6", "same", "reflect", "groups", "identity",
     ],
 )  # fmt: skip
