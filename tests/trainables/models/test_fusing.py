@@ -138,8 +138,8 @@ def hooked() -> nn.Module:
         (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.Identity(), nn.ReLU()), 1),
     ],
     ids=[
-        "output twice", "called twice", "sum twice", "changed", "number", "offset", "branching", "hooked",
-        "relu6", "same", "reflect", "groups", "identity",
+        "output twice", "called twice", "sum twice", "changed", "number", "offset", "branching",
+        "hooked", "relu6", "same", "reflect", "groups", "identity",
     ],
 )  # fmt: skip
 @torch.no_grad()
