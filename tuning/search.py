@@ -224,6 +224,8 @@ def run_search(
     }
     # Ours is the searcher's to say: more hosts may come. Of those that wait an autoscaler hears.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(UNLIMITED)
+    # The ledger is what a run resumes from: Tune need not keep a record of all trials as well.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
     try:
         while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
