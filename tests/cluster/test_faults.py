@@ -31,7 +31,8 @@ MARKS = {"error", "restarts"}
 # How Ray calls a worker that trains a trial, one between two trials, and one that counts votes.
 TRAINING = "ray::ResourceTrainable.train"
 TRAINER = "Trainable"
-BUSY = (TRAINING, "ray::_count", "ray::votes")
+VOTER = "ray::votes"
+BUSY = (TRAINING, "ray::_count", VOTER)
 
 Launcher = subprocess.Popen[str]
 # Something bad, and the launcher that works after it.
@@ -153,14 +154,17 @@ def test_a_host_that_joins_late_takes_part(hosts: TwoHosts, undisturbed: Finishe
     launcher = hosts.launch("--name=late", f"--storage={hosts.storage}", "--cohort=2", *SMALL)
     wait_for(lambda folder: complete_trials(folder) > 0, hosts.folder / "late", launcher)
     hosts.start_second()
-    # Tune gives a trial that waits for a new worker to an old one that gets free, and trials are
-    # shorter here than the start of a worker: the old one has to wait.
-    stalled = workers(hosts.first, TRAINER)
-    for pid in stalled:
-        signal_to(pid, signal.SIGSTOP)
-    wait_for(lambda _: bool(workers(hosts.second, TRAINING)), hosts.folder / "late", launcher)
-    for pid in stalled:
-        signal_to(pid, signal.SIGCONT)
+    # Trials are shorter here than the start of a worker, and so are all votes: Tune gives a trial
+    # that waits for a new worker to an old one that gets free, and Ray a task.
+    for title, begun in ((TRAINER, TRAINING), (VOTER, VOTER)):
+        folder = hosts.folder / "late"
+        wait_for(lambda _, t=title: bool(workers(hosts.first, t)), folder, launcher)
+        stalled = workers(hosts.first, title)
+        for pid in stalled:
+            signal_to(pid, signal.SIGSTOP)
+        wait_for(lambda _, t=begun: bool(workers(hosts.second, t)), folder, launcher)
+        for pid in stalled:
+            signal_to(pid, signal.SIGCONT)
     run = hosts.finish(launcher, "late")
     check_same(run, undisturbed)
     (trials,) = tables(run.folder, ["trials"])
