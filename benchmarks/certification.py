@@ -101,10 +101,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model, votes = build().eval().to(device), VOTES[device]
     images = (torch.randint(256, (votes // 100, *SHAPE)) / 255).to(device)
+    usual = max(votes // 2, PLAIN_BATCH)
     ways: dict[str, tuple[Callable[[], object], int]] = {
-        "plain": (lambda: plain(model, images[0], max(votes // 2, PLAIN_BATCH)),
-                  max(votes // 2, PLAIN_BATCH))
-    }  # fmt: skip
+        "plain": (lambda: plain(model, images[0], usual), usual)
+    }
     one = [Piece(images[0], SIGMA, plan_blocks(votes, "benchmark"))]
     counted = {
         "one image": one,

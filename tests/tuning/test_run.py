@@ -59,6 +59,8 @@ def test_certificates_follow_from_their_counts(reference_run: Finished) -> None:
     assert {(r["precision"].encode(), r["device"].encode()) for r in rows} == {
         (metadata[b"precision"], metadata[b"device"])
     }
+    assert metadata[b"precision"] in {b"float32", b"bfloat16"}
+    assert metadata[b"device"] == b"cpu"
     assert {b"schema_version", b"config_hash", b"model_hash", b"precision", b"device"} <= set(
         metadata
     )

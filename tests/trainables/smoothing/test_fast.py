@@ -8,7 +8,7 @@ from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.fast import choose_precision, prepared
+from trainables.smoothing.fast import Precision, choose_precision, prepared
 from trainables.smoothing.noise import Block
 
 torch.set_num_threads(1)
@@ -57,6 +57,29 @@ def test_in_bfloat16_most_votes_stay_and_logits_are_float32() -> None:
     # No logits tie, as many of so few digits would.
     assert found.sum() == 500
     assert (exact - found).abs().sum() < 75
+
+
+class Switches(DnCNN):
+    """Sees what cuDNN may do while it denoises."""
+
+    seen: tuple[bool, ...] = ()
+
+    def noise(self, noisy: Tensor) -> Tensor:
+        cudnn = torch.backends.cudnn
+        type(self).seen = (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+        return super().noise(noisy)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_votes_are_in_the_precision_they_say_whatever_a_program_allows(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    copy = prepared(model(Switches), SHAPE, precision)
+    total_votes(copy, IMAGE, 0.5, [Block(10, 0)])
+    assert Switches.seen == (False, False, True)
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (True, True)
 
 
 class Foreign(nn.Module):
