@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 # Not scipy.stats: importing that takes each worker half a second.
 from scipy.special import betainc, betaincinv, betaln, log_ndtr, ndtr, ndtri
@@ -69,7 +70,8 @@ def log_evidence(votes: int, n: int, quantile: float) -> float:
     # Near p0 = 1 its complement is exact; it is 0 where no number of votes would be enough.
     rest, a, b = float(ndtr(-quantile)), votes + 0.5, n - votes + 0.5
     above = float(betainc(b, a, rest))
-    if above == 0.0:
+    # Below, a double has too few digits; so far from p0 there is no evidence.
+    if above < sys.float_info.min:
         return -math.inf
     return float(
         betaln(a, b)
