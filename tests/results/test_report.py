@@ -107,7 +107,6 @@ def test_a_report_without_figures_may_run_no_code(html):
     assert "<h3>Insight" not in html
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme):
@@ -130,7 +129,7 @@ def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=300,
     )
     drawn = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout).group(1)))
     card, ink = {

@@ -58,7 +58,7 @@ def foreign_cluster(workplace: Workplace) -> Iterator[str]:
     yield f"127.0.0.1:{port}"
     # `ray start --block` ends its own processes, and no other Ray's, when it is told to stop.
     process.terminate()
-    process.wait(timeout=30)
+    process.wait(timeout=300)
 
 
 @pytest.fixture(scope="session")

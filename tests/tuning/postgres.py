@@ -69,7 +69,7 @@ class Server:
             [str(self._programs / "postgres"), "-D", str(self._data), *options],
             **self._surroundings,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while True:
             try:
                 self.administer(sql.SQL("SELECT 1"))
@@ -83,7 +83,7 @@ class Server:
         """End all connections and the server."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=300)
             self._process = None
 
     def remove(self) -> None:

@@ -27,14 +27,14 @@ from trainables.smoothing.noise import derive_seed, plan_blocks
 from tuning.certify import main
 from tuning.vote_store import VERSION
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def certify(workplace: Workplace, *arguments: str | Path, code: int = 0) -> str:
     """What the command printed, the report last; it must end with `code`."""
     done = subprocess.run(
         [sys.executable, "-m", "tuning.certify", *map(str, arguments)],
-        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=120,
+        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr + done.stdout

@@ -7,14 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from tests.tuning.ledgers import drive, open_ledger
 from tests.tuning.runs import free_port, wait_for_port
 from tuning.study import sqlite_url
-
-pytestmark = pytest.mark.timeout(90)
 
 
 @contextmanager
@@ -32,7 +29,7 @@ def dashboard(url: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/api"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=300)
 
 
 def fetch(url: str) -> Any:

@@ -17,7 +17,7 @@ from tuning.plan import Plan
 from tuning.records import TrialRecord
 from tuning.study import sqlite_url
 
-pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("local_ray")
 EPOCHS, WORKERS, COHORT = 25, 2, 2
 SECONDS = 4.0
 

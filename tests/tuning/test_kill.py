@@ -23,7 +23,7 @@ from tests.tuning.runs import (
     without_incidentals,
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 # How often the driver is killed; twenty times in a soak test, a few times in every suite.
 KILLS = int(os.environ.get("DECROP_KILLS", "4"))
 RUNGS = [1, 3, 8]
@@ -34,7 +34,7 @@ def killed(workplace: Workplace, where: str, count: int, *arguments: str) -> int
     process = subprocess.run(
         [sys.executable, "-m", "tests.tuning.killed", where, str(count),
          f"--out={workplace.folder}", *arguments],
-        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=200,
+        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert process.returncode in (0, -signal.SIGKILL), process.stderr
     return process.returncode

@@ -191,7 +191,6 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert "workers" in out
 
 
-@pytest.mark.timeout(120)
 def test_every_trial_failing_is_exit_code_three(workplace: Workplace) -> None:
     network = DigitsCNN()
     torch.nn.init.constant_(network[-1].weight, float("nan"))

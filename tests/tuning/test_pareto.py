@@ -107,7 +107,6 @@ def test_a_minimum_of_accuracy_needs_a_front_to_pick_from() -> None:
         config(objective="pareto", min_accuracy=90)
 
 
-@pytest.mark.timeout(200)
 def test_the_front_is_certified_and_its_members_are_picked_by_one_flag(
     workplace: Workplace,
 ) -> None:

@@ -16,7 +16,7 @@ from trainables.data.datasets import load_dataset
 from trainables.models.checkpoint import load_classifier
 from trainables.smoothing import SmoothedClassifier
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_run_leaves_every_promised_file(reference_run: Finished) -> None:

@@ -10,7 +10,7 @@ from trainables.decrop.samples import generate
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
 from tuning.samples import SharedSamples
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.usefixtures("local_ray")
 CONFIG = DecropConfig(attack_steps=2)
 
 

@@ -20,7 +20,6 @@ from tuning.resources import Resources
 from tuning.vote_store import Counts, VoteKey, VoteStore
 from tuning.votes import Answer, Asking, VoteJob, collect_votes, task_votes
 
-pytestmark = pytest.mark.timeout(90)
 SIGMA, VOTES, SEED = 0.5, 2500, 11
 
 

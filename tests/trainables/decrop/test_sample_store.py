@@ -53,7 +53,7 @@ class FolderStore:
         path = self.folder / key
         found: Tensor | None = torch.load(path) if path.is_file() else None
         if self.together is not None:
-            self.together.wait(timeout=10)
+            self.together.wait(timeout=300)
         return found
 
     def put(self, key: str, samples: Tensor) -> None:

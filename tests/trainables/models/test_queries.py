@@ -196,7 +196,7 @@ def test_two_processes_at_once_ask_nothing_twice(tmp_path: Path) -> None:
         subprocess.Popen([*command, name, start, stop], cwd=ROOT)
         for name, start, stop in (("a", "0", "80"), ("b", "20", "100"))
     ]
-    assert [process.wait(timeout=25) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     assert sorted(map(float, (tmp_path / "sent").read_text().split())) == [
         2.0 * i for i in range(100)
     ]

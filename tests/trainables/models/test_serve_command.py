@@ -82,6 +82,6 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path, ending: signal.S
     rows = HttpClassifier.connect(found[1])(images)
     assert torch.equal(rows.argmax(1), load_classifier(path)(images).argmax(1))
     process.send_signal(ending)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGTERM)
     assert errors == ""
