@@ -21,10 +21,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from trainables.acceleration.voting import Precision, prepared
 from trainables.models.classifiers import BaseClassifier, CifarResNet
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import Piece, count_votes
-from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import Block, plan_blocks
 
 SHAPE, SIGMA = (3, 32, 32), 0.25

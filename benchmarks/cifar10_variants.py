@@ -24,7 +24,7 @@ from trainables.data.datasets import load_dataset
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.decrop.training import DecropTraining
-from trainables.models.checkpoint import load_classifier
+from trainables.weights.checkpoint import load_classifier
 
 SIGMA = 0.25
 SEEDS = (0, 1, 2)

@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/scale.py [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
 
-Trials run through `tuning.grid.search`, with its ledger, table, metrics and TensorBoard, after
+Trials run through `tuning.search.search.search`, with its ledger, table, metrics and TensorBoard,
+after
 `--ledger-trials` others that the ledger holds already. There are four cohorts of them at least; the
 first, while workers start, is not counted. Vote tasks count nothing and say that they took a
 second; as many are in flight as for so many workers. What is measured is the CPU time of this
@@ -36,20 +37,22 @@ from search_spaces import load_space
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.certify import certifying
 from trainables.smoothing.procedures import Fixed
-from tuning import grid, study, votes
-from tuning.cluster import OBJECT_STORE_BYTES, Cluster
+from tuning.cluster.connection import OBJECT_STORE_BYTES, Cluster
+from tuning.cluster.resources import Resources
+from tuning.cluster.storage import local_storage
 from tuning.config import RunConfig
-from tuning.ledger import Ledger
-from tuning.plan import Plan
-from tuning.proposer import Proposer
-from tuning.publish import TrialsTable
-from tuning.resources import Resources
-from tuning.scratch import Scratch
-from tuning.search import LedgerScheduler, LedgerSearcher, run_search
-from tuning.storage import local_storage
-from tuning.study import open_database, sqlite_url
-from tuning.tensorboard import StudyBoard
-from tuning.vote_store import Counts, VoteKey, VoteStore
+from tuning.monitoring.tensorboard import StudyBoard
+from tuning.run.export import TrialsTable
+from tuning.search import search as grid
+from tuning.search.checkpoints import Scratch
+from tuning.search.tune import LedgerScheduler, LedgerSearcher, run_search
+from tuning.study import database as study
+from tuning.study.database import open_database, sqlite_url
+from tuning.study.ledger import Ledger
+from tuning.study.plan import Plan
+from tuning.study.proposer import Proposer
+from tuning.votes import collector as votes
+from tuning.votes.store import Counts, VoteKey, VoteStore
 
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)

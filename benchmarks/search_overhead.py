@@ -24,13 +24,13 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
-from tuning.ledger import Ledger
-from tuning.limits import Limits
-from tuning.plan import Plan
-from tuning.resources import Resources
-from tuning.search import Study, run_search
-from tuning.storage import local_storage
-from tuning.study import sqlite_url
+from tuning.cluster.resources import Resources
+from tuning.cluster.storage import local_storage
+from tuning.search.budget import Limits
+from tuning.search.tune import Study, run_search
+from tuning.study.database import sqlite_url
+from tuning.study.ledger import Ledger
+from tuning.study.plan import Plan
 
 VARIED = 10
 WORKERS = 2

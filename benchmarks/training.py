@@ -28,10 +28,10 @@ from trainables.decrop import losses
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore, generate
 from trainables.decrop.training import DecropTraining
-from trainables.models.checkpoint import load_classifier
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
 from trainables.models.discriminator import Discriminator
+from trainables.weights.checkpoint import load_classifier
 
 IMAGES = 100
 GENERATION_GOAL = {"cpu": 8, "cuda": 50}

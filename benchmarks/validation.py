@@ -31,11 +31,11 @@ from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
 from trainables.decrop.training import DecropTraining
-from trainables.models.cached import cached_classifier
-from trainables.models.checkpoint import load_classifier
+from trainables.pretraining.cached import cached_classifier
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import derive_seed, plan_blocks
 from trainables.smoothing.objective import Objective
+from trainables.weights.checkpoint import load_classifier
 
 # Shots and folds of development; no reported result uses these seeds.
 SEED = 4711

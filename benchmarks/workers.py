@@ -24,12 +24,12 @@ import ray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from certification import SHAPE, SIGMA, build
 
-from tests.cluster.hosts import TwoHosts
+from tests.support.hosts import TwoHosts
+from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
-from trainables.smoothing.fast import prepared
-from tuning.resources import Resources
-from tuning.vote_store import VoteStore
-from tuning.votes import Asking, VoteJob, collect_votes
+from tuning.cluster.resources import Resources
+from tuning.votes.collector import Asking, VoteJob, collect_votes
+from tuning.votes.store import VoteStore
 
 # Runs this benchmark within a cluster: a measurement with so many workers.
 INSIDE = "--inside"

@@ -20,7 +20,7 @@ from results.schema import (
 )
 from results.store import StoreError, read_metadata, read_table
 
-# In the folder of a setting; tuning.insight writes it.
+# In the folder of a setting; tuning.study.figures writes it.
 INSIGHT = "insight.json"
 _FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
 

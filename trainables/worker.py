@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -17,3 +20,14 @@ def prepare_worker(device: str, threads: int, gpu_share: float) -> torch.device:
     if found.type == "cuda" and 0 < gpu_share < 1:
         torch.cuda.set_per_process_memory_fraction(gpu_share)
     return found
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have PyTorch use one thread for a while: sums in another order change the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

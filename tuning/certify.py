@@ -78,7 +78,7 @@ def certify(
     if verify:
         _verify(source)
         return
-    from tuning.recertification import certify_again
+    from tuning.run.certify_again import certify_again
 
     certify_again(
         None if source is None else Path(source),

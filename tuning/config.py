@@ -19,8 +19,8 @@ from trainables.smoothing.objective import PARETO, Objective
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
 from trainables.smoothing.quantised import Noise
 from tuning.errors import ConfigError
-from tuning.pruning import SchedulerName
-from tuning.samplers import SamplerName
+from tuning.study.pruning import SchedulerName
+from tuning.study.samplers import SamplerName
 
 # In the run folder.
 CONFIG = "config.yaml"

@@ -183,7 +183,7 @@ def launch(
     if attach is not None:
         _attach(cluster, attach)
         return
-    from tuning.session import start
+    from tuning.run.start import start
 
     start(
         {k: v for k, v in flags.passed(context).items() if k not in OWN},
@@ -196,9 +196,9 @@ def launch(
 
 
 def _attach(cluster: str | None, job: str) -> None:
-    from tuning.address import dashboard_address
+    from tuning.cluster.address import dashboard_address
+    from tuning.cluster.jobs import attach
     from tuning.errors import ConfigError
-    from tuning.submission import attach
 
     address = dashboard_address(cluster)
     if address is None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.hosts import TwoHosts
-from tests.tuning.runs import TINY, Finished
+from tests.support.hosts import TwoHosts
+from tests.support.runs import TINY, Finished
 
 # Trials that last long against the start of a worker.
 SMALL = [*TINY, "--set=epochs=75", "--confirm-folds=2", "--certify-images=16", "--n=3000"]
@@ -65,7 +65,7 @@ class Watched:
 def watched(hosts: TwoHosts) -> Watched:
     """A run on both hosts, through a bucket, to which nothing happens."""
     name = "undisturbed"
-    watcher = hosts.first.start(sys.executable, "-m", "tests.cluster.watcher", hosts.first.address)
+    watcher = hosts.first.start(sys.executable, "-m", "tests.support.watcher", hosts.first.address)
     process = hosts.launch(f"--name={name}", f"--storage={hosts.storage}", *SMALL)
     run = hosts.finish(process, name)
     watcher.terminate()

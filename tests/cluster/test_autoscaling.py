@@ -16,8 +16,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
 )
 
 from tests.cluster.conftest import clean_environment, needs_namespaces
-from tests.cluster.hosts import PORT, RAY, WAIT_FOR_NODES, Host, ip
-from tests.tuning.runs import TINY, tables
+from tests.support.hosts import PORT, RAY, WAIT_FOR_NODES, Host, ip
+from tests.support.runs import TINY, tables
 
 pytestmark = pytest.mark.timeout(600)
 WORKERS = 2

@@ -17,10 +17,10 @@ import optuna
 import pytest
 
 from tests.cluster.conftest import SMALL
-from tests.cluster.hosts import TwoHosts, signal_to, workers
-from tests.tuning.counts import recorded
-from tests.tuning.runs import SETTING, Finished, tables, without_incidentals
-from tuning.vote_store import VoteKey
+from tests.support.counts import recorded
+from tests.support.hosts import TwoHosts, signal_to, workers
+from tests.support.runs import SETTING, Finished, tables, without_incidentals
+from tuning.votes.store import VoteKey
 
 pytestmark = pytest.mark.timeout(900)
 # Runs with two random faults each; ten of them in a soak test.

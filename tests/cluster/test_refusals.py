@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tests.cluster.conftest import SMALL
-from tests.cluster.hosts import BUCKET, TwoHosts
 from tests.cluster.test_faults import wait_for
-from tuning.study import FILE as LEDGER
+from tests.support.hosts import BUCKET, TwoHosts
+from tuning.study.database import FILE as LEDGER
 
 pytestmark = pytest.mark.timeout(300)
 # On a machine that does nothing else, within 20; this suite has two clusters on one.

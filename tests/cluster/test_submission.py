@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tests.cluster.conftest import SMALL
-from tests.cluster.hosts import TwoHosts
-from tests.tuning.runs import SETTING, Finished, tables, without_incidentals
+from tests.support.hosts import TwoHosts
+from tests.support.runs import SETTING, Finished, tables, without_incidentals
 
 pytestmark = pytest.mark.timeout(600)
 

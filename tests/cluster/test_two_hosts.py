@@ -5,9 +5,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cluster.hosts import TwoHosts
-from tests.tuning.counts import recorded
-from tests.tuning.runs import SETTING, Finished, tables
+from tests.support.counts import recorded
+from tests.support.hosts import TwoHosts
+from tests.support.runs import SETTING, Finished, tables
 
 pytestmark = pytest.mark.timeout(600)
 

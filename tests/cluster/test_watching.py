@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.conftest import Watched
-from tests.cluster.hosts import TwoHosts
-from tests.tuning.counts import recorded
-from tests.tuning.runs import SETTING, VARIANTS
+from tests.support.counts import recorded
+from tests.support.hosts import TwoHosts
+from tests.support.runs import SETTING, VARIANTS
 
 pytestmark = pytest.mark.timeout(600)
 

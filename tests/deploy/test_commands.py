@@ -3,7 +3,7 @@ import pytest
 from ray.scripts.scripts import cli as ray_cli
 from typer.main import get_command
 
-from tests.deploy.commands import commands
+from tests.support.commands import commands
 from tuning import launch
 from tuning.config import make_config
 from tuning.flags import passed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ray.util.metrics import Metric
 
-from tuning import metrics
+from tuning.monitoring import metrics
 
 BOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "decrop.json"
 # Of Ray's own exporters, on every host.

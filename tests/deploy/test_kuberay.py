@@ -9,7 +9,7 @@ import ray
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.deploy.commands import RAY_JOB, ROOT
+from tests.support.commands import RAY_JOB, ROOT
 
 RAY_CLUSTER = ROOT / "deploy" / "kuberay" / "raycluster.yaml"
 SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay.schema.yaml").read_text())

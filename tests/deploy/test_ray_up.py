@@ -6,7 +6,7 @@ import yaml
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.deploy.commands import ROOT
+from tests.support.commands import ROOT
 
 FILE = ROOT / "deploy" / "ray-up" / "cluster.yaml"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.deploy.commands import CLUSTER_DOC, ROOT, SLURM, code_blocks, shell_texts
+from tests.support.commands import CLUSTER_DOC, ROOT, SLURM, code_blocks, shell_texts
 
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 TEXTS = shell_texts()

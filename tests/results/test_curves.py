@@ -16,7 +16,7 @@ from results.curves import (
 )
 from results.schema import SUMMARY
 from results.store import read_cohen_tsv, write_table
-from tests.results.invented import certificate_rows, scores
+from tests.support.invented import certificate_rows, scores
 
 COHEN = Path(__file__).parents[3] / "shared" / "data" / "cohen"
 PUBLISHED = {

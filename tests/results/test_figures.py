@@ -6,7 +6,7 @@ from PIL import Image
 from results.curves import summary_row
 from results.figures import bounds_figure, curves_figure, history_figure, tradeoff_figure
 from results.schema import VARIANTS
-from tests.results.invented import certificate_rows, trial_rows
+from tests.support.invented import certificate_rows, trial_rows
 
 CERTIFICATES = {variant: certificate_rows(variant) for variant in VARIANTS}
 

@@ -13,7 +13,7 @@ from results.report import build_report, compare, main
 from results.run import INSIGHT
 from results.schema import CERTIFICATES, SUMMARY, VARIANTS
 from results.store import read_table, write_json, write_table
-from tests.results.invented import certificate_rows, scores, write_run
+from tests.support.invented import certificate_rows, scores, write_run
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FIGURES = {

@@ -3,7 +3,7 @@ import pytest
 from results.run import INSIGHT, load_run
 from results.schema import CERTIFICATES, SUMMARY
 from results.store import StoreError, read_table, write_json, write_table
-from tests.results.invented import HYPERPARAMETERS, certificate_rows, write_run
+from tests.support.invented import HYPERPARAMETERS, certificate_rows, write_run
 
 
 def test_a_run_comes_back_with_its_settings_variants_and_hyperparameters(tmp_path):

@@ -22,7 +22,7 @@ from results.store import (
     write_table,
     write_text,
 )
-from tests.results.invented import (
+from tests.support.invented import (
     HYPERPARAMETERS,
     baseline_rows,
     certificate_rows,

@@ -2,7 +2,7 @@ from rich.console import Console
 
 from results.curves import summary_row
 from results.terminal import summary_tables
-from tests.results.invented import certificate_rows
+from tests.support.invented import certificate_rows
 
 
 def printed(rows, width=80, **options):

@@ -8,7 +8,7 @@ from scipy.stats import norm
 from results.schema import CERTIFICATES
 from results.store import StoreError, read_table, write_table
 from results.verification import _decided, verify
-from tests.results.invented import write_run
+from tests.support.invented import write_run
 
 TABLE = "digits-10shot/certificates.parquet"
 Row = dict[str, object]

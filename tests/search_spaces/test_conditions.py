@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from search_spaces import SearchSpace, SpaceError, load_space
-from tests.search_spaces.spaces import BASE, samples
+from tests.support.spaces import BASE, samples
 
 ZERO = {"low": 0.5, "high": 8.0, "log": True, "or_zero": True}
 

@@ -8,7 +8,7 @@ import yaml
 
 from search_spaces import SpaceError, load_space
 from search_spaces.space import Parameter, shipped_spaces
-from tests.search_spaces.spaces import BASE, samples
+from tests.support.spaces import BASE, samples
 from trainables.decrop.config import DecropConfig
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,10 +1,34 @@
-"""The data set that comes with the package."""
+"""The data set that comes with the package, how endpoints are reached, an exported program."""
 
 import pytest
+import torch
 
+from tests.support.programs import Program, export, random_images, with_statistics
+from trainables.black_box import endpoint
 from trainables.data.datasets import Dataset, load_dataset
+from trainables.models.classifiers import DigitsCNN
 
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_dataset("digits")
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests go past any proxy and carry no token."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv(endpoint.TOKEN_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries follow each other without a pause."""
+    monkeypatch.setattr(endpoint, "BACKOFF", 0.01)
+
+
+@pytest.fixture(scope="session")
+def digits_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    torch.manual_seed(0)
+    network = with_statistics(DigitsCNN(4))
+    return export(tmp_path_factory.mktemp("digits") / "c.pt2", network, random_images()), network

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.models.trap import Trap
+from tests.support.trap import Trap
 from trainables.data.datasets import load_dataset
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig

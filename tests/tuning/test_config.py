@@ -6,7 +6,7 @@ from typer.main import get_command
 from tuning.config import make_config, read_yaml, setting_name, to_yaml
 from tuning.errors import ConfigError
 from tuning.launch import app
-from tuning.spaces import choose_space
+from tuning.setting.space import choose_space
 
 
 def test_configuration_survives_a_round_trip_through_yaml(tmp_path: Path) -> None:

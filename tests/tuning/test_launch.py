@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from tests.tuning.runs import Workplace
-from trainables.models.checkpoint import save_classifier
+from tests.support.runs import Workplace
 from trainables.models.classifiers import CifarResNet, DigitsCNN
-from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
+from trainables.weights.checkpoint import save_classifier
+from trainables.weights.denoiser_file import denoiser_bytes
 from tuning.launch import main
 
 
@@ -202,6 +202,6 @@ def test_every_trial_failing_is_exit_code_three(workplace: Workplace) -> None:
 
 
 def test_ray_is_not_imported_before_the_cluster_was_asked() -> None:
-    script = "import sys, tuning.session; sys.exit('ray' in sys.modules)"
+    script = "import sys, tuning.run.start; sys.exit('ray' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0

@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from trainables.acceleration.folding import folded
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.generation import boundary_samples, interpolated_samples
-from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.folding import folded
+from trainables.weights.checkpoint import weights_hash
 
 # Pixels a forward pass: on a CPU the activations of so many stay in its cache.
 BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.acceleration.folding import folded
 from trainables.decrop import losses
 from trainables.decrop.augmentation import augment
 from trainables.decrop.config import DecropConfig
@@ -17,10 +18,9 @@ from trainables.decrop.samples import MemoryStore, SampleStore, generate
 from trainables.decrop.schedules import learning_rate_factor
 from trainables.errors import InputError, NonFiniteLoss
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import load_denoiser
 from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.models.discriminator import Discriminator, reversal_schedule, reverse_gradient
-from trainables.models.folding import folded
+from trainables.weights.denoiser_file import load_denoiser
 
 
 class DecropTraining:

@@ -19,17 +19,17 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
+from trainables.acceleration.voting import Precision, prepared
+from trainables.black_box.endpoint import HttpClassifier
 from trainables.errors import InputError
-from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import WEIGHTS, load_denoiser
-from trainables.models.endpoint import HttpClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
 from trainables.smoothing.quantised import allowance, on_grid
+from trainables.weights.checkpoint import weights_hash
+from trainables.weights.denoiser_file import WEIGHTS, load_denoiser
 
 CONFIG = "config.json"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainables.data.publisher import LOADERS, Published, Server, publish, serve
+from tests.support.publisher import LOADERS, Published, Server, publish, serve
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from tests.trainables.data.refusal import refusal
+from tests.support.refusal import refusal
 from trainables.data.datasets import DATASETS, Dataset, load_dataset
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.trainables.data.refusal import refusal
+from tests.support.refusal import refusal
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.folder import FolderImages
 

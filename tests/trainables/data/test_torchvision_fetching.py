@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torchvision.datasets
 
-from tests.trainables.data.publisher import Published, Server, files, publish
-from tests.trainables.data.refusal import refusal
+from tests.support.publisher import Published, Server, files, publish
+from tests.support.refusal import refusal
 from trainables.data import torchvision_sets
 from trainables.data.datasets import load_dataset
 

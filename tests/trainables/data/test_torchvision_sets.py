@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision.datasets
 
-from tests.trainables.data.publisher import (
+from tests.support.publisher import (
     CIFAR_CLASSES,
     Published,
     Server,
@@ -19,7 +19,7 @@ from tests.trainables.data.publisher import (
     idx,
     publish,
 )
-from tests.trainables.data.refusal import refusal
+from tests.support.refusal import refusal
 from trainables.data.datasets import TensorImages, load_dataset
 
 REPO_ROOT = Path(__file__).resolve().parents[3]

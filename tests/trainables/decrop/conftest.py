@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from tests.trainables.digits import first_digits
+from tests.support.digits import first_digits
 from trainables.data.datasets import Dataset
-from trainables.models.cached import cached_classifier
 from trainables.models.classifiers import BaseClassifier
+from trainables.pretraining.cached import cached_classifier
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.decrop.small import config
+from tests.support.small_networks import config
 from trainables.decrop.config import BASELINES
 from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import Denoiser
+from trainables.weights.denoiser_file import denoiser_bytes
 
 torch.set_num_threads(1)
 Weights = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.decrop.small import config
+from tests.support.small_networks import config
 from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.decrop.small import config
+from tests.support.small_networks import config
 from trainables.decrop import training as module
 from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.trainables.decrop.toys import (
+from tests.support.toys import (
     curved_classifier,
     linear_classifier,
     one_pixel_classifier,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.trainables.decrop.small import config
+from tests.support.small_networks import config
 from trainables.data.datasets import Dataset
 from trainables.decrop import losses
 from trainables.decrop.training import DecropTraining

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.decrop.sampling import counted, four_images, same, visible
-from tests.trainables.decrop.toys import curved_classifier, linear_classifier, seeded
+from tests.support.sampling import counted, four_images, same, visible
+from tests.support.toys import curved_classifier, linear_classifier, seeded
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import GeneratedSamples, MemoryStore, generate
 from trainables.models.classifiers import BaseClassifier

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.trainables.decrop.sampling import counted, four_images, same, visible
-from tests.trainables.decrop.toys import (
+from tests.support.sampling import counted, four_images, same, visible
+from tests.support.toys import (
     curved_classifier,
     linear_classifier,
     one_pixel_classifier,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
-from tests.trainables.decrop.small import config
+from tests.support.small_networks import config
 from trainables.decrop.config import BASELINES
 from trainables.decrop.schedules import Schedule, learning_rate_factor
 from trainables.decrop.training import DecropTraining

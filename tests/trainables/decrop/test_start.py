@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.decrop.small import config
+from tests.support.small_networks import config
 from trainables.decrop.training import DecropTraining
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import denoiser_bytes, load_denoiser
 from trainables.models.denoisers import Denoiser, DnCNN, MemNet, UNet
+from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser
 
 torch.set_num_threads(1)
 

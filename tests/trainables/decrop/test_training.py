@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.trainables.decrop.small import config, denoiser_inputs
+from tests.support.small_networks import config, denoiser_inputs
 from trainables.data.datasets import Dataset
 from trainables.decrop.config import BASELINES
 from trainables.decrop.samples import MemoryStore, generate
 from trainables.decrop.training import DecropTraining, _batches
-from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import denoiser_bytes
+from trainables.weights.checkpoint import weights_hash
+from trainables.weights.denoiser_file import denoiser_bytes
 
 torch.set_num_threads(1)
 

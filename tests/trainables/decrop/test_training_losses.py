@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.decrop.small import config, denoiser_inputs
+from tests.support.small_networks import config, denoiser_inputs
 from trainables.data.datasets import Dataset
 from trainables.decrop.config import BASELINES
 from trainables.decrop.samples import MemoryStore
 from trainables.decrop.training import DecropTraining
 from trainables.errors import NonFiniteLoss
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
+from trainables.weights.denoiser_file import denoiser_bytes
 
 torch.set_num_threads(1)
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.errors import InputError
-from trainables.models.checkpoint import weights_hash
 from trainables.models.classifiers import ARCHITECTURES, BaseClassifier, CifarResNet, DigitsCNN
+from trainables.weights.checkpoint import weights_hash
 
 torch.set_num_threads(1)
 

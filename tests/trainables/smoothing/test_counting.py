@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.trainables.models.foldable import build
+from tests.support.foldable import build
+from trainables.acceleration.voting import Precision, prepared
 from trainables.models.classifiers import BaseClassifier, CifarResNet
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import (
@@ -18,7 +19,6 @@ from trainables.smoothing.counting import (
     forward_batch,
     total_votes,
 )
-from trainables.smoothing.fast import Precision, prepared
 from trainables.smoothing.noise import Block, draw_noise, plan_blocks
 
 torch.set_num_threads(1)

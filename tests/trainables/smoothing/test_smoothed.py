@@ -8,8 +8,6 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from trainables.errors import InputError
-from trainables.models.checkpoint import weights_hash
-from trainables.models.denoiser_file import denoiser_bytes
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
@@ -18,6 +16,8 @@ from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.procedures import Adaptive, Fixed
 from trainables.smoothing.quantised import allowance
 from trainables.smoothing.smoothed import CONFIG, WEIGHTS, ExportConfig, export_config
+from trainables.weights.checkpoint import weights_hash
+from trainables.weights.denoiser_file import denoiser_bytes
 
 torch.set_num_threads(1)
 IMAGE = torch.full((1, 4, 4), 0.5)

@@ -1,0 +1,122 @@
+"""Runs with classifiers that are not built in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from results.store import read_metadata
+from tests.support.runs import REPO, SETTING, TINY, VARIANTS, Finished, Workplace, tables
+from trainables.black_box.endpoint import HttpClassifier
+from trainables.data.datasets import load_dataset
+from trainables.smoothing import SmoothedClassifier
+from trainables.weights.checkpoint import load_classifier
+
+pytestmark = pytest.mark.timeout(1800)
+# Enough for every stage to run; `none` is certified as in the reference run.
+SHORT = [*TINY, "--trials=1", "--set=epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(reference_run: Finished, workplace: Workplace) -> Path:
+    """The digits classifier that the reference run trained and cached."""
+    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+    return path
+
+
+@contextmanager
+def serving(checkpoint: Path, workplace: Workplace, port: int = 0) -> Iterator[tuple[str, int]]:
+    """The classifier behind HTTP, answering with labels alone: its URL and its process."""
+    command = [sys.executable, "-u", "-m", "trainables.black_box.serve", str(checkpoint)]
+    process = subprocess.Popen(
+        [*command, f"--port={port}", "--labels-only", "--threads=1"],
+        cwd=REPO,
+        env=workplace.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1], process.pid
+    finally:
+        process.kill()
+        process.wait(timeout=300)
+
+
+def certificates(run: Finished, variant: str) -> list[tuple[object, ...]]:
+    (rows,) = tables(run.folder, ["certificates"])
+    columns = ("image_index", "predicted", "radius", "votes_top", "sigma")
+    return [tuple(row[c] for c in columns) for row in rows if row["variant"] == variant]
+
+
+def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_the_budget(
+    checkpoint: Path, reference_run: Finished, workplace: Workplace
+) -> None:
+    arguments = ["--name=endpoint", "--access=black-box", "--query-budget=900", *SHORT]
+    with serving(checkpoint, workplace) as (url, server):
+        run = workplace.start(*arguments, f"--classifier={url}")
+        assert run.stderr is not None
+        while "confirmation votes" not in run.stderr.readline():
+            assert run.poll() is None
+        os.kill(server, signal.SIGKILL)
+        _, rest = run.communicate(timeout=300)
+    assert run.returncode == 4
+    (line,) = [text for text in rest.splitlines() if text.startswith("error")]
+    assert url in line
+    assert "--resume" in line
+    with serving(checkpoint, workplace, port=int(url.rstrip("/").rsplit(":", 1)[1])):
+        finished = workplace.run("--name=endpoint", "--resume")
+        exported = finished.folder / SETTING / "smoothed_classifier"
+        deployed = SmoothedClassifier.load(exported, classifier=HttpClassifier.connect(url))
+        assert 0 < deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n <= 200
+    # The real classifier votes, not its surrogate: exactly as it does without a socket between.
+    assert certificates(finished, "none") == certificates(reference_run, "none")
+    manifest = json.loads((finished.folder / "manifest.json").read_text())
+    queries = manifest["settings"][SETTING]["queries"]
+    assert 500 < queries["training"] <= 900
+    assert 0.3 < queries["surrogate_agreement"] <= 1
+    # Two variants can be one model, which is then asked once.
+    table = finished.folder / SETTING / "certificates.parquet"
+    hashes, cast = read_metadata(table), {}
+    for row in pq.read_table(table).to_pylist():
+        cast[hashes[f"model_hash_{row['variant']}"], row["image_index"]] = row["votes"]
+    assert queries["certification"] == sum(cast.values())
+    assert "Black box" in (finished.folder / "report.html").read_text()
+
+
+def test_factory_with_weights_trains_from_a_denoiser_of_another_run_in_two_settings(
+    checkpoint: Path, reference_run: Finished, workplace: Workplace
+) -> None:
+    weights = load_classifier(checkpoint).network.state_dict()
+    file = workplace.folder / "weights.pt"
+    torch.save({f"inner.{name}": tensor for name, tensor in weights.items()}, file)
+    initial = reference_run.folder / SETTING / "smoothed_classifier"
+    arguments = ["--name=factory", "--classifier=tests.support.foreign:make", f"--weights={file}"]
+    # A step so small that the weights stay what they were.
+    still = ["--set=learning_rate=1e-12", "--set=weight_decay=0", "--set=ema_decay=0"]
+    grid = ["--shots=5,10", "--trials=3", "--transfer=1"]
+    run = workplace.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still, *grid)
+    summary = pq.read_table(run.folder / "summary.parquet").to_pylist()
+    settings = ["digits-5shot", "digits-10shot"]
+    assert [row["setting"] for row in summary] == [s for s in settings for _ in VARIANTS]
+    # The second setting starts from what the first one found.
+    of = {s: pq.read_table(run.folder / s / "trials.parquet").to_pylist() for s in settings}
+    searched = [row for row in of["digits-5shot"] if row["origin"] in ("start", "search")]
+    best = max((r for r in searched if r["state"] == "complete"), key=lambda r: r["objective"])
+    (taken,) = [row for row in of["digits-10shot"] if row["origin"] == "transferred"]
+    assert (taken["sigma"], taken["mix"]) == (best["sigma"], best["mix"])
+    assert certificates(run, "none") == certificates(reference_run, "none")
+    before = load_file(initial / "denoiser.safetensors")
+    after = load_file(run.folder / SETTING / "smoothed_classifier" / "denoiser.safetensors")
+    trained = [name for name in before if name.endswith("weight")]
+    assert trained
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in trained)

@@ -1,0 +1,194 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pyarrow.parquet as pq
+import pytest
+import torch
+from scipy.stats import beta, norm
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.support.runs import REPO, SETTING, VARIANTS, Finished, Workplace, tables
+from trainables.data.datasets import load_dataset
+from trainables.smoothing import SmoothedClassifier
+from trainables.weights.checkpoint import load_classifier
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
+    for name in ("config.yaml", "manifest.json", "study.db", "summary.parquet", "report.html"):
+        assert (reference_run.folder / name).is_file()
+    for name in (
+        "trials.parquet",
+        "insight.json",
+        "confirmation.parquet",
+        "certificates.parquet",
+        "curves.png",
+        "smoothed_classifier/denoiser.safetensors",
+        "smoothed_classifier/config.json",
+        *(f"certificates/{variant}.tsv" for variant in VARIANTS),
+    ):
+        assert (reference_run.folder / SETTING / name).is_file()
+    assert not (reference_run.folder / "tune").exists()
+
+
+def test_variants_are_certified_on_the_same_images(reference_run: Finished) -> None:
+    (rows,) = tables(reference_run.folder, ["certificates"])
+    images = {v: [r["image_index"] for r in rows if r["variant"] == v] for v in VARIANTS}
+    assert len(rows) == 4 * 12
+    assert len(set(images["best"])) == 12
+    assert all(images[v] == images["best"] for v in VARIANTS)
+    labels = load_dataset("digits").test.labels
+    assert all(r["label"] == labels[r["image_index"]] for r in rows)
+
+
+def test_certificates_follow_from_their_counts(reference_run: Finished) -> None:
+    (rows,) = tables(reference_run.folder, ["certificates"])
+    for r in rows:
+        bound = beta.ppf(r["alpha"], r["votes_top"], r["n"] - r["votes_top"] + 1)
+        assert r["p_lower"] == pytest.approx(bound if r["votes_top"] else 0.0, abs=1e-9)
+        certified = r["p_lower"] > 0.5
+        assert (r["predicted"] >= 0) == certified
+        expected = r["sigma"] * norm.ppf(r["p_lower"]) if certified else 0.0
+        assert r["radius"] == pytest.approx(expected, abs=1e-9)
+    metadata = pq.read_schema(reference_run.folder / SETTING / "certificates.parquet").metadata
+    assert {(r["precision"].encode(), r["device"].encode()) for r in rows} == {
+        (metadata[b"precision"], metadata[b"device"])
+    }
+    assert metadata[b"precision"] in {b"float32", b"bfloat16"}
+    assert metadata[b"device"] == b"cpu"
+    assert {b"schema_version", b"config_hash", b"model_hash", b"precision", b"device"} <= set(
+        metadata
+    )
+
+
+def test_cohen_logs_hold_the_certificates(reference_run: Finished) -> None:
+    (rows,) = tables(reference_run.folder, ["certificates"])
+    with (reference_run.folder / SETTING / "certificates" / "best.tsv").open() as file:
+        logged = list(csv.DictReader(file, delimiter="\t"))
+    best = [r for r in rows if r["variant"] == "best"]
+    assert [int(r["idx"]) for r in logged] == [r["image_index"] for r in best]
+    assert all(float(a["radius"]) <= b["radius"] for a, b in zip(logged, best, strict=True))
+
+
+def test_published_is_the_first_trial_and_the_sweep_follows(reference_run: Finished) -> None:
+    (trials,) = tables(reference_run.folder, ["trials"])
+    assert [t["origin"] for t in trials] == [
+        "published",
+        *5 * ["label_consistency"],
+        *5 * ["mse"],
+        "start",
+        *3 * ["search"],
+    ]
+    assert trials[0]["sigma"] == 0.25
+    assert trials[0]["w_mmd"] == 4.0
+    assert all(t["state"] == "complete" for t in trials[:11])
+
+
+def test_study_tells_pruned_trials_from_complete_ones(reference_run: Finished) -> None:
+    (trials,) = tables(reference_run.folder, ["trials"])
+    storage = f"sqlite:///{reference_run.folder / 'study.db'}"
+    (name,) = optuna.get_all_study_names(storage)
+    states = {
+        t.number: t.state.name for t in optuna.load_study(study_name=name, storage=storage).trials
+    }
+    expected = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+    assert states == {t["number"]: expected[t["state"]] for t in trials}
+    assert all((t["epochs"] == 8) == (t["state"] == "complete") for t in trials)
+
+
+def test_what_is_certified_was_confirmed(reference_run: Finished) -> None:
+    (confirmation,) = tables(reference_run.folder, ["confirmation"])
+    assert [row["origin"] for row in confirmation[:3]] == ["published", "label_consistency", "mse"]
+    # Three folds of a fifth of the hundred shots.
+    assert {(row["folds"], row["images"]) for row in confirmation} == {(3, 60)}
+    confirmed = {row["number"]: row for row in confirmation}
+    highest = max(row["confirmed_objective"] for row in confirmation)
+    for row in reference_run.summary:
+        if row["variant"] != "none":
+            chosen = confirmed[row["trial"]]
+            assert chosen["selected"]
+            assert row["variant"] in chosen["variant"]
+            assert row["tuning_objective"] == chosen["confirmed_objective"]
+            gap = chosen["search_objective"] - chosen["confirmed_objective"]
+            assert chosen["optimism_gap"] == pytest.approx(gap)
+        if row["variant"] == "best":
+            assert row["tuning_objective"] >= highest - 3 * chosen["standard_error"]
+
+
+def test_json_summary_is_the_last_line_of_standard_output(reference_run: Finished) -> None:
+    table = pq.read_table(reference_run.folder / "summary.parquet").to_pylist()
+    assert reference_run.summary == table
+    assert [row["variant"] for row in table] == VARIANTS
+
+
+def test_ray_chatter_stays_in_the_log(reference_run: Finished) -> None:
+    assert "INFO" not in reference_run.out + reference_run.err
+    assert "WARNING" not in reference_run.out + reference_run.err
+    assert "\x1b" not in reference_run.out + reference_run.err
+    assert "Ray" in (reference_run.folder / "ray.log").read_text()
+
+
+def test_local_run_does_not_attach_to_a_foreign_cluster(
+    reference_run: Finished, foreign_cluster: str
+) -> None:
+    log = (reference_run.folder / "ray.log").read_text()
+    assert "Started a local Ray instance" in log
+    assert foreign_cluster not in log
+
+
+def test_tensorboard_shows_losses_and_hyperparameters(reference_run: Finished) -> None:
+    folder = reference_run.folder / "tensorboard" / SETTING
+    events = EventAccumulator(str(folder / "trial-00000")).Reload()
+    assert {"loss/label_consistency", "loss/mmd", "objective"} <= set(events.Tags()["scalars"])
+    assert [e.step for e in events.Scalars("loss/mmd")] == list(range(1, 9))
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+    images = EventAccumulator(str(folder / "best")).Reload().Tags()["images"]
+    assert any("denoised" in tag for tag in images)
+
+
+def test_report_is_rebuilt_from_the_tables(reference_run: Finished, tmp_path: Path) -> None:
+    report = reference_run.folder / "report.html"
+    text = report.read_text()
+    report.unlink()
+    command = [sys.executable, "-m", "results.report", str(reference_run.folder)]
+    subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+    assert report.read_text() == text
+
+
+def test_exported_classifier_certifies(reference_run: Finished, workplace: Workplace) -> None:
+    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+    folder = reference_run.folder / SETTING / "smoothed_classifier"
+    model = SmoothedClassifier.load(folder, classifier=load_classifier(path))
+    dataset = load_dataset("digits")
+    certificates = [model.certify(image) for image in dataset.test.load(range(5))]
+    right = [c.predicted == y for c, y in zip(certificates, dataset.test.labels[:5], strict=True)]
+    assert sum(right) >= 4
+    assert all(c.votes <= 2050 and c.sigma == model.config.sigma for c in certificates)
+    assert {c.procedure for c in certificates} == {"tolerance"}
+    assert model.predict(dataset.test.load([0])[0]) == dataset.test.labels[0]
+
+
+def test_default_classifier_is_right_on_97_percent(
+    reference_run: Finished, workplace: Workplace
+) -> None:
+    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+    test = load_dataset("digits").test
+    with torch.inference_mode():
+        predicted = load_classifier(path)(test.load(range(len(test.labels)))).argmax(dim=1)
+    assert (predicted == test.labels).float().mean() >= 0.97
+
+
+def test_test_images_are_disjoint_from_the_shots(reference_run: Finished) -> None:
+    manifest = json.loads((reference_run.folder / "manifest.json").read_text())
+    setting = manifest["settings"][SETTING]
+    train = load_dataset("digits").train
+    labels = train.labels[setting["training_indices"] + setting["tuning_indices"]]
+    assert torch.bincount(labels).tolist() == [10] * 10
+    assert not set(setting["training_indices"]) & set(setting["tuning_indices"])
+    (rows,) = tables(reference_run.folder, ["certificates"])
+    assert {r["image_index"] for r in rows} == set(setting["test_indices"])

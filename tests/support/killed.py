@@ -1,0 +1,69 @@
+"""The command line, killed from within: python -m tests.support.killed WHERE COUNT ARGUMENTS.
+
+The process sends itself SIGKILL when it has passed the moment WHERE for the COUNT-th time, as the
+kernel does when memory runs out, or a person who pulls the plug.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tuning.launch import main
+from tuning.run import start as session
+
+# The function whose call is each moment, and whether the process dies before or after it.
+MOMENTS: dict[str, tuple[str, bool]] = {
+    "before ask": ("tuning.study.database:DurableStudy.start", False),
+    "after ask": ("tuning.study.database:DurableStudy.start", True),
+    "before tell": ("tuning.study.database:DurableStudy.tell", False),
+    "after tell": ("tuning.study.database:DurableStudy.tell", True),
+    "after report": ("tuning.study.database:DurableStudy.report", True),
+    # Tune writes the trial's checkpoint at this time.
+    "while a checkpoint is written": ("tuning.search.tune:LedgerScheduler.on_trial_result", True),
+    "before a denoiser is written": ("tuning.confirmation.training:write_bytes", False),
+    "after votes": ("tuning.votes.store:VoteStore.put", True),
+}
+
+
+def kill_at(where: str, count: int) -> None:
+    """Arrange for the death of this process."""
+    path, after = MOMENTS[where]
+    module, _, attributes = path.partition(":")
+    owner: Any = importlib.import_module(module)
+    *outer, name = attributes.split(".")
+    for attribute in outer:
+        owner = getattr(owner, attribute)
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **options)
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+
+
+def main_killed_at(where: str, count: int, arguments: list[str]) -> int:
+    """Run the command line to its death, or to its end."""
+    run = session._run
+
+    def prepared(*given: Any) -> None:
+        # Not before: Ray must not be imported until the cluster was asked.
+        kill_at(where, count)
+        run(*given)
+
+    session._run = prepared
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main_killed_at(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,279 @@
+import base64
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import requests
+import torch
+from torch import Tensor, nn
+
+from tests.support.background import in_background
+from trainables.black_box.endpoint import TOKEN_VARIABLE, HttpClassifier
+from trainables.black_box.serve import MAX_REQUEST_BYTES, ClassifierServer
+from trainables.errors import InputError
+
+torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("direct")
+IMAGES = torch.randn((7, 1, 2, 3), generator=torch.Generator().manual_seed(0))
+
+
+class Linear(nn.Module):
+    """Logits of 2 x 3 grey images; it remembers the sizes of its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 4)
+        self.batches: list[int] = []
+        with torch.no_grad():
+            self.head.weight.copy_(torch.arange(24).view(4, 6).sin())
+            self.head.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        logits: Tensor = self.head(images.flatten(1))
+        return logits
+
+
+def serving(classifier: nn.Module, **options: Any) -> AbstractContextManager[ClassifierServer]:
+    return in_background(ClassifierServer(classifier, (1, 2, 3), ("127.0.0.1", 0), **options))
+
+
+@pytest.fixture
+def server() -> Iterator[ClassifierServer]:
+    with serving(Linear().eval()) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(server: ClassifierServer) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    yield connection
+    connection.close()
+
+
+def question(images_: Tensor = IMAGES, /, **changes: object) -> dict[str, object]:
+    pixels = base64.b64encode(images_.numpy().tobytes()).decode()
+    return {"shape": list(images_.shape), "dtype": "float32", "images": pixels} | changes
+
+
+def exchange(
+    connection: http.client.HTTPConnection, method: str = "POST", body: object = None, **rest: Any
+) -> tuple[int, Any]:
+    content = body if isinstance(body, bytes) or body is None else json.dumps(body)
+    connection.request(method, rest.pop("path", "/"), content, **rest)
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def test_the_client_gets_exactly_the_classifiers_logits() -> None:
+    local = Linear().eval()
+    with serving(local) as server:
+        assert torch.equal(HttpClassifier.connect(server.url)(IMAGES), local(IMAGES))
+
+
+def test_labels_only_tells_labels_and_nothing_else() -> None:
+    local = Linear().eval()
+    with serving(local, labels_only=True) as server:
+        rows = HttpClassifier.connect(server.url)(IMAGES)
+        address = ("127.0.0.1", server.server_address[1])
+        status, answer = exchange(http.client.HTTPConnection(*address), body=question())
+    assert status == 200
+    assert set(answer) == {"model", "labels"}
+    assert torch.equal(rows.argmax(1), local(IMAGES).argmax(1))
+    assert rows.unique().tolist() == [0, 1]
+
+
+def test_it_describes_the_classifier(
+    connection: http.client.HTTPConnection, server: ClassifierServer
+) -> None:
+    status, description = exchange(connection, "GET")
+    assert status == 200
+    model = description.pop("model")
+    assert description == {
+        "protocol": 1, "classes": 4, "image_shape": [1, 2, 3], "returns": "logits",
+    }  # fmt: skip
+    _, answer = exchange(connection, body=question())
+    assert answer["model"] == model
+    with serving(Linear()) as same:
+        assert same.description.model == model
+    other = Linear()
+    nn.init.ones_(other.head.bias)
+    with serving(other) as different:
+        assert different.description.model != model
+
+
+def test_a_large_request_goes_through_the_classifier_in_parts(
+    connection: http.client.HTTPConnection, server: ClassifierServer
+) -> None:
+    classifier = server._classifier
+    assert isinstance(classifier, Linear)
+    classifier.batches.clear()
+    status, answer = exchange(connection, body=question(torch.zeros(600, 1, 2, 3)))
+    assert status == 200
+    assert len(answer["logits"]) == 600
+    assert classifier.batches == [256, 256, 88]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "body: "),
+        (b"no JSON", "body: "),
+        (b"\xff\xfe", "body: "),
+        (b"[" * 100_000, "body: "),
+        ([1, 2], "body: "),
+        ({}, "shape: "),
+        (question(dtype="float64"), "dtype: "),
+        (question(shape=[7, 1, 2]), "shape"),
+        (question(shape=[7, 1, 3, 2]), "shape: images are [1, 2, 3] here"),
+        (question(shape=[6, 1, 2, 3]), "images: 168 bytes, but the shape needs 144"),
+        (question(shape=[10**12, 1, 2, 3]), "images: 168 bytes"),
+        (question(shape=[0, 1, 2, 3], images=""), "shape.0: "),
+        (question(shape=[-7, 1, -2, 3]), "shape.0: "),
+        (question(shape=[7.5, 1, 2, 3]), "shape.0: "),
+        (question(images="AAA"), "images: "),
+        (question(images=5), "images: "),
+        (question(images="AAAA"), "images: 3 bytes"),
+        (question(IMAGES * torch.nan), "images: a pixel is not finite"),
+        (question(IMAGES * 1e38), "images: the logits of one are not finite"),
+    ],
+)
+def test_a_bad_request_is_told_why_and_the_connection_goes_on(
+    connection: http.client.HTTPConnection, body: object, reason: str
+) -> None:
+    status, answer = exchange(connection, body=body)
+    assert (status, set(answer)) == (400, {"error"})
+    assert answer["error"].startswith(reason)
+    assert "\n" not in answer["error"]
+    used = connection.sock
+    assert exchange(connection, body=question())[0] == 200
+    assert connection.sock is used
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("POST", question())])
+def test_there_is_nothing_at_other_paths(
+    connection: http.client.HTTPConnection, method: str, body: object
+) -> None:
+    assert exchange(connection, method, body, path="/v2")[0] == 404
+    assert exchange(connection, method, body, path="/?q=1")[0] == 200
+
+
+def test_a_body_in_chunks_is_refused(connection: http.client.HTTPConnection) -> None:
+    def slowly() -> Iterator[bytes]:
+        yield b"{"
+        # The server has answered by now, and must not have closed the connection.
+        time.sleep(0.3)
+        yield b"}"
+
+    connection.request("POST", "/", slowly(), encode_chunked=True)
+    assert connection.getresponse().status == 411
+
+
+def test_a_client_reads_why_its_long_body_is_refused_although_it_sends_all_of_it(
+    connection: http.client.HTTPConnection,
+) -> None:
+    length = MAX_REQUEST_BYTES + 1
+    status, answer = exchange(connection, body=bytes(length))
+    assert status == 413
+    assert answer["error"].startswith("the body exceeds")
+
+
+@pytest.mark.parametrize(("length", "status"), [("-1", 411), ("x", 411), (str(10**9), 413)])
+def test_a_body_of_impossible_length_is_refused(
+    connection: http.client.HTTPConnection, length: str, status: int
+) -> None:
+    found, answer = exchange(connection, body=b"{}", headers={"Content-Length": length})
+    assert found == status
+    assert answer["error"]
+
+
+def test_a_failing_classifier_is_reported() -> None:
+    class Failing(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) > 1:
+                raise RuntimeError("out of memory")
+            return super().forward(images)
+
+    with serving(Failing().eval()) as server:
+        classifier = HttpClassifier.connect(server.url, tries=1)
+        with pytest.raises(InputError, match="500: the classifier failed: out of memory"):
+            classifier(IMAGES)
+        classifier(IMAGES[:1])
+
+
+def test_the_classifier_answers_one_request_at_a_time() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    class Busy(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            inside.append(1)
+            time.sleep(0.01)
+            most.append(len(inside))
+            inside.pop()
+            return super().forward(images)
+
+    with serving(Busy()) as server, ThreadPoolExecutor(4) as pool:
+        list(pool.map(HttpClassifier.connect(server.url), [IMAGES] * 8))
+    assert max(most) == 1
+
+
+def test_many_clients_get_their_own_answers(server: ClassifierServer) -> None:
+    local, classifier = server._classifier, HttpClassifier.connect(server.url)
+    batches = [torch.rand(5, 1, 2, 3) for _ in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(classifier, batches))
+    with torch.no_grad():
+        assert all(torch.equal(a, local(b)) for a, b in zip(answers, batches, strict=True))
+
+
+def test_a_client_that_leaves_does_no_harm(
+    server: ClassifierServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for start in (b"", b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"):
+        with socket.create_connection(("127.0.0.1", server.server_address[1])) as client:
+            client.sendall(start)
+    assert HttpClassifier.connect(server.url)(IMAGES).shape == (7, 4)
+    assert capfd.readouterr().err == ""
+
+
+def test_with_a_token_only_its_bearer_is_answered(
+    monkeypatch: pytest.MonkeyPatch, connection: http.client.HTTPConnection
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cr3t")
+    for given in (None, "Bearer wrong", "s3cr3t", "Basic s3cr3t", "Bearer s3cr3tt", "Bearer é"):
+        headers = {} if given is None else {"Authorization": given}
+        for method, body in (("GET", None), ("POST", question())):
+            status, answer = exchange(connection, method, body, headers=headers)
+            assert (status, set(answer)) == (401, {"error"})
+            assert "s3cr3t" not in answer["error"]
+    right = {"Authorization": "Bearer s3cr3t"}
+    assert exchange(connection, "GET", headers=right)[0] == 200
+    assert exchange(connection, body=question(), headers=right)[0] == 200
+
+
+def test_client_and_server_share_the_token_variable(
+    monkeypatch: pytest.MonkeyPatch, server: ClassifierServer
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cr3t")
+    assert HttpClassifier.connect(server.url)(IMAGES).shape == (7, 4)
+    monkeypatch.setattr("trainables.black_box.endpoint._token", lambda: "wrong")
+    with pytest.raises(InputError, match=f"401: the bearer token .*; set {TOKEN_VARIABLE}"):
+        HttpClassifier.connect(server.url)
+
+
+def test_closing_the_server_ends_idle_connections_and_their_threads() -> None:
+    before = set(threading.enumerate())
+    with requests.Session() as session:
+        with serving(nn.Sequential(nn.Flatten(), nn.Linear(6, 2))) as server:
+            assert session.get(server.url).status_code == 200
+            connections = set(threading.enumerate()) - before
+            assert any("process_request_thread" in thread.name for thread in connections)
+        assert not any(thread.is_alive() for thread in connections)

@@ -1,0 +1,118 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tuning.cluster.connection import private_token
+from tuning.cluster.resources import Node, Resources, fit_resources, hoped_for, local_resources
+from tuning.config import make_config
+from tuning.errors import ConfigError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_token_is_readable_by_its_owner_alone(home: Path) -> None:
+    before = os.umask(0)
+    try:
+        private_token()
+    finally:
+        os.umask(before)
+    token = home / ".ray" / "auth_token"
+    assert mode(token) == 0o600
+    assert len(token.read_text()) == 64
+
+
+def test_token_of_an_earlier_ray_is_kept_and_tightened(home: Path) -> None:
+    token = home / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("made by ray")
+    token.chmod(0o644)
+    private_token()
+    assert token.read_text() == "made by ray"
+    assert mode(token) == 0o600
+
+
+def test_token_from_the_environment_leaves_no_file(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    private_token()
+    assert list(home.iterdir()) == []
+
+
+def test_workers_fill_the_machine_unless_told_otherwise() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert local_resources(make_config({"name": "x"})).concurrency == cores
+    whole = make_config({"name": "x", "cpus_per_trial": cores})
+    assert local_resources(whole).concurrency == 1
+    assert local_resources(make_config({"name": "x", "concurrency": 1})).concurrency == 1
+    with pytest.raises(ConfigError, match="cores"):
+        local_resources(make_config({"name": "x", "cpus_per_trial": cores + 1}))
+
+
+@pytest.mark.parametrize(
+    ("flags", "cpus", "gpus", "expected"),
+    [
+        ({}, 8, 0, Resources(1, 0.0, 8)),
+        ({}, 8, 2, Resources(1, 1.0, 2)),
+        ({"gpus_per_trial": 0.25}, 8, 1, Resources(1, 0.25, 4)),
+        ({"gpus_per_trial": 0.0}, 8, 2, Resources(1, 0.0, 8)),
+        ({"gpus_per_trial": 0.4}, 8, 2, Resources(1, 0.4, 4)),
+        ({"gpus_per_trial": 2}, 8, 5, Resources(1, 2.0, 2)),
+        ({"cpus_per_trial": 4, "concurrency": 9}, 8, 0, Resources(4, 0.0, 2, limit=9)),
+        ({"concurrency": 1}, 8, 2, Resources(1, 1.0, 1, limit=1)),
+    ],
+)
+def test_as_many_workers_as_fit(
+    flags: dict[str, float], cpus: int, gpus: int, expected: Resources
+) -> None:
+    config = make_config({"name": "x", **flags})
+    assert fit_resources(config, [Node(cpus, gpus)], "it") == expected
+
+
+def test_a_worker_lies_on_one_host() -> None:
+    whole = make_config({"name": "x", "cpus_per_trial": 3})
+    hosts = [Node(2, 0), Node(4, 0), Node(3, 0), Node(7, 0)]
+    assert fit_resources(whole, hosts, "it").concurrency == 4
+    with pytest.raises(ConfigError, match="--cpus-per-trial: 3 asked for, but it has 2 cores"):
+        fit_resources(whole, [Node(2, 0)] * 9, "it")
+
+
+def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
+    hosts = [Node(64, 0), Node(8, 4), Node(2, 4)]
+    assert fit_resources(make_config({"name": "x"}), hosts, "it").concurrency == 6
+    shared = make_config({"name": "x", "gpus_per_trial": 0.5, "cpus_per_trial": 4})
+    assert fit_resources(shared, hosts, "it").concurrency == 2
+    with pytest.raises(ConfigError, match="no machine of it has 9 cores beside 1 GPUs"):
+        fit_resources(make_config({"name": "x", "cpus_per_trial": 9}), hosts, "it")
+
+
+def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
+    with pytest.raises(ConfigError, match="--gpus-per-trial: 2 asked for, but it has 1 GPUs"):
+        fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), [Node(8, 1)], "it")
+
+
+def test_of_a_cluster_that_adds_hosts_all_that_the_user_wants_is_asked() -> None:
+    flags = {"name": "x", "cluster": "10.0.0.1:6379", "autoscaling": True, "concurrency": 9}
+    assert hoped_for(make_config(flags)) == Resources(1, 0.0, 9, shared=True, limit=9)
+    with_gpus = hoped_for(make_config({**flags, "gpus_per_trial": 0.5}))
+    assert (with_gpus.device, with_gpus.gpus_per_trial) == ("cuda", 0.5)
+
+
+@pytest.mark.parametrize("missing", ["cluster", "concurrency"])
+def test_autoscaling_needs_a_cluster_and_a_number_of_workers(missing: str) -> None:
+    flags = {"name": "x", "cluster": "10.0.0.1:6379", "autoscaling": True, "concurrency": 9}
+    del flags[missing]
+    with pytest.raises(ConfigError, match="--autoscaling: for a --cluster that adds hosts"):
+        make_config(flags)

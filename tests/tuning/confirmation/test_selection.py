@@ -1,0 +1,130 @@
+from typing import Any
+
+import pytest
+
+from trainables.decrop.config import DecropConfig
+from trainables.smoothing.objective import Score
+from tuning.confirmation.selection import Confirmed, choose, pareto_front, shortlisted
+from tuning.errors import AllTrialsFailed, ConfigError
+from tuning.study.attempts import TrialRecord
+
+
+def record(
+    number: int, origin: str = "search", objective: float = 0.5, **changes: Any
+) -> TrialRecord:
+    state, error = changes.pop("state", "complete"), changes.pop("error", "")
+    accuracy = changes.pop("accuracy", 0.9)
+    return TrialRecord(
+        number, number, origin, state, DecropConfig(**changes).model_dump(), objective, accuracy,
+        600, 1.0, 0, "n", error, 0,
+    )  # fmt: skip
+
+
+def confirmed(
+    number: int, scores: list[float], confirmed_accuracy: float = 0.9, **changes: Any
+) -> Confirmed:
+    trial = record(number, **changes)
+    return Confirmed(trial, 0.25, Score.of(scores), tuple(scores), confirmed_accuracy)
+
+
+EASY_AND_HARD = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7]
+SIMPLE = {"w_cosine": 0.0, "w_mmd": 0.0, "reversal_strength": 0.0}
+
+
+def test_the_simplest_of_equals_is_chosen() -> None:
+    # A little better on average, but not image by image.
+    noisy = [
+        s + d for s, d in zip(EASY_AND_HARD, [0.05, -0.04, 0.05, -0.04, 0.02, -0.03], strict=True)
+    ]
+    full, simple = confirmed(1, noisy), confirmed(2, EASY_AND_HARD, **SIMPLE)
+    assert full.score.mean > simple.score.mean
+    assert choose([full, simple]) is simple
+    assert choose([simple, full]) is simple
+
+
+def test_what_is_better_on_every_image_is_chosen_however_large_the_spread_of_images() -> None:
+    better = [s + 0.01 + 0.001 * i for i, s in enumerate(EASY_AND_HARD)]
+    full, simple = confirmed(1, better), confirmed(2, EASY_AND_HARD, **SIMPLE)
+    assert full.score.mean - simple.score.mean < simple.score.standard_error / 5
+    assert choose([full, simple]) is full
+
+
+def test_of_equally_simple_ones_the_better_is_chosen() -> None:
+    scores = [EASY_AND_HARD, [s + 1e-9 for s in EASY_AND_HARD], EASY_AND_HARD]
+    candidates = [confirmed(number, found) for number, found in enumerate(scores)]
+    assert choose(candidates) is candidates[1]
+
+
+@pytest.mark.parametrize(
+    "simpler",
+    [{"w_mmd": 0.0}, {"reversal_strength": 0.0}, {"depth": 5}, {"width": 8}],
+)
+def test_fewer_terms_and_smaller_denoisers_are_simpler(simpler: dict[str, Any]) -> None:
+    candidates = [confirmed(1, EASY_AND_HARD), confirmed(2, EASY_AND_HARD, **simpler)]
+    assert choose(candidates) is candidates[1]
+
+
+def test_cheaper_samples_are_simpler() -> None:
+    scores = EASY_AND_HARD
+    candidates = [confirmed(1, scores, interpolation_steps=50), confirmed(2, scores)]
+    assert choose(candidates) is candidates[1]
+
+
+BASELINES = [
+    record(0, "published", 0.4),
+    record(1, "label_consistency", 0.3),
+    record(2, "label_consistency", 0.35),
+    record(3, "mse", 0.2),
+    record(4, "mse", 0.1),
+]
+
+
+def test_the_shortlist_is_the_best_of_each_baseline_and_of_the_search() -> None:
+    searched = [record(5 + i, objective=o) for i, o in enumerate((0.1, 0.6, 0.5, 0.6, 0.9))]
+    searched[4] = record(9, objective=0.9, state="pruned")
+    searched.append(record(10, "start", 0.55))
+    searched.append(record(11, "transferred", 0.3))
+    numbers = [r.number for r in shortlisted([*BASELINES, *searched], 3)]
+    assert numbers == [0, 2, 3, 6, 8, 10]
+
+
+def test_a_variant_without_a_complete_trial_is_an_error_with_its_reason() -> None:
+    failed = record(0, "published", state="failed", error="loss term mmd became nan")
+    with pytest.raises(AllTrialsFailed, match=r"published.*mmd became nan"):
+        shortlisted([failed, *BASELINES[1:]], 3)
+    # Not certified, and so not missed.
+    assert [r.number for r in shortlisted(BASELINES[:3], 3)] == [0, 2]
+
+
+def test_of_a_pareto_search_the_front_is_shortlisted_the_ends_first() -> None:
+    scores = [(0.9, 0.2), (0.8, 0.3), (0.5, 0.4), (0.85, 0.1), (0.79, 0.31)]
+    searched = [record(5 + i, objective=o, accuracy=a) for i, (a, o) in enumerate(scores)]
+    found = [
+        {r.number for r in shortlisted([*BASELINES, *searched], top, pareto=True)[3:]}
+        for top in (2, 3, 4, 5)
+    ]
+    assert found == [{5, 7}, {5, 7, 9}, {5, 7, 9, 6}, {5, 7, 9, 6, 8}]
+
+
+def test_the_front_is_named_from_the_most_accurate_on() -> None:
+    points = [(0.5, 0.4), (0.9, 0.2), (0.4, 0.3), (0.8, 0.3)]
+    candidates = [confirmed(i, [score] * 4, accuracy) for i, (accuracy, score) in enumerate(points)]
+    front = pareto_front(candidates)
+    assert {name: c.trial and c.trial.number for name, c in front.items()} == {
+        "front-1": 1,
+        "front-2": 3,
+        "front-3": 0,
+    }
+
+
+def test_a_minimum_of_clean_accuracy_comes_before_the_score() -> None:
+    scores = ((0.5, 0.6), (0.4, 0.8), (0.3, 0.9))
+    candidates = [
+        confirmed(i, [s + 0.01 * k for k in range(6)], accuracy)
+        for i, (s, accuracy) in enumerate(scores)
+    ]
+    assert choose(candidates) is candidates[0]
+    assert choose(candidates, 0.7) is candidates[1]
+    assert choose(candidates, 0.9) is candidates[2]
+    with pytest.raises(ConfigError, match=r"--min-accuracy: 0\.91 .* has 0\.9;"):
+        choose(candidates, 0.91)

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).parents[3]
+
+
+def run(script: str) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True
+    )
+    return done.stdout, done.stderr
+
+
+def test_chatter_of_libraries_and_children_goes_to_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    out, err = run(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from tuning.monitoring.progress import chatter_to\n"
+        f"with chatter_to(Path({str(log)!r})) as reporter:\n"
+        "    os.system('echo child; echo child error >&2')\n"
+        "    print('library')\n"
+        "    reporter.say('progress')\n"
+        "    reporter.out.print('result')\n"
+        "print('afterwards')\n"
+    )
+    assert out == "result\nafterwards\n"
+    assert err == "progress\n"
+    assert set(log.read_text().split("\n")) >= {"child", "child error", "library"}
+
+
+def test_traceback_is_shown_and_not_hidden_in_the_log(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from tuning.monitoring.progress import chatter_to\n"
+        f"with chatter_to(Path({str(tmp_path / 'log')!r})):\n"
+        "    raise RuntimeError('a bug')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert "RuntimeError: a bug" in done.stderr
+
+
+def test_progress_without_a_terminal_is_plain_lines() -> None:
+    out, err = run(
+        "from tuning.monitoring.progress import Reporter\n"
+        "with Reporter().track('votes', 100) as advance:\n"
+        "    for _ in range(100):\n"
+        "        advance(1)\n"
+    )
+    assert out == ""
+    assert err.splitlines() == ["votes: 0/100", "votes: 100/100 (0 s)"]
+
+
+def test_progress_says_how_long_it_is_going_to_take() -> None:
+    _, err = run(
+        "import time\n"
+        "import tuning.monitoring.progress\n"
+        "from tuning.monitoring.progress import Reporter\n"
+        "tuning.monitoring.progress.LINE_EVERY = 0.05\n"
+        "with Reporter().track('votes', 100) as advance:\n"
+        "    time.sleep(1)\n"
+        "    advance(20)\n"
+        "    time.sleep(0.1)\n"
+        "    advance(1, 600)\n"
+    )
+    assert err.splitlines()[1:] == [
+        "votes: 20/100 (1 s, about 4 s left)",
+        "votes: 21/100 (1 s, about 10 min left)",
+    ]

@@ -1,0 +1,150 @@
+"""What goes wrong inside trials: recorded with its reason, retried within limits, never the end."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray import tune
+
+from search_spaces import load_space
+from tests.support.runs import SETTING, Workplace
+from tests.support.searches import search_with
+from tuning.search.tune import WORKER_RESTARTS, _interruption
+from tuning.study.attempts import TrialRecord
+from tuning.study.database import sqlite_url
+from tuning.study.ledger import Ledger
+from tuning.study.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+SPACE = load_space("digits")
+RUNGS = (25, 200)
+GOOD = 0.4
+
+
+class Unreliable(tune.Trainable):
+    """Trials that go wrong in the way that the folder `tasks` says for their number."""
+
+    def setup(
+        self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
+    ) -> None:
+        if tasks is not None:
+            self.folder = tasks["x"]
+        self.rung = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        number, epochs = self.config["number"], RUNGS[self.rung]
+        (self.folder / f"{number}-{epochs}-{time.time_ns()}").touch()
+        self.rung += 1
+        error, objective = "", GOOD
+        if number == 1:
+            error, objective = "loss term mmd became nan in epoch 3", float("nan")
+        if number == 2 and epochs == 200:
+            os._exit(1)
+        if number == 3 and epochs == 200 and len(attempts(self.folder, 3, 200)) == 1:
+            os._exit(1)
+        if number == 4:
+            raise MemoryError("cannot allocate 80 GB")
+        return {
+            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
+            "trial_seconds": 0.5,
+            "node": "here", "error": error, "done": bool(error) or epochs == RUNGS[-1],
+        }  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.rung = int(Path(checkpoint, "training.pt").read_text())
+
+
+def attempts(folder: Path, number: int, epochs: int) -> list[Path]:
+    return list(folder.glob(f"{number}-{epochs}-*"))
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Ledger, Path]:
+    folder = tmp_path_factory.mktemp("failures")
+    ledger = Ledger(sqlite_url(folder / "study.db"), "x", SPACE, Plan(3, 2, 0), RUNGS)
+    search_with(Unreliable, ledger, folder, folder)
+    return ledger, folder
+
+
+def record(ledger: Ledger, number: int) -> TrialRecord:
+    return ledger.records()[number]
+
+
+def test_the_study_ends_all_the_same(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert ledger.finished
+    states = [r.state for r in ledger.records()]
+    assert [n for n, state in enumerate(states) if state == "failed"] == [1, 2, 4]
+    assert states.count("complete") == ledger.roots - 3
+    assert not (folder / "tune").exists()
+    assert all(r.objective == GOOD for r in ledger.records() if r.state == "complete")
+
+
+def test_a_loss_that_is_no_number_is_not_tried_again(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert record(ledger, 1).error == "loss term mmd became nan in epoch 3"
+    assert record(ledger, 1).objective is None
+    assert len(attempts(folder, 1, 25)) == 1
+
+
+def test_a_worker_that_dies_each_time_is_given_up(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert "died" in record(ledger, 2).error
+    # It went on from its checkpoint each time, and what it had reported is kept.
+    assert len(attempts(folder, 2, 25)) == 1
+    assert len(attempts(folder, 2, 200)) == 1 + WORKER_RESTARTS
+    assert (record(ledger, 2).objective, record(ledger, 2).epochs) == (GOOD, 25)
+
+
+def test_a_worker_that_dies_once_is_forgiven(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert (record(ledger, 3).state, record(ledger, 3).restarts) == ("complete", 1)
+    assert "died unexpectedly" in record(ledger, 3).error
+    assert (record(ledger, 0).restarts, record(ledger, 0).error) == (0, "")
+    assert len(attempts(folder, 3, 200)) == 2
+
+
+def test_lack_of_memory_is_named(outcome: tuple[Ledger, Path]) -> None:
+    ledger, folder = outcome
+    assert record(ledger, 4).error == "MemoryError: cannot allocate 80 GB"
+    assert record(ledger, 4).restarts == WORKER_RESTARTS
+    assert len(attempts(folder, 4, 25)) == 1 + WORKER_RESTARTS
+
+
+def test_a_host_without_memory_fails_trials_in_one_line(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    space = tmp_path / "one.yaml"
+    space.write_text(
+        "name: one\nextends: digits\nsweep: [0.25]\nparameters: {sigma: {choices: [0.25]}}\n"
+    )
+    # Ray ends every worker at once, as it would the largest one of a host that is full.
+    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    host = Workplace(workplace.folder, workplace.environment | full)
+    run = host.run("--name=full", "--trials=1", f"--space={space}", code=3)
+    assert "low on memory" in run.err.splitlines()[-1]
+    trials = pq.read_table(run.folder / SETTING / "trials.parquet").to_pylist()
+    reasons = {row["root"]: row["error"] for row in trials}
+    assert set(reasons) == {0, 1, 2}
+    assert all("low on memory" in reason for reason in reasons.values())
+
+
+def test_what_tune_does_not_survive_is_no_end_either() -> None:
+    class Overwhelmed:
+        def fit(self) -> None:
+            cause = ray.exceptions.OutOfMemoryError("1 worker was killed\nand much more")
+            raise RuntimeError("Caught unexpected exception") from cause
+
+    tuner: Any = Overwhelmed()
+    assert _interruption(tuner) == "1 worker was killed"

@@ -1,0 +1,62 @@
+"""optuna-dashboard, which users open on the study of a run."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.support.ledgers import drive, open_ledger
+from tests.support.runs import free_port, wait_for_port
+from tuning.study.database import sqlite_url
+
+
+@contextmanager
+def dashboard(url: str) -> Iterator[str]:
+    """An optuna-dashboard on the database: the address of its API."""
+    port = free_port()
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    process = subprocess.Popen(
+        [str(program), url, "--host=127.0.0.1", f"--port={port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        process.terminate()
+        process.wait(timeout=300)
+
+
+def fetch(url: str) -> Any:
+    answer = requests.get(url, timeout=20)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_dashboard_shows_every_trial_of_the_ledger(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, trials=20, name="run/digits-10shot")
+    drive(ledger, workers=2)
+    longer = open_ledger(tmp_path, trials=24, name="run/digits-10shot")
+    running = longer.next_proposal()
+    assert running is not None
+    with dashboard(sqlite_url(tmp_path / "study.db")) as api:
+        (listed,) = fetch(f"{api}/studies")["study_summaries"]
+        shown = fetch(f"{api}/studies/{listed['study_id']}")
+    assert listed["study_name"] == "run/digits-10shot"
+    assert listed["directions"] == ["maximize"]
+    finished = {r.number: r.state for r in longer.records()}
+    states = {trial["number"]: trial["state"].lower() for trial in shown["trials"]}
+    assert {number: states[number] for number in finished} == finished
+    assert {"complete", "pruned"} == set(finished.values())
+    assert states[running.number] == "running"
+    best = max(r.objective for r in longer.records() if r.state == "complete")
+    assert [trial["values"] for trial in shown["best_trials"]] == [[best]]
+    parameters = {p["name"] for p in shown["union_search_space"]}
+    assert parameters == set(longer.space.parameters)
+    pruned = next(t for t in shown["trials"] if t["state"] == "Pruned")
+    assert [v["step"] for v in pruned["intermediate_values"]] == [25]

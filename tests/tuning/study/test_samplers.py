@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search_spaces import SearchSpace
+from tests.support.ledgers import SPACE, drive, open_ledger, outcomes
+from tuning.errors import ConfigError
+from tuning.study.samplers import check_sampler
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+RANGES = {"sigma", "mix", "learning_rate"}
+RANGES_ALONE = SPACE.holding(
+    {n: SPACE.published[n] for n in SPACE.parameters if n not in RANGES}
+).model_copy(update={"start": ()})
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space"),
+    [("gp", SPACE), ("random", SPACE), ("tpe", SPACE), ("cmaes", RANGES_ALONE)],
+    ids=["gp", "random", "tpe", "cmaes"],
+)
+def test_samplers_propose_within_the_space_and_resume(
+    tmp_path: Path, sampler: str, space: SearchSpace
+) -> None:
+    (tmp_path / "killed").mkdir()
+    options: dict[str, Any] = {"trials": 28, "sampler": sampler, "space": space}
+    if sampler == "gp":
+        options["trials"] = 13
+    whole = open_ledger(tmp_path, **options)
+    drive(whole, workers=2)
+    drive(open_ledger(tmp_path / "killed", **options), 2, stop_after=16)
+    resumed = open_ledger(tmp_path / "killed", **options)
+    resumed.reconcile()
+    drive(resumed, workers=2)
+    assert outcomes(resumed) == outcomes(whole)
+    for record in whole.records():
+        assert all(
+            record.hyperparameters[n] in p for n, p in space.parameters.items() if not p.when
+        )
+
+
+def test_cmaes_comes_closer_to_the_best_sigma(tmp_path: Path) -> None:
+    check_sampler("cmaes", RANGES_ALONE)
+    ledger = open_ledger(tmp_path, trials=80, cohort=6, space=RANGES_ALONE, sampler="cmaes")
+    drive(ledger, workers=6)
+    sigmas = [float(r.hyperparameters["sigma"]) for r in ledger.records() if r.origin == "search"]
+    far = [abs(s - 0.3) for s in sigmas]
+    assert sum(far[-20:]) < 0.55 * sum(far[:20])
+
+
+def test_cmaes_is_refused_where_the_space_has_choices() -> None:
+    with pytest.raises(ConfigError, match=r"--sampler: cmaes .* schedule"):
+        check_sampler("cmaes", SPACE)

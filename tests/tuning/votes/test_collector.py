@@ -1,0 +1,282 @@
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.counts import recorded
+from trainables.smoothing.certify import Request, certifying
+from trainables.smoothing.counting import total_votes
+from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.procedures import Adaptive
+from tuning.cluster.resources import Resources
+from tuning.votes import collector as votes
+from tuning.votes.collector import Answer, Asking, VoteJob, collect_votes, task_votes
+from tuning.votes.store import Counts, VoteKey, VoteStore
+
+SIGMA, VOTES, SEED = 0.5, 2500, 11
+
+
+def model() -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    linear = nn.Linear(16, 3)
+    with torch.no_grad():
+        linear.weight.copy_(torch.randn((3, 16), generator=generator))
+        linear.bias.zero_()
+    return nn.Sequential(nn.Flatten(), linear).eval()
+
+
+def casting(votes: int = VOTES, phase: str = "estimate") -> Asking[list[int]]:
+    return (yield Request(phase, 0, votes))
+
+
+def job(
+    indices: range = range(6), ask: Callable[[], Asking[Any]] = casting, most: int = VOTES
+) -> VoteJob[Any]:
+    images = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    return VoteJob("x", model(), "hash", images[list(indices)], indices, SIGMA, SEED, ask, most)
+
+
+def workers(count: int) -> Resources:
+    return Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=count)
+
+
+def results(answers: list[list[Answer[Any]]]) -> list[list[Any]]:
+    return [[answer.result for answer in of_job] for of_job in answers]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> None:
+    expected = [
+        total_votes(model(), image, SIGMA, plan_blocks(VOTES, SEED, "estimate", index, SIGMA))
+        for index, image in zip(job().indices, job().images, strict=True)
+    ]
+    for count in (1, 2, 4):
+        store = VoteStore(tmp_path / f"{count}.db")
+        assert results(collect_votes([job()], store, workers(count))) == [expected]
+    resumed = VoteStore(tmp_path / "resumed.db")
+    collect_votes([job(range(2, 5))], resumed, workers(2))
+    done: list[int] = []
+    assert results(collect_votes([job()], resumed, workers(2), done.append)) == [expected]
+    assert sum(done) == 6 * VOTES
+
+
+class DiesOnce(nn.Module):
+    """Ends its process, the first time, in its second pass: what it counted is never returned."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.inner, self.folder, self.passes = model(), folder, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        self.passes += 1
+        if self.passes == 2 and not any(self.folder.iterdir()):
+            (self.folder / "died").touch()
+            os._exit(1)
+        return logits
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    dying = replace(job(), model=DiesOnce(marks))
+    expected = collect_votes([job()], VoteStore(tmp_path / "undisturbed.db"), workers(2))
+    found = collect_votes([dying], VoteStore(tmp_path / "votes.db"), workers(2))
+    assert list(marks.iterdir())
+    assert results(found) == results(expected)
+    kept = [recorded(tmp_path / f"{name}.db") for name in ("votes", "undisturbed")]
+    assert {key: c.votes for key, c in kept[0].items()} == {
+        key: c.votes for key, c in kept[1].items()
+    }
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_pieces_as_a_gpu_counts_them_hold_the_same_votes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = collect_votes([job()], VoteStore(tmp_path / "cpu.db"), workers(2))
+    monkeypatch.setitem(votes.PIECES, "cpu", votes.PIECES["cuda"])
+    found = collect_votes([job()], VoteStore(tmp_path / "cuda.db"), workers(2))
+    assert results(found) == results(expected)
+    assert len(recorded(tmp_path / "cpu.db")) == 18
+    assert len(recorded(tmp_path / "cuda.db")) == 6
+
+
+class Read(nn.Module):
+    """Leaves a mark for each time that a process reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.inner, self.folder = model(), folder
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        (self.folder / f"{os.getpid()}-{uuid4()}").touch()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        return logits
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_worker_reads_a_model_once_for_all_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setattr(votes, "TASK_SECONDS", 1e-6)
+    collect_votes([replace(job(), model=Read(marks))], VoteStore(tmp_path / "votes.db"), workers(2))
+    readers = [mark.name.split("-")[0] for mark in marks.iterdir()]
+    # Of the 18 pieces each is a task.
+    assert len(recorded(tmp_path / "votes.db")) == 18
+    assert 1 <= len(readers) == len(set(readers)) <= 2
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
+    procedure = Adaptive(100, 20_000, 0.001, (0.1, 0.3))
+    ask = partial(certifying, procedure, SIGMA)
+    done: list[int] = []
+    jobs = [job(ask=ask, most=20_100), job(range(3), ask=ask, most=20_100)]
+    store = VoteStore(tmp_path / "a.db")
+    whole, part = collect_votes(jobs, store, workers(2), done.append)
+    # The same model on the same images: counted once, and the same for both.
+    assert results([part]) == results([whole[:3]])
+    assert sum(key.stop - key.start for key in recorded(store.path)) == sum(
+        a.result.votes for a in whole
+    )
+    assert sum(done) == 9 * 20_100
+    cast = [answer.result.votes for answer in whole]
+    assert min(cast) < 2000 < 20_100 < sum(cast) < 6 * 20_100
+    # What one worker alone, without Ray, would have found.
+    for index, answer in enumerate(whole):
+        asking = ask()
+        request, found = next(asking), None
+        while found is None:
+            blocks = plan_blocks(
+                request.stop, SEED, request.phase, index, SIGMA, start=request.start
+            )
+            try:
+                request = asking.send(total_votes(model(), job().images[index], SIGMA, blocks))
+            except StopIteration as ended:
+                found = ended.value
+        assert found == answer.result
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    collect_votes([job()], store, workers(2))
+    planted = {key: Counts([1, 2, 3], 0.5, "host") for key in recorded(store.path)}
+    store.put(planted)
+    (answers,) = collect_votes([job()], store, workers(2))
+    # In pieces of a thousand.
+    assert answers == [Answer([3, 6, 9], 1.5)] * 6
+
+
+class Watched:
+    """The task that counts votes, and the images that were sent with each one."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self.sent: list[tuple[list[Tensor], list[VoteKey]]] = []
+
+    def options(self, **options: Any) -> "Watched":
+        return self
+
+    def remote(self, model: Any, images: list[Tensor], keys: list[VoteKey], *rest: Any) -> Any:
+        self.sent.append((images, keys))
+        return self.task.remote(model, images, keys, *rest)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_task_carries_its_images_alone_and_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(votes._count)
+    monkeypatch.setattr(votes, "_count", watched)
+    collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(2))
+    assert max(len(keys) for _, keys in watched.sent) > 1
+    for images, keys in watched.sent:
+        # Pieces of an image share one tensor, which is no part of a larger one.
+        assert len({id(image) for image in images}) == len({key.image for key in keys})
+        assert all(image.untyped_storage().nbytes() == image.nbytes for image in images)
+
+
+@pytest.mark.parametrize(
+    ("workers", "waiting", "expected"),
+    [
+        (1, 10**9, 5_000),
+        (100, 10**9, 5_000),
+        # A thousand workers cannot be served every second,
+        (1000, 10**9, 50_000),
+        # but are not kept waiting for each other either.
+        (1000, 8_000_000, 8_000),
+        (1000, 1_000_000, 5_000),
+    ],
+)
+def test_tasks_are_longer_where_one_driver_serves_many_workers(
+    workers: int, waiting: int, expected: int
+) -> None:
+    assert task_votes(5_000, workers, waiting) == expected
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_phases_draw_fresh_noise(tmp_path: Path) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    jobs = [job(ask=partial(casting, VOTES, phase)) for phase in ("select", "estimate")]
+    first, second = results(collect_votes(jobs, store, workers(2)))
+    assert first != second
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
+    tmp_path: Path,
+) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    image, blocks = job().images[:1], plan_blocks(VOTES, SEED, "estimate", 0, SIGMA)
+    expected = [total_votes(model(), image[0], SIGMA, blocks, steps) for steps in (0, 255, 16)]
+    for _ in range(2):  # counted, and then read
+        for steps, counts in zip((0, 255, 16), expected, strict=True):
+            one = replace(job(range(1)), pixel_steps=steps)
+            assert results(collect_votes([one], store, workers(2))) == [[counts]]
+    # What is there of another model is not even looked at.
+    store.put(
+        {
+            key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host")
+            for key in recorded(store.path)
+        }
+    )
+    assert results(collect_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
+    assert len({tuple(counts) for counts in expected}) == 3
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_the_driver_holds_does_not_grow_with_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    receive = votes._Collector._receive
+
+    def watched(collector: "votes._Collector[Any]") -> None:
+        held.append(len(collector.waiting))
+        receive(collector)
+
+    monkeypatch.setattr(votes._Collector, "_receive", watched)
+    monkeypatch.setattr(votes, "FIRST_VOTES", 2000)
+    monkeypatch.setattr(votes, "TASK_SECONDS", 0.001)
+    monkeypatch.setattr(votes, "TASKS_A_SECOND", 1e4)
+    one, images = job(), 400
+    many = replace(one, images=one.images[:1].expand(images, -1, -1, -1), indices=range(images))
+    (answers,) = collect_votes([many], VoteStore(tmp_path / "votes.db"), workers(2))
+    assert len(answers) == images
+    # Of three pieces an image.
+    assert max(held) < 0.4 * 3 * images

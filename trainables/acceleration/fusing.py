@@ -1,0 +1,142 @@
+"""Convolutions that add and apply a ReLU themselves, in one kernel of an NVIDIA GPU.
+
+Between a convolution and its ReLU the activations would go to the GPU's memory and back, which
+takes longer than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from contextlib import suppress
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from trainables.acceleration.folding import Network, close
+
+_RELUS: tuple[object, ...] = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
+_SUMS: tuple[object, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+class FusedConvolution(nn.Module):
+    """relu(convolution(images) + added), [batch, channels, H, W]."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        assert not isinstance(convolution.padding, str)
+        self.convolution, self.padding = convolution, convolution.padding
+
+    def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
+        """The activations; what is `added`, if anything, has their shape.
+
+        Raises:
+            ValueError: when it has another one, which no kernel takes.
+        """
+        conv = self.convolution
+        if images.is_cuda and torch.version.cuda:
+            geometry = (conv.stride, self.padding, conv.dilation, conv.groups)
+            if added is None:
+                return torch.cudnn_convolution_relu(images, conv.weight, conv.bias, *geometry)
+            return torch.cudnn_convolution_add_relu(
+                images, conv.weight, added, 1.0, conv.bias, *geometry
+            )
+        hidden: Tensor = conv(images)
+        if added is None:
+            return F.relu_(hidden)
+        if added.shape != hidden.shape:
+            raise ValueError(f"{tuple(added.shape)} cannot be added to {tuple(hidden.shape)}")
+        return F.relu_(hidden.add_(added))
+
+
+def fused(network: Network, images: Tensor) -> Network:
+    """A copy of `network`, in evaluation mode, with convolutions fused where that is possible.
+
+    It takes no gradients. By the examples `images` [n, C, H, W] it is compared with the original,
+    which is returned where they differ, or where its code cannot be followed.
+    """
+    with suppress(Exception), torch.no_grad():  # a foreign network can raise anything
+        faster = _rewritten(copy.deepcopy(network))
+        if close(network(images), faster(images)):
+            return faster
+    return network
+
+
+def _rewritten(module: Network) -> Network:
+    """`module`, or what does the same, with its convolutions fused, or those of its parts."""
+    # Hooks of the module itself would not be followed.
+    if not (module._forward_hooks or module._forward_pre_hooks):
+        with suppress(Exception):
+            traced = fx.symbolic_trace(module)
+            if _fuse_all(traced):
+                # Fails for what could not travel to a worker.
+                traced.__reduce__()
+                return traced  # type: ignore[return-value]
+            return module
+    for name, child in module.named_children():
+        module.add_module(name, _rewritten(child))
+    return module
+
+
+def _fuse_all(traced: fx.GraphModule) -> bool:
+    """Fuse what can be; whether there was anything."""
+    found = False
+    for node in list(traced.graph.nodes):
+        if _is(node, traced, (nn.Identity,)):
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+    for node in list(traced.graph.nodes):
+        if _is(node, traced, _RELUS):
+            found |= _fuse(traced, node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return found
+
+
+def _fuse(traced: fx.GraphModule, relu: fx.Node) -> bool:
+    """Fuse a ReLU with the convolution before it, and with a sum between them."""
+    source = relu.args[0]
+    assert isinstance(source, fx.Node)
+    taken, added = [relu], None
+    if _is(source, traced, _SUMS) and len(source.users) == 1 and not source.kwargs:
+        taken.append(source)
+        # The later one, so that what is added is there.
+        operands = [node for node in source.args if isinstance(node, fx.Node)]
+        candidates = [node for node in operands if _fusible(node, traced)]
+        if len(operands) != 2 or not candidates:
+            return False
+        source = max(candidates, key=list(traced.graph.nodes).index)
+        (added,) = (node for node in operands if node is not source)
+    elif not _fusible(source, traced):
+        return False
+    name = str(source.target)
+    convolution = traced.get_submodule(name)
+    assert isinstance(convolution, nn.Conv2d)
+    traced.set_submodule(name, FusedConvolution(convolution))
+    with traced.graph.inserting_before(relu):
+        node = traced.graph.call_module(name, (source.args[0], *([added] if added else [])))
+    relu.replace_all_uses_with(node)
+    for old in (*taken, source):
+        traced.graph.erase_node(old)
+    return True
+
+
+def _fusible(node: fx.Node, traced: fx.GraphModule) -> bool:
+    """Whether `node` is a convolution that is called once, and whose output is used once."""
+    if not _is(node, traced, (nn.Conv2d,)) or len(node.users) != 1:
+        return False
+    layer = traced.get_submodule(str(node.target))
+    assert isinstance(layer, nn.Conv2d)
+    plain = type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.groups == 1
+    hooked = layer._forward_hooks or layer._forward_pre_hooks
+    calls = sum(other.target == node.target for other in traced.graph.nodes)
+    return plain and not hooked and not isinstance(layer.padding, str) and calls == 1
+
+
+def _is(node: fx.Node, traced: fx.GraphModule, kinds: tuple[object, ...]) -> bool:
+    """Whether `node` calls one of these modules, functions or methods."""
+    if node.op == "call_module":
+        classes = tuple(kind for kind in kinds if isinstance(kind, type))
+        return isinstance(traced.get_submodule(str(node.target)), classes)
+    return node.op in {"call_function", "call_method"} and node.target in kinds

@@ -1,0 +1,4 @@
+"""Training a base classifier where the user has none.
+
+The command, its training, and the cached classifier of the bundled digits.
+"""

@@ -1,0 +1,4 @@
+"""What is certified, and its certificates.
+
+From models and held-out images to certificates, tables and logs.
+"""

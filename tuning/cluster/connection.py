@@ -1,0 +1,165 @@
+"""Where the work runs: a private local Ray, or an existing cluster.
+
+Ray is imported only when it is started, after `check_reachable` has set what it then reads.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import results
+import search_spaces
+import trainables
+import tuning
+from trainables.weights.sources import is_factory
+from tuning.cluster.address import check_cluster, cluster_address, token_file
+from tuning.cluster.resources import Resources, fit_resources, hoped_for, local_resources
+from tuning.cluster.storage import Storage, local_storage, open_storage
+from tuning.config import RunConfig
+from tuning.errors import ConfigError
+
+OBJECT_STORE_BYTES = 1_000_000_000
+# What workers on other hosts need of this project; libraries must be there.
+PACKAGES = (results, search_spaces, trainables, tuning)
+# Set by Ray for the driver of a submitted job, whose code the workers have already.
+IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# How soon the driver asks whether a silent connection is still there. A network that fails for half
+# a minute takes answers with it, for which Ray would wait five minutes.
+KEEPALIVE, KEEPALIVE_MS = "RAY_grpc_client_keepalive_time_ms", "20000"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that is connected: its address, dashboard (or None) and what the run uses of it.
+
+    What must survive a host goes to `storage`: the run folder, or where --storage says. `claim`
+    keeps other launchers out of the run while it exists.
+    """
+
+    address: str
+    dashboard: str | None
+    resources: Resources
+    storage: Storage
+    claim: object = None
+
+
+def check_reachable(config: RunConfig) -> None:
+    """Make sure, before anything is written, that there is something to run on.
+
+    Raises:
+        ConfigError: when no cluster answers or it refuses us, or this machine is too small.
+    """
+    if config.cluster is None:
+        local_resources(config)
+    else:
+        check_cluster(cluster_address(config))
+        os.environ.setdefault(KEEPALIVE, KEEPALIVE_MS)
+
+
+def run_storage(config: RunConfig) -> Storage:
+    """Where --storage keeps the run, or the run folder.
+
+    Raises:
+        ConfigError: when the storage cannot be reached.
+    """
+    if config.storage is None:
+        return local_storage(config.run_folder)
+    return open_storage(config.storage) / config.name
+
+
+@contextmanager
+def connect(config: RunConfig) -> Iterator[Cluster]:
+    """Start a local Ray, or join the cluster that --cluster names, and leave it at the end.
+
+    A local run never attaches to a Ray that somebody else started.
+
+    Raises:
+        ConfigError: when there is no cluster, it refuses the token, or it is too small.
+    """
+    import ray
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    try:
+        yield _join(config) if config.cluster is not None else _start(config)
+    finally:
+        ray.shutdown()
+
+
+def _start(config: RunConfig) -> Cluster:
+    import ray
+
+    resources = local_resources(config)
+    private_token()
+    context = ray.init(
+        address="local",
+        num_cpus=max(resources.concurrency * resources.cpus_per_trial, 1),
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    return Cluster("local", context.dashboard_url, resources, run_storage(config))
+
+
+def _join(config: RunConfig) -> Cluster:
+    import ray
+
+    from tuning.cluster.hosts import check_nodes, claim, cluster_nodes
+
+    address, storage = cluster_address(config), run_storage(config)
+    try:
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            runtime_env=None if IN_JOB in os.environ else _code(config),
+        )
+    except Exception as error:  # Ray raises a dozen unrelated types here
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigError(
+            f"--cluster: the Ray cluster at {address} cannot be joined: {reason} "
+            "(this must be a host of the cluster, with the same versions of Ray and Python; from "
+            "elsewhere, pass the address of its dashboard, http://HOST:8265)"
+        ) from error
+    if config.autoscaling:
+        resources = hoped_for(config)
+    else:
+        resources = fit_resources(config, cluster_nodes(), f"a host of {address}", shared=True)
+    claimed = claim(config, storage)
+    check_nodes(storage, stored=config.storage is not None)
+    return Cluster(address, context.dashboard_url, resources, storage, claimed)
+
+
+def _code(config: RunConfig) -> dict[str, object]:
+    """What other hosts need beside the libraries: this project, and the user's classifier."""
+    import ray
+
+    if config.classifier and is_factory(config.classifier):
+        # Its source may be on this host alone, so that its objects carry their code.
+        module = sys.modules[config.classifier.partition(":")[0]]
+        ray.cloudpickle.register_pickle_by_value(module)
+    folders = [str(Path(package.__file__ or "").parent) for package in PACKAGES]
+    return {"py_modules": folders, "excludes": ["__pycache__"]}
+
+
+def private_token() -> None:
+    """Make sure that Ray's token exists and that its owner alone can read it.
+
+    Ray would generate it readable by everybody.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = token_file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.is_file():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    path.chmod(0o600)

@@ -1,0 +1,285 @@
+"""Work as a job of a Ray cluster that is reached through its dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tuning.cluster.address import check_dashboard
+from tuning.cluster.connection import PACKAGES, run_storage
+from tuning.cluster.mirror import Mirror
+from tuning.config import CONFIG, RunConfig
+from tuning.errors import ConfigError, JobEnded
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+# Fields that may name something on this machine, which then travels with the job.
+INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir", "denoiser", "source")
+# Of a run, what certifying it again does not need.
+OF_A_RUN = (".*", "tensorboard", "votes.db", "study.db", "report.html", "certified")
+# Ray takes half a gigabyte; more belongs on the cluster's own disks.
+MOST_BYTES = 200_000_000
+RUNNING = ("PENDING", "RUNNING")
+
+
+@dataclass(frozen=True)
+class Package:
+    """All that a job needs, in `folder`, and the command that it runs there.
+
+    The same work has the same `digest`.
+    """
+
+    name: str
+    folder: Path
+    command: Sequence[str]
+    digest: str
+
+
+def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) -> None:
+    """Run `config` as a job, and follow it to its end unless `detach`.
+
+    The same run submitted twice is one job. Results come back to the run folder, if this machine
+    reaches the storage.
+
+    Raises:
+        ConfigError: when the cluster refuses the job, or is not reached.
+        JobEnded: when the job fails, with its exit code.
+    """
+    # What was not given, a resumed run knows better than we.
+    given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
+    with _packed(given) as (folder, values):
+        (folder / CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
+        flags = ["--cluster", "--config", CONFIG, "--name", config.name]
+        flags += ["--resume"] * resume + ["--json"] * as_json
+        command = ["python", "-m", "tuning.launch", *flags]
+        package = Package(config.name, folder, command, _digest(values))
+        _submit(config, package, again=lambda latest: resume, detach=detach)
+
+
+def submit_certification(
+    config: RunConfig, source: Path | None, flags: Mapping[str, Any], *, detach: bool
+) -> None:
+    """Certify as a job what `tuning.certify` with `source` and `flags` certifies, as `submit_run`.
+
+    `config` is their valid part.
+    """
+    inputs = {"source": str(source)} if source is not None else {}
+    with _packed({**flags, **inputs}) as (folder, values):
+        path = [values.pop("source")] if source is not None else []
+        passed = [
+            f"--{field.replace('_', '-')}" + ("" if value is True else f"={value}")
+            for field, value in values.items()
+        ]
+        command = ["python", "-m", "tuning.certify", *path, *passed, "--cluster=auto"]
+        package = Package(config.name, folder, command, _digest([path, values]))
+        # The same command goes on with what an earlier one left.
+        _submit(config, package, again=lambda latest: latest.status != "SUCCEEDED", detach=detach)
+
+
+def attach(cluster: str, job: str) -> None:
+    """Follow the job `job` to its end.
+
+    Raises:
+        ConfigError: when the cluster is not reached, or has no such job.
+        JobEnded: when the job fails, with its exit code.
+    """
+    client = _connect(cluster)
+    if all(known.submission_id != job for known in client.list_jobs()):
+        raise ConfigError(f"--attach: {cluster} knows no job {job!r}")
+    _follow(client, job)
+
+
+def _submit(
+    config: RunConfig, package: Package, *, again: Callable[[Any], bool], detach: bool
+) -> None:
+    """Start a job, or find it; `again` says of an earlier one whether another is to follow it."""
+    assert config.cluster is not None
+    if config.storage is None:
+        raise ConfigError(
+            "--storage: the results of a job would stay on the cluster's head; pass a folder or "
+            "bucket that its hosts share"
+        )
+    client = _connect(config.cluster)
+    job = _submission(client, package, again) or _start(client, package)
+    print(f"job: {job}", flush=True)
+    if not detach:
+        _follow(client, job)
+        _fetch(config)
+
+
+def _connect(cluster: str) -> JobSubmissionClient:
+    check_dashboard(cluster)
+    # Not before: Ray reads then whether there is a token.
+    from ray.job_submission import JobSubmissionClient
+
+    # Its loggers would tell of every upload.
+    logging.disable(logging.INFO)
+    return JobSubmissionClient(cluster)
+
+
+@contextmanager
+def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder with the code and the inputs of a job, and `given` with their paths in there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for package in PACKAGES:
+            source = Path(package.__file__ or "").parent
+            _copy(source, _files(source, "__pycache__"), folder / source.name)
+        # What is not here is on the cluster, or no file.
+        here = {f: Path(given[f]) for f in INPUTS if given.get(f) and Path(given[f]).exists()}
+        yield folder, {**given, **{f: _input(path, folder, f) for f, path in here.items()}}
+
+
+def _input(path: Path, folder: Path, field: str) -> str:
+    files = _files(path, *(OF_A_RUN if field == "source" else ()))
+    size = sum(file.stat().st_size for file in files)
+    if size > MOST_BYTES:
+        raise ConfigError(
+            f"--{field.replace('_', '-')}: {path} has {size / 1e6:.0f} MB, too much to travel with "
+            "a job; put it on the cluster's disks and pass its path there"
+        )
+    # Named by its content, so that a resumed run finds it where it was.
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    name = f"inputs/{digest.hexdigest()[:12]}-{path.name}"
+    _copy(path, files, folder / name)
+    return name
+
+
+def _files(path: Path, *without: str) -> list[Path]:
+    """A file, or all files of a folder and below it, in order, but those `without` names match."""
+    if path.is_file():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return [
+        file
+        for file in found
+        if not any(fnmatch(part, w) for part in file.relative_to(path).parts for w in without)
+    ]
+
+
+def _copy(source: Path, files: Sequence[Path], target: Path) -> None:
+    for file in files:
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+
+
+def _submission(
+    client: JobSubmissionClient, package: Package, again: Callable[[Any], bool]
+) -> str | None:
+    """The job that this submission is already; None if it has to be started."""
+    jobs = _jobs(client, package.name)
+    if not jobs:
+        return None
+    latest, same = jobs[-1], jobs[-1].metadata["digest"] == package.digest
+    runs = latest.status in RUNNING
+    if same and (runs or not again(latest)):
+        return str(latest.submission_id)
+    if again(latest) and not runs:
+        return None
+    raise ConfigError(
+        f"--name: job {latest.submission_id} {'runs' if runs else 'ran'} {package.name} with "
+        f"another configuration; {'wait for it' if runs else 'pass --resume to continue it'}, or "
+        "pass another name"
+    )
+
+
+def _start(client: JobSubmissionClient, package: Package) -> str:
+    number = len(_jobs(client, package.name)) + 1
+    job = f"decrop-{package.name}" + (f"-{number}" if number > 1 else "")
+    try:
+        client.submit_job(
+            entrypoint=shlex.join(package.command),
+            submission_id=job,
+            runtime_env={"working_dir": str(package.folder)},
+            metadata={"run": package.name, "number": str(number), "digest": package.digest},
+        )
+    except RuntimeError as error:
+        # Somebody else submitted it a moment ago.
+        if "already exists" not in str(error):
+            raise ConfigError(f"--cluster: the job is refused: {_line(error)}") from error
+    return job
+
+
+def _jobs(client: JobSubmissionClient, name: str) -> list[Any]:
+    """The submissions of a run, the latest last."""
+    found = [job for job in client.list_jobs() if (job.metadata or {}).get("run") == name]
+    return sorted(found, key=lambda job: int(job.metadata["number"]))
+
+
+def _follow(client: JobSubmissionClient, job: str) -> None:
+    """Print the log of a job to its end.
+
+    Raises:
+        JobEnded: unless the job succeeds.
+    """
+    go_on = f"--attach {job} follows it again, and `ray job stop {job}` ends it"
+    try:
+        asyncio.run(_print_log(client, job))
+        info = client.get_job_info(job)
+    except KeyboardInterrupt:
+        raise JobEnded(f"the job goes on; {go_on}", 130) from None
+    except OSError as error:
+        raise JobEnded(f"the cluster does not answer: {_line(error)}; {go_on}", 4) from error
+    if info.status == "SUCCEEDED":
+        return
+    code = info.driver_exit_code
+    if code in (2, 3, 4, 130):
+        raise JobEnded(f"job {job} ended with exit code {code}, as it says above", code)
+    raise JobEnded(f"job {job}: {_line(info.message)}; go on with --resume", 4)
+
+
+async def _print_log(client: JobSubmissionClient, job: str) -> None:
+    printed = 0
+    while True:
+        seen = 0
+        try:
+            async for text in client.tail_job_logs(job):
+                # After a break the log comes from its beginning.
+                new = text[max(0, printed - seen) :]
+                seen += len(text)
+                printed = max(printed, seen)
+                print(new, end="", flush=True)
+        except RuntimeError:
+            await asyncio.sleep(1)
+        if client.get_job_status(job) not in RUNNING:
+            return
+
+
+def _fetch(config: RunConfig) -> None:
+    """Bring the results here, if the storage can be reached from here."""
+    assert config.storage is not None
+    there = f"results: {config.storage}"
+    if config.storage.startswith("/") and not Path(config.storage).is_dir():
+        print(there)
+        return
+    try:
+        Mirror(config.run_folder, run_storage(config)).fetch()
+    except ConfigError:
+        print(there)
+        return
+    print(f"results: {config.run_folder}")
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _line(error: object) -> str:
+    return next(iter(str(error).strip().splitlines()), "it does not say why")

@@ -1,0 +1,102 @@
+"""Which configurations are confirmed, and which of them is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from results.terminal import round_down
+from trainables.decrop.config import BASELINES, DecropConfig
+from trainables.models.denoisers import DENOISERS
+from trainables.smoothing.objective import Score
+from tuning.errors import AllTrialsFailed, ConfigError
+from tuning.study.attempts import TrialRecord, best_first
+from tuning.study.pareto import front
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A configuration and its score on fresh splits; `trial` is None for the bare classifier.
+
+    `scores` has one entry for each image of each fold, in the same order for all candidates;
+    `accuracy` is the clean accuracy on the same images.
+    """
+
+    trial: TrialRecord | None
+    sigma: float
+    score: Score
+    scores: tuple[float, ...]
+    accuracy: float
+
+
+def shortlisted(
+    records: Sequence[TrialRecord], top: int, pareto: bool = False
+) -> list[TrialRecord]:
+    """The best trial of each baseline, and the `top` others, by search objective.
+
+    With `pareto` the others are the front of objective and accuracy, the best spread first.
+
+    Raises:
+        AllTrialsFailed: when a variant has no complete trial.
+    """
+    complete = best_first(records)
+    shortlist = []
+    for origin in ("published", *BASELINES):
+        mine = [r for r in complete if r.origin == origin]
+        if not mine and origin != "mse":
+            reasons = {r.error for r in records if r.origin == origin and r.error}
+            raise AllTrialsFailed(f"every {origin} trial failed: {'; '.join(sorted(reasons))}")
+        shortlist += mine[:1]
+    searched = best_first((r for r in complete if not r.is_baseline), pareto)
+    return shortlist + searched[:top]
+
+
+def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Confirmed:
+    """The simplest of the candidates that score as well as the best one.
+
+    As well: lower by no more than one standard error of the difference, image by image. Source:
+    Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule). None of them has a clean
+    accuracy below `min_accuracy`.
+
+    Raises:
+        ConfigError: when no candidate is that accurate.
+    """
+    accurate = [c for c in trials if c.accuracy >= (min_accuracy or 0)]
+    if not accurate:
+        highest_accuracy = max(c.accuracy for c in trials)
+        raise ConfigError(
+            f"--min-accuracy: {min_accuracy} was reached by no confirmed configuration, the most "
+            f"accurate one has {round_down(highest_accuracy)}; --resume with that or less goes on"
+        )
+    best = highest(accurate)
+    return min((c for c in accurate if _as_good(c, best)), key=_complexity)
+
+
+def pareto_front(trials: Sequence[Confirmed]) -> dict[str, Confirmed]:
+    """The candidates that no other beats in accuracy and score, the most accurate first, named."""
+    members = [trials[i] for i in front([(c.accuracy, c.score.mean) for c in trials])]
+    members.sort(key=lambda c: -c.accuracy)
+    return {f"front-{number}": member for number, member in enumerate(members, start=1)}
+
+
+def highest(confirmed: Sequence[Confirmed]) -> Confirmed:
+    """The highest score; of equals the first."""
+    return max(confirmed, key=lambda c: c.score.mean)
+
+
+def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
+    lost = np.subtract(best.scores, candidate.scores)
+    return bool(lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)))
+
+
+def _complexity(confirmed: Confirmed) -> tuple[float, ...]:
+    """Fewer loss terms, a smaller denoiser and cheaper samples are simpler; then the score."""
+    assert confirmed.trial is not None
+    config = DecropConfig.model_validate(confirmed.trial.hyperparameters)
+    weights = (config.w_label, config.w_mse, config.w_cosine, config.w_mmd)
+    terms = sum(weight > 0 for weight in (*weights, config.reversal_strength))
+    sizes = [float(getattr(config, name)) for name in DENOISERS[config.denoiser].sizes]
+    samples = config.interpolation_steps if config.uses_generated_samples else 0
+    return (terms, float(np.prod(sizes)), samples, -confirmed.score.mean)

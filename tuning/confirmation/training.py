@@ -1,0 +1,115 @@
+"""Denoisers trained from scratch to the end, as Ray tasks: for confirmation and certification.
+
+Each lies in a file named by a hash of all it depends on, so that a resumed run trains none twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from torch import Tensor
+
+from results.store import write_bytes
+from trainables.decrop.config import DecropConfig
+from trainables.errors import NonFiniteLoss
+from trainables.models.denoisers import Denoiser
+from trainables.task import TrialTask
+from trainables.weights.checkpoint import weights_hash
+from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser
+from trainables.worker import prepare_worker
+from tuning.cluster.hosts import in_flight
+from tuning.cluster.resources import Resources
+
+# How often Ray starts a training again whose worker died.
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """A denoiser to train on `images` [n, C, H, W] with `labels` [n]."""
+
+    hyperparameters: Mapping[str, Any]
+    images: Tensor
+    labels: Tensor
+    seed: int
+
+    def key(self, source: str) -> str:
+        """A hash of everything the denoiser depends on, `source` being that of what is shared."""
+        config = DecropConfig.model_validate(self.hyperparameters).model_dump_json()
+        digest = hashlib.sha256(json.dumps([source, config, self.seed]).encode())
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains denoisers of one setting; files go to `folder`."""
+
+    setting: str
+    task: TrialTask
+    folder: Path
+    resources: Resources
+
+    def train(
+        self, trainings: Sequence[Training], advance: Callable[[int], None] = lambda done: None
+    ) -> list[Denoiser | None]:
+        """The denoisers, in order; None for one whose loss became infinite.
+
+        `advance` is called with 1 for each that is there.
+        """
+        keys = [training.key(self._source) for training in trainings]
+        missing = {k: t for k, t in zip(keys, trainings, strict=True) if not self._path(k).exists()}
+        for key in keys:
+            if key not in missing:
+                advance(1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remote = _train.options(
+            name=f"train: {self.setting}",
+            num_cpus=self.resources.cpus_per_trial,
+            num_gpus=self.resources.gpus_per_trial,
+        )
+        shared, waiting = ray.put(self.task), deque(missing.items())
+        pending: dict[ray.ObjectRef[bytes], str] = {}
+        while waiting or pending:
+            while waiting and len(pending) < in_flight(self.resources):
+                key, training = waiting.popleft()
+                pending[remote.remote(shared, training)] = key
+            (ready,), _ = ray.wait(list(pending), num_returns=1)
+            key = pending.pop(ready)
+            write_bytes(self._path(key), ray.get(ready))
+            advance(keys.count(key))
+        return [self._read(key) for key in keys]
+
+    @property
+    def _source(self) -> str:
+        initial = hashlib.sha256(self.task.initial or b"").hexdigest()
+        return f"{weights_hash(self.task.classifier)} {initial} {self.task.seed}"
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _read(self, key: str) -> Denoiser | None:
+        content = self._path(key).read_bytes()
+        return load_denoiser(content) if content else None
+
+
+@ray.remote(max_retries=RETRIES)
+def _train(task: TrialTask, training: Training) -> bytes:
+    """The weights; nothing if they are of no use."""
+    prepare_worker(task.device, task.threads, task.gpu_share)
+    config = DecropConfig.model_validate(training.hyperparameters)
+    decrop = task.training(config, training.images, training.labels, training.seed)
+    try:
+        while decrop.epoch < config.epochs:
+            decrop.train_epoch()
+    except NonFiniteLoss:
+        return b""
+    return denoiser_bytes(decrop.denoiser, config.sigma)

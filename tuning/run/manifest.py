@@ -1,0 +1,138 @@
+"""What a run was made of: versions, hardware, seeds and hashes, for whoever repeats it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.weights.checkpoint import weights_hash
+from tuning.cluster.connection import Cluster
+from tuning.config import RunConfig, to_yaml
+from tuning.errors import ConfigError
+from tuning.setting.setting import Setting
+
+MANIFEST = "manifest.json"
+# What a resumed run must find as it was, and the flag that names it. (The ledger checks the space.)
+UNCHANGED = {
+    "images_hash": "--data-dir: the images",
+    "classifier_hash": "--classifier: the weights",
+}
+LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
+
+
+def config_hash(config: RunConfig) -> str:
+    """SHA-256 of the resolved configuration."""
+    return hashlib.sha256(to_yaml(config).encode()).hexdigest()
+
+
+def images_hash(setting: Setting) -> str:
+    """SHA-256 of the pixels and labels of training, tuning and test images, in that order."""
+    shots, test, digest = setting.shots, setting.test, hashlib.sha256()
+    for tensor in (
+        *(shots.train_images, shots.train_labels),
+        *(shots.tuning_images, shots.tuning_labels),
+        *(test.images, test.labels),
+    ):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def run_manifest(
+    config: RunConfig, cluster: Cluster, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part that is known when a run starts; `previous` is the manifest it resumes, or empty."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "schema_version": 1,
+        # Tells this run from another one of the same name that uses the same database.
+        "run_id": previous.get("run_id", uuid.uuid4().hex),
+        "starts": [*previous.get("starts", []), now],
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "hardware": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "workers": cluster.resources.concurrency,
+        "cpus_per_trial": cluster.resources.cpus_per_trial,
+        "gpus_per_trial": cluster.resources.gpus_per_trial,
+        # What the run went on without.
+        "lost_hosts": previous.get("lost_hosts", []),
+        "settings": dict(previous.get("settings", {})),
+    }
+
+
+def setting_manifest(
+    setting: Setting, classifier: nn.Module, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part that is known of a setting before its search starts, as `run_manifest`.
+
+    `seconds` adds up over all starts of the run.
+
+    Raises:
+        ConfigError: when images or classifier are not those with which the run started.
+    """
+    before = previous.get("settings", {}).get(setting.name, {})
+    hashes = {
+        "images_hash": images_hash(setting),
+        "classifier_hash": weights_hash(classifier),
+    }
+    for name, found in hashes.items():
+        if before.get(name, found) != found:
+            raise ConfigError(
+                f"{UNCHANGED[name]} of {setting.name} changed since the run started; put back "
+                "what was there, or start a new run"
+            )
+    return {
+        **hashes,
+        "space": setting.space.name,
+        "space_fingerprint": setting.space.fingerprint(),
+        "classes": len(setting.dataset.classes),
+        "image_shape": list(setting.shots.train_images.shape[1:]),
+        "training_indices": setting.shots.train_indices,
+        "tuning_indices": setting.shots.tuning_indices,
+        "test_indices": setting.test.indices,
+        "seconds": dict(before.get("seconds", {})),
+        # Measured once: another one would make other certificates.
+        **({"precision": before["precision"]} if "precision" in before else {}),
+    }
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the run that is resumed, or an empty one.
+
+    Raises:
+        ConfigError: when it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"--resume: {path} is damaged; delete it, or start a new run") from error
+    return manifest
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(
+                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,68 @@
+"""How long a search is going to take, from what its trials took so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+from tuning.study.attempts import TrialRecord
+from tuning.study.ledger import Ledger
+from tuning.study.pruning import SchedulerName
+
+# The share of trials that go on at a rung: the best third of those that are compared there, and
+# more while proposals still improve. Hyperband compares half of them.
+EXPECTED_TO_PASS: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.7, "none": 1.0}
+# For how many trials of the search an expectation counts, beside what trials really did.
+PRIOR_TRIALS = 4
+
+
+def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
+    """Seconds until all `ledgers` are finished, if workers do `rate` seconds of trials a second.
+
+    None as long as no trial has ended.
+
+    Trials of the baselines are never pruned and cost what those before them did; a trial of the
+    search costs, to begin with, the published point's time, for as long as trials go on.
+    """
+    work, trials = 0.0, 0
+    for ledger in ledgers:
+        records = [r for r in ledger.records() if r.state != "failed"]
+        plain = [r.seconds for r in records if r.is_baseline and r.origin != "published"]
+        full = _full_trial(records, plain)
+        searched = [r for r in records if not r.is_baseline]
+        done = len(records) - len(searched)
+        open_baselines = max(0, ledger.baselines - done)
+        open_searched = max(0, ledger.open_roots - open_baselines)
+        work += open_baselines * (mean(plain) if plain else full)
+        work += open_searched * _searched_trial(searched, full, ledger)
+        trials += ledger.open_roots
+    if not rate:
+        return None
+    # No worker has more than one trial: the last ones leave others idle.
+    return work / min(rate, trials) if trials else 0.0
+
+
+def _searched_trial(searched: Sequence[TrialRecord], full: float, ledger: Ledger) -> float:
+    """Seconds of the average trial of the search that is still to come.
+
+    What trials cost varies too much to average few of them; how many go on at a rung, and what an
+    epoch costs, are known sooner.
+    """
+    *rungs, epochs = ledger.rungs
+    trained = sum(r.epochs for r in searched) / epochs
+    unpruned = (PRIOR_TRIALS * full + sum(r.seconds for r in searched)) / (PRIOR_TRIALS + trained)
+    expected = PRIOR_TRIALS * EXPECTED_TO_PASS[ledger.plan.scheduler]
+    share, alive, before = 0.0, 1.0, 0
+    for rung in rungs:
+        share += alive * (rung - before) / epochs
+        reached = [r for r in searched if r.epochs >= rung]
+        went_on = sum(r.epochs > rung for r in reached)
+        alive *= (expected + went_on) / (PRIOR_TRIALS + len(reached))
+        before = rung
+    return unpruned * (share + alive * (epochs - before) / epochs)
+
+
+def _full_trial(records: Sequence[TrialRecord], plain: Sequence[float]) -> float:
+    """Seconds of the published point; before it is there, of what is."""
+    published = [r.seconds for r in records if r.origin == "published"]
+    return mean(published or plain or [0.0])

@@ -1,0 +1,307 @@
+"""The search: Ray Tune runs the trials that the ledgers propose, and the ledgers hear of each."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from trainables.decrop.config import DecropConfig
+from trainables.task import TrialTask
+from trainables.trainable import DecropTrainable
+from tuning.cluster.hosts import workers
+from tuning.cluster.resources import Resources
+from tuning.cluster.storage import Storage
+from tuning.monitoring.tensorboard import StudyBoard
+from tuning.search.budget import Limits
+from tuning.search.checkpoints import Scratch, trial_name
+from tuning.search.tune_internals import idle_workers_kept
+from tuning.study.ledger import Ledger
+
+# How often Ray restarts a trial whose worker died before the trial counts as failed. A host that is
+# lost can take a trial with it twice: as the network breaks, and as Ray gives it up.
+WORKER_RESTARTS = 3
+UNLIMITED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Study:
+    """One setting's part in a search: its ledger, what its trials share, and whom they inform.
+
+    `source` is the setting whose best points this one evaluates first; `on_end` is called after
+    each trial.
+    """
+
+    setting: str
+    ledger: Ledger
+    task: TrialTask
+    board: StudyBoard
+    on_end: Callable[[], None]
+    source: str | None = None
+
+
+class LedgerSearcher(Searcher):
+    """Hands the ledgers' proposals to Tune, in turns, until all are done or a limit is reached.
+
+    Tune's own OptunaSearch would tell the study that a pruned trial is complete.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        limits: Limits,
+        transfer: int,
+        scratch: Scratch,
+        workers: Callable[[], int],
+    ) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._scratch, self._workers = scratch, workers
+        self._studies = {study.setting: study for study in studies}
+        self._turn = deque(self._studies)
+        self._limits, self._transfer = limits, transfer
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration; None while cohorts or workers must end first."""
+        ledgers = [study.ledger for study in self._studies.values()]
+        late = self._limits.reached(ledgers)
+        if all(ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers):
+            return Searcher.FINISHED
+        if sum(ledger.started for ledger in ledgers) >= self._workers():
+            return None
+        for _ in ledgers:
+            study = self._studies[self._turn[0]]
+            self._turn.rotate(-1)
+            ledger = study.ledger
+            if late and ledger.baselines_finished:
+                continue
+            self._pass_on(study)
+            proposal = ledger.next_proposal()
+            if proposal is not None:
+                full = DecropConfig.model_validate(proposal.hyperparameters).model_dump()
+                return {
+                    "setting": study.setting,
+                    "number": proposal.number,
+                    "seed": proposal.seed,
+                    "hyperparameters": full,
+                    "checkpoints": self._scratch.checkpoints(study.setting, proposal.abandoned),
+                }
+        return None
+
+    def _pass_on(self, study: Study) -> None:
+        """Give a study the best points of its source, once that has them."""
+        if study.source is not None and self._studies[study.source].ledger.finished:
+            study.ledger.transfer(self._studies[study.source].ledger.best(self._transfer))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing goes into Tune's own files: they are not read, and must hold no password."""
+        return {}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: `LedgerScheduler` sees the trial itself, with its node and its error."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the only record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the only record."""
+
+
+class LedgerScheduler(FIFOScheduler):
+    """Tells the ledgers what trials report, and stops those that they prune."""
+
+    def __init__(self, studies: Sequence[Study], scratch: Scratch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._studies = {study.setting: study for study in studies}
+        self._scratch = scratch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As in `LedgerSearcher`."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Stop or continue, as the ledger decides."""
+        study, number = self._studies[trial.config["setting"]], trial.config["number"]
+        study.board.result(number, result)
+        prune = study.ledger.report(
+            number, result["epochs"], result["objective"], result["trial_seconds"]
+        )
+        return str(TrialScheduler.STOP if prune else TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """The trial reached its last rung, was pruned, or found that it cannot go on."""
+        study = self._studies[trial.config["setting"]]
+        number, hyperparameters = trial.config["number"], trial.config["hyperparameters"]
+        complete = result["epochs"] == hyperparameters["epochs"]
+        if complete:
+            study.board.result(number, result)
+        study.ledger.tell(
+            number,
+            objective=result["objective"],
+            epochs=result["epochs"],
+            complete=complete,
+            seconds=result["trial_seconds"],
+            node=result["node"],
+            accuracy=result["accuracy"],
+            error=result["error"],
+            restarts=trial.num_failures,
+            restarted=_reason(trial) if trial.num_failures else "",
+        )
+        study.board.end(number, hyperparameters, result["objective"], result["accuracy"])
+        self._scratch.ended(study.setting, number)
+        study.on_end()
+
+
+class FailureCallback(tune.Callback):
+    """Tells the ledgers of trials whose worker failed more often than it may.
+
+    A scheduler would also hear of the failures from which Ray recovers.
+    """
+
+    def __init__(self, studies: Sequence[Study]) -> None:
+        self._studies = {study.setting: study for study in studies}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As in `LedgerSearcher`."""
+        return {}
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Close the trial as failed, with its reason."""
+        study, last = self._studies[trial.config["setting"]], trial.last_result or {}
+        number, reason = trial.config["number"], _reason(trial)
+        if trial.should_recover():
+            # Tune gives a trial up when it hears twice of one death.
+            study.ledger.interrupt(number, reason)
+            study.on_end()
+            return
+        study.ledger.tell(
+            number,
+            objective=None,
+            epochs=last.get("epochs", 0),
+            complete=False,
+            seconds=last.get("trial_seconds", 0.0),
+            node=last.get("node", ""),
+            error=reason,
+            restarts=trial.num_failures - 1,
+        )
+        study.on_end()
+
+
+def run_search(
+    studies: Sequence[Study],
+    *,
+    resources: Resources,
+    scratch: Storage,
+    limits: Limits,
+    transfer: int,
+    trainable: type[tune.Trainable] = DecropTrainable,
+) -> None:
+    """Run trials of all studies, until their ledgers are finished or a limit is reached.
+
+    Each study whose `source` is another one evaluates the `transfer` best points of that first.
+    `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials go on
+    from the checkpoints in it.
+    """
+    files = Scratch(scratch)
+    # Tune would copy the bucket's keys to where others see them: command lines, and Ray's logs.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+    }
+    # Ours is the searcher's to say: more hosts may come. Of those that wait an autoscaler hears.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(UNLIMITED)
+    # The ledger is what a run resumes from: Tune need not keep a record of all trials as well.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+    searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
+    try:
+        while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
+            for study in studies:
+                study.ledger.interrupt_all(reason)
+    finally:
+        for study in studies:
+            study.board.close()
+    # Proposals that were asked for but not started when a limit was reached.
+    for study in studies:
+        study.ledger.reconcile()
+    files.remove()
+
+
+def _tuner(
+    studies: Sequence[Study],
+    searcher: LedgerSearcher,
+    files: Scratch,
+    resources: Resources,
+    trainable: type[tune.Trainable],
+) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(
+                trainable,
+                tasks={s.setting: s.task for s in studies},
+                filesystem=files.storage.filesystem,
+            ),
+            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=LedgerScheduler(studies, files),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{time.time_ns()}",
+            storage_path=files.storage.folder,
+            storage_filesystem=files.storage.filesystem,
+            failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+            callbacks=[FailureCallback(studies)],
+            verbose=0,
+        ),
+    )
+
+
+def _interruption(tuner: tune.Tuner) -> str:
+    """Run trials until there are no more, or until Tune gives up; then the reason.
+
+    Tune ends when Ray kills workers because a host runs out of memory.
+    """
+    try:
+        with idle_workers_kept():
+            tuner.fit()
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, ray.exceptions.RayError):
+            raise
+        return str(error.__cause__).strip().splitlines()[0]
+    return ""
+
+
+def _name(trial: Trial) -> str:
+    return trial_name(trial.config["setting"], trial.config["number"])
+
+
+def _reason(trial: Trial) -> str:
+    """The line that says most of the trial's last failure, from Tune's own record of it."""
+    try:
+        record = Path(str(trial.error_file)).read_text()
+    except OSError:
+        return "the worker failed, and Ray kept no record of it"
+    last = re.split(r"^Failure # .*\n", record, flags=re.MULTILINE)[-1]
+    lines = [line for line in re.sub(r"\x1b\[\d*m", "", last).splitlines() if line.strip()]
+    # The traceback of an exception ends with its message; the death of a worker begins with it.
+    return lines[-1] if lines[0].startswith("ray::") else lines[0]

@@ -1,0 +1,151 @@
+"""The frozen base classifier of a setting: the user's own, or one trained once and cached."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from trainables.black_box.endpoint import HttpClassifier
+from trainables.black_box.queries import BlackBox, Queries
+from trainables.black_box.surrogate import EPOCHS as SURROGATE_EPOCHS
+from trainables.black_box.surrogate import ROUNDS, check_budget, distill
+from trainables.cache import cache_folder
+from trainables.data.datasets import Dataset
+from trainables.models.classifiers import BaseClassifier
+from trainables.pretraining.cached import EPOCHS, cached_classifier, cached_path
+from trainables.smoothing.noise import derive_seed
+from trainables.weights.checkpoint import load_classifier
+from trainables.weights.sources import load_base_classifier
+from trainables.worker import one_thread
+from tuning.config import RunConfig, is_endpoint
+from tuning.errors import ConfigError
+from tuning.monitoring.progress import Reporter
+from tuning.setting.setting import Setting
+
+# The architecture that is trained for a data set when the user brings no classifier.
+DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
+# In the setting's folder: what the classifier answered for training.
+QUERIES = "queries.db"
+
+
+class Access(NamedTuple):
+    """What is certified, and what the denoiser is trained through: the same, if gradients may pass.
+
+    A black box is trained through a surrogate; `queries` says what that took, and is empty
+    otherwise.
+    """
+
+    certified: nn.Module
+    trained_through: BaseClassifier
+    queries: dict[str, float]
+
+
+def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
+    """Make sure, before anything is written, that every setting has a classifier that fits it.
+
+    Raises:
+        ConfigError: when one is missing, or tells other classes apart.
+        InputError: when it cannot be loaded, does not take such images, or the query budget is
+            too small.
+    """
+    for setting in settings:
+        check_classifier(config, setting.dataset, setting.shots.train_images[:2])
+        if config.access == "black-box":
+            check_budget(config.query_budget, len(setting.shots.train_labels))
+
+
+def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Access:
+    """The setting's classifier, trained or distilled first where that is needed.
+
+    Raises:
+        InputError: when the classifier fails, or the query budget is too small.
+    """
+    images = setting.shots.train_images[:2]
+    classifier: nn.Module = base_classifier(config, setting.dataset, images, reporter)
+    if config.access == "white-box":
+        assert isinstance(classifier, BaseClassifier)
+        return Access(classifier, classifier, {})
+    if isinstance(classifier, BaseClassifier):
+        classifier = BlackBox(classifier)
+    queries = Queries(classifier, setting.folder / QUERIES, config.query_budget)
+    sweep = setting.space.sweep
+    with (
+        reporter.track(f"{setting.name}: surrogate", ROUNDS * SURROGATE_EPOCHS) as advance,
+        one_thread(),
+    ):
+        surrogate = distill(
+            queries,
+            setting.shots.train_images,
+            sigmas=(min(sweep), max(sweep)),
+            seed=derive_seed(config.seed, setting.name, "surrogate"),
+            progress=advance,
+        )
+    reporter.say(
+        f"{setting.name}: after {queries.asked} queries the surrogate agrees with the classifier "
+        f"on {surrogate.agreement:.0%} of those held out"
+    )
+    asked = {"training": queries.asked, "surrogate_agreement": round(surrogate.agreement, 4)}
+    return Access(classifier, surrogate.classifier, asked)
+
+
+def base_classifier(
+    config: RunConfig, dataset: Dataset, images: Tensor, reporter: Reporter
+) -> BaseClassifier | HttpClassifier:
+    """The classifier that --classifier names, or the data set's own, trained at first use.
+
+    `images` [n, C, H, W] are examples.
+
+    Raises:
+        ConfigError: when it tells other classes apart than the data set has.
+        InputError: when it cannot be loaded, or does not take such images.
+    """
+    if config.classifier is not None:
+        return _load(config, config.classifier, dataset, images)
+    arch = DEFAULT_ARCHITECTURES[dataset.name]
+    path = cached_path(dataset, arch, cache_folder())
+    if path.is_file():
+        return load_classifier(path)
+    with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, one_thread():
+        return cached_classifier(dataset, arch, cache_folder(), advance)
+
+
+def check_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> None:
+    """Make sure that `base_classifier` has one to load.
+
+    Raises:
+        ConfigError: when it is missing, or tells other classes apart.
+        InputError: when it cannot be loaded, or does not take such images.
+    """
+    if config.classifier is not None:
+        _load(config, config.classifier, dataset, images)
+    elif dataset.name not in DEFAULT_ARCHITECTURES:
+        raise ConfigError(
+            f"--classifier: the data set {dataset.name} brings none; pass one trained on it, or "
+            f"train one: python -m trainables.pretraining --dataset {dataset.name} --out FILE"
+        )
+
+
+def _load(
+    config: RunConfig, spec: str, dataset: Dataset, images: Tensor
+) -> BaseClassifier | HttpClassifier:
+    classifier: BaseClassifier | HttpClassifier
+    if is_endpoint(spec):
+        classifier = HttpClassifier.connect(spec)
+    else:
+        classifier = load_base_classifier(
+            spec,
+            image=images,
+            weights=config.weights,
+            mean=config.mean,
+            std=config.std,
+            feature_layer=config.feature_layer,
+            download=config.download,
+        )
+    answers: Tensor = classifier(images)
+    found, classes = answers.shape[1], len(dataset.classes)
+    if found != classes:
+        raise ConfigError(
+            f"--classifier: it tells {found} classes apart, but {dataset.name} has {classes}"
+        )
+    return classifier

@@ -1,0 +1,106 @@
+"""A setting: a data set at a shot count, its images, its search space and its place on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from search_spaces import SearchSpace
+from search_spaces.space import Value
+from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_images
+from trainables.decrop.config import DecropConfig
+from trainables.errors import InputError
+from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.quantised import steps_of
+from trainables.weights.denoiser_file import load_denoiser, read_denoiser
+from tuning.config import RunConfig, setting_name
+from tuning.setting.space import choose_space
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one study works on; `test` is for certification alone.
+
+    `initial` is the trained denoiser from which every trial starts, if the user named one.
+    Certificates are made with noise rounded to multiples of 1 / `pixel_steps`; 0 stands for
+    Gaussian noise.
+    """
+
+    name: str
+    dataset: Dataset
+    shots: Shots
+    test: HeldOutImages
+    space: SearchSpace
+    initial: bytes | None
+    pixel_steps: int
+    folder: Path
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a full trial."""
+        return DecropConfig.model_validate(self.space.constants).epochs
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trials are compared; the last one ends a trial."""
+        inner = {max(1, round(share * self.epochs)) for share in self.space.rungs}
+        return (*sorted(r for r in inner if r < self.epochs), self.epochs)
+
+
+def make_settings(config: RunConfig) -> list[Setting]:
+    """All settings of a run, with their images loaded and checked.
+
+    Raises:
+        InputError: for data that is missing, too small or of the wrong shape.
+        ConfigError: for a bad space.
+    """
+    # A name given twice is one setting.
+    datasets = [
+        load_dataset(name, config.data_dir, download=config.download)
+        for name in dict.fromkeys(config.dataset)
+    ]
+    shot_counts = dict.fromkeys(config.shots)
+    return [_make(config, dataset, shots) for dataset in datasets for shots in shot_counts]
+
+
+def _make(config: RunConfig, dataset: Dataset, shots: str) -> Setting:
+    # Checked now, so that nothing is written or computed for a run that could not end.
+    test = held_out_images(dataset, config.certify_images)
+    drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))
+    if test.images.shape[1:] != drawn.train_images.shape[1:]:
+        raise InputError(
+            f"--data-dir: test images have the shape {tuple(test.images.shape[1:])}, but training "
+            f"images {tuple(drawn.train_images.shape[1:])}; make them alike"
+        )
+    owned = len(drawn.train_labels) + len(drawn.tuning_labels)
+    space = choose_space(config, dataset.name, shots, owned / len(dataset.train.labels))
+    initial = None
+    if config.init_denoiser is not None:
+        initial = read_denoiser(config.init_denoiser)
+        space = space.holding(_fitting(initial, drawn.train_images))
+    setting = setting_name(dataset.name, shots)
+    return Setting(
+        name=setting,
+        dataset=dataset,
+        shots=drawn,
+        test=test,
+        space=space,
+        initial=initial,
+        pixel_steps=steps_of(config.noise, dataset, test),
+        folder=config.run_folder / setting,
+    )
+
+
+def _fitting(initial: bytes, images: Tensor) -> dict[str, Value]:
+    """The hyperparameters of a trained denoiser, which a search can then no longer vary."""
+    spec = load_denoiser(initial).spec
+    channels, found = images.shape[1], spec.pop("channels")
+    if found != channels:
+        raise InputError(
+            f"--init-denoiser: it takes images of {found} channels, but the data set's have "
+            f"{channels}"
+        )
+    return {"denoiser": spec.pop("architecture"), **spec}

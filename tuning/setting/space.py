@@ -1,0 +1,56 @@
+"""Which search space a setting gets, and whether its hyperparameters exist."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from search_spaces import SearchSpace, SpaceError, load_space
+from search_spaces.space import FOLDER
+from trainables.decrop.config import DecropConfig
+from trainables.errors import nearest
+from tuning.config import RunConfig, setting_name
+from tuning.errors import ConfigError
+from tuning.study.samplers import check_sampler
+
+# From these shares of a data set's training images on, its spaces for 1 % and for 10 % are meant.
+BANDS = {"-10pct": 0.05, "-1pct": 0.005}
+
+
+def choose_space(config: RunConfig, dataset: str, shots: str, share: float) -> SearchSpace:
+    """The space named by --space, or the most specific one shipped for the data set.
+
+    `share` is that of the training images that are shots.
+
+    Raises:
+        ConfigError: for a space that is missing or invalid, or that names a hyperparameter which
+            does not exist or cannot take such a value.
+    """
+    name = config.space
+    if name is None:
+        band = next((band for band, least in BANDS.items() if share >= least), "")
+        candidates = (setting_name(dataset, shots), dataset + band, dataset, "decrop")
+        name = next(c for c in candidates if (FOLDER / f"{c}.yaml").is_file())
+    try:
+        space = load_space(name, config.set)
+    except SpaceError as error:
+        raise ConfigError(str(error)) from error
+    _check_space(space)
+    check_sampler(config.sampler, space, config.pareto)
+    return space
+
+
+def _check_space(space: SearchSpace) -> None:
+    for name in (*space.parameters, *space.fixed, *space.published):
+        if name not in DecropConfig.model_fields:
+            near = nearest(name, DecropConfig.model_fields)
+            raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
+    if "epochs" in space.parameters:
+        raise ConfigError(f"--space: {space.name}: epochs measure a trial's length; fix them")
+    base = {**space.published, **space.fixed}
+    corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
+    for name, value in [*base.items(), *corners]:
+        try:
+            DecropConfig.model_validate({name: value})
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ConfigError(f"--space: {space.name}: {name}: {message}; got {value!r}") from error
