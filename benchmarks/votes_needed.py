@@ -26,7 +26,7 @@ from certification import plain
 from cifar10_variants import COMMON, VARIANTS
 from torch import Tensor, nn
 
-from trainables.acceleration.voting import Precision, choose_precision, prepared
+from trainables.acceleration.voting import Precision, prepared
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
@@ -34,6 +34,7 @@ from trainables.decrop.training import DecropTraining
 from trainables.smoothing.certify import Certificate, certifying
 from trainables.smoothing.counting import Piece, count_votes, total_votes
 from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
+from trainables.smoothing.precision import choose_precision
 from trainables.smoothing.procedures import Adaptive, Fixed, Procedure, Tolerance
 from trainables.weights.checkpoint import load_classifier
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser

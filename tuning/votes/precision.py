@@ -5,7 +5,8 @@ from __future__ import annotations
 import ray
 from torch import Tensor, nn
 
-from trainables.acceleration.voting import Precision, choose_precision
+from trainables.acceleration.voting import Precision
+from trainables.smoothing.precision import choose_precision
 from tuning.cluster.resources import Resources
 from tuning.config import RunConfig
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.acceleration.voting import Precision, choose_precision, prepared
+from trainables.acceleration.voting import Precision, prepared
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Block
+from trainables.smoothing.precision import choose_precision
 from trainables.weights.checkpoint import weights_hash
 
 torch.set_num_threads(1)

@@ -1,0 +1,46 @@
+"""The precision in which a model votes fastest."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from torch import Tensor, nn
+
+from trainables.acceleration.voting import Precision, prepared
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import Denoiser
+from trainables.smoothing.counting import total_votes
+from trainables.smoothing.noise import BLOCK_SIZE, Block
+
+# How much faster bfloat16 has to be: far more than what a busy machine makes of two equal times,
+# so that another start on it would decide alike.
+WORTH = 1.5
+# The measurement takes so long, or so many rounds, at least.
+_SECONDS, _ROUNDS = 0.5, 3
+
+
+def choose_precision(model: nn.Module, image: Tensor) -> Precision:
+    """The precision in which `model` votes fastest on `image` [C, H, W] and its device.
+
+    bfloat16 has to be faster by a half, and to give as many valid votes. A model of which any part
+    cannot be prepared stays in float32.
+    """
+    parts = list(model) if isinstance(model, nn.Sequential) else [model]
+    if not all(isinstance(part, Denoiser | BaseClassifier) for part in parts):
+        return "float32"
+    exact = prepared(model, image.shape, "float32")
+    with suppress(Exception):  # a foreign network can raise anything in another precision
+        rounded = prepared(model, image.shape, "bfloat16")
+        blocks = [Block(BLOCK_SIZE, 0)]
+        valid = [sum(total_votes(m, image, 0.25, blocks)) for m in (exact, rounded)]
+        seconds: dict[nn.Module, list[float]] = {exact: [], rounded: []}
+        # In turns, so that a busy moment hits both.
+        while len(seconds[exact]) < _ROUNDS or sum(sum(s) for s in seconds.values()) < _SECONDS:
+            for candidate, found in seconds.items():
+                started = time.perf_counter()
+                total_votes(candidate, image, 0.25, blocks)
+                found.append(time.perf_counter() - started)
+        if valid[0] == valid[1] and min(seconds[exact]) > WORTH * min(seconds[rounded]):
+            return "bfloat16"
+    return "float32"
