@@ -26,9 +26,8 @@ from trainables.smoothing.smoothed import CONFIG, export_config
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes
 from tuning.certification.certificates import Certified
-from tuning.config import RunConfig
+from tuning.config import RunConfig, config_hash
 from tuning.confirmation.confirm import Candidate, Confirmation
-from tuning.run.manifest import config_hash
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 

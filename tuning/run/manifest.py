@@ -18,7 +18,7 @@ from torch import nn
 
 from trainables.weights.checkpoint import weights_hash
 from tuning.cluster.connection import Cluster
-from tuning.config import RunConfig, to_yaml
+from tuning.config import RunConfig, config_hash
 from tuning.errors import ConfigError
 from tuning.setting.setting import Setting
 
@@ -29,11 +29,6 @@ UNCHANGED = {
     "classifier_hash": "--classifier: the weights",
 }
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
-
-
-def config_hash(config: RunConfig) -> str:
-    """SHA-256 of the resolved configuration."""
-    return hashlib.sha256(to_yaml(config).encode()).hexdigest()
 
 
 def images_hash(setting: Setting) -> str:
