@@ -1,6 +1,6 @@
 """What a search saves by the points that another shot count of the same data set hands over.
 
-Usage: python benchmarks/warm_start.py --out FOLDER [--shots 10,5] [--seeds 3] [--trials 20]
+Usage: python -m benchmarks.search.warm_start --out FOLDER [--shots 10,5] [--seeds 3] [--trials 20]
 
 Each seed runs twice, with --transfer 3 and with --transfer 0; splits, seeds and scores are the same
 in both. Compared is the second setting alone: the training epochs, in order of the trials, until a
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from search_quality import SEARCHED, run
+
+from benchmarks.search.quality import SEARCHED, run
 
 FIRST_SEED = 200
 TOLERANCE = 0.005

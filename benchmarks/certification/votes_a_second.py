@@ -1,6 +1,6 @@
 """How fast votes are counted: against a plain loop, and against the bare forward pass.
 
-Usage: python benchmarks/certification.py [--repeats 5] [--threads 1] [--device cuda]
+Usage: python -m benchmarks.certification.votes_a_second [--repeats 5] [--threads 1] [--device cuda]
 
 A DnCNN of 17 layers and 64 channels before a CIFAR ResNet-20, at 32 x 32. The plain loop is the
 usual way to write Cohen et al.'s counting: one image at a time, float32, default layout, batches of

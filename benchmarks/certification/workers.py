@@ -1,6 +1,7 @@
 """How much faster two workers count votes than one: on this host, or on two hosts.
 
-Usage: python benchmarks/workers.py [--hosts 1] [--images 60] [--votes 100] [--repeats 3]
+Usage: python -m benchmarks.certification.workers [--hosts 1] [--images 60] [--votes 100]
+           [--repeats 3]
 
 A DnCNN of 17 layers and 64 channels before a ResNet-20, at 32 x 32 and in float32, counts votes
 through the same tasks as certification, on a Ray with one core and on one with two. With --hosts 2
@@ -21,9 +22,7 @@ from pathlib import Path
 
 import ray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from certification import SHAPE, SIGMA, build
-
+from benchmarks.certification.votes_a_second import SHAPE, SIGMA, build
 from tests.support.hosts import TwoHosts
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
@@ -77,7 +76,14 @@ def two_hosts(options: argparse.Namespace) -> Iterator[Callable[[int], list[floa
             if workers == 2:
                 hosts.start_second()
             hosts.wait_for_nodes(workers)
-            command = [__file__, INSIDE, hosts.address, str(workers), *sizes]
+            command = [
+                "-m",
+                "benchmarks.certification.workers",
+                INSIDE,
+                hosts.address,
+                str(workers),
+                *sizes,
+            ]
             inside = hosts.on_first(*command, timeout=3600)
             return [float(rate) for rate in inside.splitlines()[-1].split()]
 
