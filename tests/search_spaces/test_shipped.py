@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces import SearchSpace, load_space
-from search_spaces.space import shipped_spaces
+from search_spaces import SearchSpace, load_space, shipped_spaces
 
 RECORD: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "shipped.json").read_text())
 
