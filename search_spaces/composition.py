@@ -16,6 +16,9 @@ last:
 - A file that is reached twice is merged once, where it is first reached. So `[svhn, small]` is
   svhn with small's changes, although `small` extends `decrop`, as `svhn` does.
 
+A data set and a share of shots are combined by name, without a file: `mnist-10pct` stands for
+`extends: [mnist, 10pct]`. A file with such a name goes before.
+
 Only the result has to be a valid space: a hyperparameter must not be both fixed and varied, for
 example. A part, such as `10pct`, holds nothing but changes, and has no `name`.
 """
@@ -29,8 +32,11 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent
+DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "svhn")
 # The parts for a share of a data set's training images.
 SHARES = ("1pct", "10pct")
+# Shipped spaces that need no file: `mnist-10pct` extends [mnist, 10pct], for example.
+COMBINATIONS = {f"{name}-{share}": (name, share) for name in DATASETS for share in SHARES}
 
 
 class SpaceError(ValueError):
@@ -39,7 +45,8 @@ class SpaceError(ValueError):
 
 def shipped_spaces() -> list[str]:
     """Names of the spaces that come with the project, sorted."""
-    return sorted({path.stem for path in FOLDER.glob("*.yaml")} - {*SHARES})
+    files = {path.stem for path in FOLDER.glob("*.yaml")}
+    return sorted((files | COMBINATIONS.keys()) - {*SHARES})
 
 
 def compose(name: str) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def compose(name: str) -> dict[str, Any]:
         SpaceError: when a file is missing, is not a YAML mapping, or extends itself.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    if not _exists(path):
         shipped = ", ".join(shipped_spaces())
         raise SpaceError(f"--space: {name} does not exist; pass a YAML file or one of {shipped}")
     merged = functools.reduce(_merge, _in_order(path, above=()).values())
@@ -83,7 +90,14 @@ def _in_order(path: Path, above: tuple[Path, ...]) -> dict[Path, dict[str, Any]]
     return files | {path.resolve(): content}
 
 
+def _exists(path: Path) -> bool:
+    return path.is_file() or (path.parent == FOLDER and path.stem in COMBINATIONS)
+
+
 def _read(path: Path) -> dict[str, Any]:
+    """The content of a file, or that of a combination, unless this has a file of its own."""
+    if not path.is_file():
+        return {"name": path.stem, "extends": [*COMBINATIONS[path.stem]]}
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, ValueError) as error:
@@ -107,7 +121,7 @@ def _extended(extends: object, path: Path) -> list[str]:
 def _find(name: str, path: Path) -> Path:
     """The file that `path` means by `name`: one beside it, or else a shipped one."""
     for folder in (path.parent, FOLDER):
-        if (file := folder / f"{name}.yaml").is_file():
+        if _exists(file := folder / f"{name}.yaml"):
             return file
     raise SpaceError(f"--space: {path} extends {name}, which does not exist")
 

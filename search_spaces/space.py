@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
-from search_spaces.composition import FOLDER as FOLDER
 from search_spaces.composition import SpaceError, compose
 
 Value = bool | int | float | str

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from search_spaces import load_space, shipped_spaces
-from search_spaces.composition import FOLDER, SHARES
+from search_spaces.composition import COMBINATIONS, DATASETS, FOLDER, SHARES
 from tests.search_spaces.refusal import refusal
 from tests.support.spaces import BASE
 
@@ -236,3 +236,29 @@ def test_parts_are_the_shipped_files_without_a_name() -> None:
     names = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
     assert {name for name, content in names.items() if "name" not in content} == set(SHARES)
     assert not set(SHARES) & set(shipped_spaces())
+
+
+def test_a_data_set_and_a_share_are_combined_by_name(write: Callable[..., str]) -> None:
+    path = write({"name": "mnist-10pct", "extends": ["mnist", "10pct"]})
+    assert not (FOLDER / "mnist-10pct.yaml").exists()
+    assert load_space("mnist-10pct") == load_space(path)
+    assert load_space(write({"extends": "mnist-10pct"})) == load_space(path)
+
+
+def test_a_combination_with_a_file_is_what_the_file_says(write: Callable[..., str]) -> None:
+    assert load_space("digits-1pct").fixed["epochs"] == 400
+    write(BASE, "mnist-10pct")
+    assert load_space(write({"extends": "mnist-10pct"})).name == "base"
+
+
+def test_only_data_sets_and_shares_are_combined(write: Callable[..., str], tmp_path: Path) -> None:
+    for name in ("small-1pct", "mnist-5pct", "mnist-small", "10pct-mnist", "mnist-1pct-10pct"):
+        assert "does not exist" in refusal(name)
+        assert "does not exist" in refusal(write({"name": "x", "extends": name}))
+    assert "does not exist" in refusal(str(tmp_path / "mnist-10pct.yaml"))
+    assert "mnist, mnist-10pct, mnist-1pct, small" in refusal("ghost")
+
+
+def test_every_shipped_file_for_a_data_set_is_combined_with_the_shares() -> None:
+    files = {path.stem for path in FOLDER.glob("*.yaml")}
+    assert files - set(COMBINATIONS) == {"decrop", "small", *DATASETS, *SHARES}
