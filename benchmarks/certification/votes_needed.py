@@ -7,7 +7,7 @@ DIR is an image folder with train/ and test/, FILE its classifier. For each sigm
 size is trained as the best one of benchmarks.training.variants, and counts votes for test
 images in random order until the time is up. The counts after every 100 votes are kept in --out,
 where the same command goes on. All procedures are then replayed on the same counts, so that their
-differences are those of the procedures alone; intervals are at 95 %, from a bootstrap over images.
+differences are only those of the procedures; intervals are at 95 %, from a bootstrap over images.
 At the end the usual loop (`plain` in votes_a_second.py) and this project's count take turns:
 seconds per certified image are seconds a vote times votes an image.
 """

@@ -5,7 +5,7 @@ Usage: python -m benchmarks.certification.workers [--hosts 1] [--images 60] [--v
 
 A DnCNN of 17 layers and 64 channels before a ResNet-20, at 32 x 32 and in float32, counts votes
 through the same tasks as certification, on a Ray with one core and on one with two. With --hosts 2
-the second core is that of another host: two network namespaces joined by a cable, as in
+the second core is that of a second host: two network namespaces joined by a cable, as in
 tests/cluster; that needs root and iproute2. Printed are medians of votes a second, without the
 start of the workers, and their ratio. Both cores must be idle.
 """
@@ -48,7 +48,7 @@ def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
     rates = []
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(repeats + 1):
-            # Of another seed are other votes.
+            # A different seed gives other votes.
             job = VoteJob("x", model, "hash", pixels, range(images), SIGMA, repeat, ask, votes)
             started = time.perf_counter()
             collect_votes([job], VoteStore(Path(folder, "votes.db")), Resources(1, 0.0, workers))

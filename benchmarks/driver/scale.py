@@ -84,7 +84,7 @@ def cluster_of(cores: int) -> Iterator[None]:
 
 
 def run_on(cores: Sequence[int]) -> None:
-    """Let the threads of this process run on these cores alone."""
+    """Let the threads of this process run only on these cores."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread), cores)

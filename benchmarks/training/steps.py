@@ -148,7 +148,7 @@ def check_terms(classifier: BaseClassifier, images: Tensor) -> None:
 
 
 def compare_curves(curves: dict[str, list[dict[str, float]]]) -> None:
-    """The curves lie no further from the plain one than another seed's does, twice over."""
+    """The curves lie at most twice as far from the plain one as a different seed's does."""
     for term in curves["plain"][0]:
         values = {name: np.array([step[term] for step in curve]) for name, curve in curves.items()}
         noise = float(np.abs(values["plain, other noise"] - values["plain"]).mean())
