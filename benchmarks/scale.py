@@ -36,6 +36,7 @@ from torch import nn
 from search_spaces import load_space
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.certify import certifying
+from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed
 from tuning.cluster.connection import OBJECT_STORE_BYTES, Cluster
 from tuning.cluster.resources import Resources
@@ -183,7 +184,9 @@ def certify(images: int, n: int, workers: int, store: VoteStore) -> None:
     # Equal images, of which a set of so many holds one.
     pixels = torch.rand((1, 3, 32, 32)).expand(images, -1, -1, -1)
     ask = partial(certifying, Fixed(100, n, 0.001), SIGMA)
-    job = votes.VoteJob("x", nn.Identity(), "hash", pixels, range(images), SIGMA, 0, ask, 100 + n)
+    job = votes.VoteJob(
+        "x", nn.Identity(), "hash", pixels, range(images), Noise(SIGMA), 0, ask, 100 + n
+    )
     votes.collect_votes([job], store, Resources(1, 0.0, workers))
 
 

@@ -27,6 +27,7 @@ from certification import SHAPE, SIGMA, build
 from tests.support.hosts import TwoHosts
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
+from trainables.smoothing.noise import Noise
 from tuning.cluster.resources import Resources
 from tuning.votes.collector import Asking, VoteJob, collect_votes
 from tuning.votes.store import VoteStore
@@ -50,7 +51,9 @@ def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(repeats + 1):
             # Of another seed are other votes.
-            job = VoteJob("x", model, "hash", pixels, range(images), SIGMA, repeat, ask, votes)
+            job = VoteJob(
+                "x", model, "hash", pixels, range(images), Noise(SIGMA), repeat, ask, votes
+            )
             started = time.perf_counter()
             collect_votes([job], VoteStore(Path(folder, "votes.db")), Resources(1, 0.0, workers))
             rates.append(images * votes / (time.perf_counter() - started))

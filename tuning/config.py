@@ -17,7 +17,7 @@ from trainables.data.datasets import DATASETS
 from trainables.errors import InputError, nearest
 from trainables.smoothing.objective import PARETO, Objective
 from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
-from trainables.smoothing.quantised import Noise
+from trainables.smoothing.quantised import NoiseName
 from tuning.errors import ConfigError
 from tuning.study.pruning import SchedulerName
 from tuning.study.samplers import SamplerName
@@ -81,7 +81,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance"
     )
     tolerance: float = Field(0.02, gt=0, allow_inf_nan=False)
-    noise: Noise = "gaussian"
+    noise: NoiseName = "gaussian"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     cluster: str | None = None
     cpus_per_trial: int = Field(1, ge=1)

@@ -12,6 +12,7 @@ from torch import nn
 from trainables.acceleration.voting import Precision, prepared
 from trainables.data.splits import HeldOutImages
 from trainables.smoothing.certify import Certificate, certifying
+from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Procedure
 from trainables.smoothing.quantised import allowance
 from trainables.weights.checkpoint import weights_hash
@@ -24,7 +25,7 @@ class Smoothable(NamedTuple):
     """A model, and the noise under which it votes."""
 
     model: nn.Module
-    sigma: float
+    noise: Noise
 
 
 class Certified(NamedTuple):
@@ -42,7 +43,6 @@ def certify_models(
     test: HeldOutImages,
     procedure: Procedure,
     precision: Precision,
-    pixel_steps: int,
     *,
     seed: int,
     store: VoteStore,
@@ -51,7 +51,6 @@ def certify_models(
 ) -> dict[str, list[Certified]]:
     """Certificates of every model on the same images and noise, by the models' names.
 
-    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
     `advance` is called with numbers of votes: n0 + n for each image and model in all.
     """
     shape = test.images.shape[1:]
@@ -62,15 +61,14 @@ def certify_models(
             model_hash=f"{weights_hash(one.model)}-{precision}",
             images=test.images,
             indices=test.indices,
-            sigma=one.sigma,
+            noise=one.noise,
             seed=seed,
             ask=partial(
                 certifying,
-                replace(procedure, allowance=allowance(one.sigma, pixel_steps, shape)),
-                one.sigma,
+                replace(procedure, allowance=allowance(one.noise, shape)),
+                one.noise.sigma,
             ),
             most=procedure.n0 + procedure.n,
-            pixel_steps=pixel_steps,
         )
         for name, one in models.items()
     ]

@@ -21,7 +21,7 @@ from trainables.data.splits import Shots
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.certify import Request
-from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.noise import Noise, derive_seed
 from trainables.smoothing.objective import Objective, Score
 from trainables.weights.checkpoint import weights_hash
 from tuning.cluster.resources import Resources
@@ -118,7 +118,7 @@ class Scorer:
                 model_hash=hashes[id(model)],
                 images=fold.tuning_images,
                 indices=fold.tuning_indices,
-                sigma=sigma,
+                noise=Noise(sigma),
                 seed=self.seed,
                 ask=partial(_casting, votes),
                 most=votes,
@@ -136,7 +136,7 @@ class Scorer:
                 scores.append(([], []))
             for objective, found in zip(objectives, scores[-1], strict=True):
                 found += objective.scores(
-                    right, votes, n=self.config.n, sigma=job.sigma, alpha=self.config.alpha
+                    right, votes, n=self.config.n, sigma=job.noise.sigma, alpha=self.config.alpha
                 )
         return scores
 

@@ -22,7 +22,7 @@ from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.errors import InputError
 from trainables.models.denoisers import Denoiser
-from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.noise import Noise, derive_seed
 from trainables.smoothing.quantised import steps_of
 from trainables.smoothing.smoothed import CONFIG as EXPORT
 from trainables.smoothing.smoothed import read_export
@@ -156,11 +156,13 @@ def _certify(config: RunConfig, subjects: list[Subject], out: Path) -> None:
             with reporter.track(f"{subject.name}: certification votes", total) as advance:
                 certified = certify_models(
                     subject.name,
-                    {v: Smoothable(models[v], m.sigma) for v, m in subject.models.items()},
+                    {
+                        v: Smoothable(models[v], Noise(m.sigma, subject.pixel_steps))
+                        for v, m in subject.models.items()
+                    },
                     subject.test,
                     procedure,
                     precision,
-                    subject.pixel_steps,
                     seed=derive_seed(config.seed, subject.name, "certify"),
                     store=VoteStore(folder / "votes.db"),
                     resources=cluster.resources,

@@ -21,7 +21,7 @@ from trainables.acceleration.voting import Precision
 from trainables.black_box.queries import BlackBox
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.counting import forward_pixels
-from trainables.smoothing.noise import BLOCK_SIZE
+from trainables.smoothing.noise import BLOCK_SIZE, Noise
 from trainables.smoothing.smoothed import CONFIG, export_config
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes
@@ -140,10 +140,9 @@ def write_export(
         open_box,
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
-        best.confirmed.sigma,
+        Noise(best.confirmed.sigma, setting.pixel_steps),
         config.certificates,
         precision,
-        setting.pixel_steps,
     )
     folder = setting.folder / "smoothed_classifier"
     folder.mkdir(exist_ok=True)

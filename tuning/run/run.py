@@ -18,7 +18,7 @@ from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
-from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.noise import Noise, derive_seed
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from tuning.certification.certificates import Certified, Smoothable, certify_models
@@ -197,7 +197,7 @@ class Run:
             tuning_votes=self.config.tuning_votes,
             n=self.config.n,
             alpha=self.config.alpha,
-            seed=self._seed(setting, "tuning"),
+            shared_seed=self._seed(setting, "tuning"),
             rungs=setting.rungs,
             samples=SharedSamples(),
             initial=setting.initial,
@@ -241,11 +241,13 @@ class Run:
         with self.reporter.track(f"{setting.name}: certification votes", total) as advance:
             return certify_models(
                 setting.name,
-                {v: Smoothable(c.model, c.confirmed.sigma) for v, c in variants.items()},
+                {
+                    v: Smoothable(c.model, Noise(c.confirmed.sigma, setting.pixel_steps))
+                    for v, c in variants.items()
+                },
                 setting.test,
                 self.config.certificates,
                 precision,
-                setting.pixel_steps,
                 seed=self._seed(setting, "certify"),
                 store=store,
                 resources=cluster.resources,

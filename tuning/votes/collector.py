@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainables.smoothing.certify import Request
 from trainables.smoothing.counting import Piece, count_votes
-from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
+from trainables.smoothing.noise import BLOCK_SIZE, Noise, plan_blocks
 from tuning.cluster.hosts import in_flight, workers
 from tuning.cluster.resources import Resources
 from tuning.monitoring.metrics import votes_counted
@@ -47,7 +47,7 @@ class VoteJob(Generic[T]):
 
     `name` is for people: the setting, and what the model is there. For each image `ask` starts a
     conversation that asks for votes per class and ends with a result. An image takes `most` votes
-    at most. `pixel_steps` is 0 for Gaussian noise.
+    at most.
     """
 
     name: str
@@ -55,11 +55,10 @@ class VoteJob(Generic[T]):
     model_hash: str
     images: Tensor
     indices: Sequence[int]
-    sigma: float
+    noise: Noise
     seed: int
     ask: Callable[[], Asking[T]]
     most: int
-    pixel_steps: int = 0
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -132,7 +131,7 @@ class _Conversation(Generic[T]):
         job, image = self.job, self.job.indices[self.place[1]]
         keys = [
             VoteKey(
-                *(job.model_hash, request.phase, image, job.sigma, job.pixel_steps, job.seed),
+                *(job.model_hash, request.phase, image, *job.noise, job.seed),
                 start,
                 min(start + self.piece, request.stop),
             )
@@ -285,10 +284,9 @@ def _count(
     pieces = [
         Piece(
             image.to(device),
-            key.sigma,
+            Noise(key.sigma, key.pixel_steps),
             # The noise is keyed without the model: every variant sees the same draws.
             plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start),
-            key.pixel_steps,
         )
         for image, key in zip(images, keys, strict=True)
     ]

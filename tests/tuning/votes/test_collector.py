@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.support.counts import recorded
 from trainables.smoothing.certify import Request, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive
 from tuning.cluster.resources import Resources
 from tuning.votes import collector as votes
@@ -40,7 +40,9 @@ def job(
     indices: range = range(6), ask: Callable[[], Asking[Any]] = casting, most: int = VOTES
 ) -> VoteJob[Any]:
     images = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
-    return VoteJob("x", model(), "hash", images[list(indices)], indices, SIGMA, SEED, ask, most)
+    return VoteJob(
+        "x", model(), "hash", images[list(indices)], indices, Noise(SIGMA), SEED, ask, most
+    )
 
 
 def workers(count: int) -> Resources:
@@ -54,7 +56,9 @@ def results(answers: list[list[Answer[Any]]]) -> list[list[Any]]:
 @pytest.mark.usefixtures("local_ray")
 def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> None:
     expected = [
-        total_votes(model(), image, SIGMA, plan_blocks(VOTES, SEED, "estimate", index, SIGMA))
+        total_votes(
+            model(), image, Noise(SIGMA), plan_blocks(VOTES, SEED, "estimate", index, SIGMA)
+        )
         for index, image in zip(job().indices, job().images, strict=True)
     ]
     for count in (1, 2, 4):
@@ -165,7 +169,9 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
                 request.stop, SEED, request.phase, index, SIGMA, start=request.start
             )
             try:
-                request = asking.send(total_votes(model(), job().images[index], SIGMA, blocks))
+                request = asking.send(
+                    total_votes(model(), job().images[index], Noise(SIGMA), blocks)
+                )
             except StopIteration as ended:
                 found = ended.value
         assert found == answer.result
@@ -243,10 +249,12 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
 ) -> None:
     store = VoteStore(tmp_path / "votes.db")
     image, blocks = job().images[:1], plan_blocks(VOTES, SEED, "estimate", 0, SIGMA)
-    expected = [total_votes(model(), image[0], SIGMA, blocks, steps) for steps in (0, 255, 16)]
+    expected = [
+        total_votes(model(), image[0], Noise(SIGMA, steps), blocks) for steps in (0, 255, 16)
+    ]
     for _ in range(2):  # counted, and then read
         for steps, counts in zip((0, 255, 16), expected, strict=True):
-            one = replace(job(range(1)), pixel_steps=steps)
+            one = replace(job(range(1)), noise=Noise(SIGMA, steps))
             assert results(collect_votes([one], store, workers(2))) == [[counts]]
     # What is there of another model is not even looked at.
     store.put(
