@@ -29,7 +29,8 @@ from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
 from trainables.smoothing.noise import Noise
 from tuning.cluster.resources import Resources
-from tuning.votes.collector import Asking, VoteJob, collect_votes
+from tuning.votes.collector import collect_votes
+from tuning.votes.job import Evaluation, VoteJob
 from tuning.votes.store import VoteStore
 
 # Runs this benchmark within a cluster: a measurement with so many workers.
@@ -44,7 +45,7 @@ def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
     torch.manual_seed(0)
     model, pixels = prepared(build().eval(), SHAPE, "float32"), torch.rand(images, *SHAPE)
 
-    def ask() -> Asking[list[int]]:
+    def ask() -> Evaluation[list[int]]:
         return (yield Request("estimate", 0, votes))
 
     rates = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -22,8 +23,6 @@ from tuning.errors import ConfigError
 from tuning.study.pruning import SchedulerName
 from tuning.study.samplers import SamplerName
 
-# In the run folder.
-CONFIG = "config.yaml"
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # One in so many trials of a search is confirmed, unless the user says.
 TRIALS_PER_CANDIDATE = 8
@@ -297,6 +296,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML that `read_yaml` and `make_config` read back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def config_hash(config: RunConfig) -> str:
+    """SHA-256 of the resolved configuration."""
+    return hashlib.sha256(to_yaml(config).encode()).hexdigest()
 
 
 def setting_name(dataset: str, shots: str) -> str:

@@ -12,7 +12,7 @@ from tests.support.ledgers import drive, finish, open_ledger, outcomes, sigma_of
 from tests.support.runs import SETTING, TINY, VARIANTS, Workplace, tables
 from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
-from tuning.run.start import _locked_folder
+from tuning.run.folder import RunFolder
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
 from tuning.study.pareto import front
@@ -152,7 +152,7 @@ def test_a_refusal_after_the_search_keeps_what_the_search_found(tmp_path: Path) 
     trials = new.run_folder / SETTING / "trials.parquet"
 
     def refuse(searched: bool) -> None:
-        with _locked_folder(new):
+        with RunFolder(new.run_folder).locked():
             if searched:
                 trials.parent.mkdir()
                 trials.write_bytes(b"trials")

@@ -46,6 +46,18 @@ def dashboard_address(cluster: str | None) -> str | None:
     return address if address and address.startswith(("http://", "https://")) else None
 
 
+def job_address(cluster: str | None, *, detach: bool) -> str | None:
+    """The dashboard to which the work is submitted as a job; None if it is done from here.
+
+    Raises:
+        ConfigError: when there is none, although the user wants to `detach` from the job.
+    """
+    address = dashboard_address(cluster)
+    if detach and address is None:
+        raise ConfigError("--detach: needs the address of a dashboard, --cluster http://HOST:8265")
+    return address
+
+
 def check_dashboard(address: str) -> None:
     """Make sure that a Ray of our version answers at `address`, and turn on its token if any.
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from results import files
 from tuning.cluster.address import check_dashboard
 from tuning.cluster.connection import PACKAGES, run_storage
 from tuning.cluster.mirror import Mirror
-from tuning.config import CONFIG, RunConfig
+from tuning.config import RunConfig
 from tuning.errors import ConfigError, JobEnded
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # Fields that may name something on this machine, which then travels with the job.
 INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir", "denoiser", "source")
 # Of a run, what certifying it again does not need.
-OF_A_RUN = (".*", "tensorboard", "votes.db", "study.db", "report.html", "certified")
+OF_A_RUN = (*(".*", files.TENSORBOARD, files.VOTES, files.LEDGER, files.REPORT, files.CERTIFIED),)
 # Ray takes half a gigabyte; more belongs on the cluster's own disks.
 MOST_BYTES = 200_000_000
 RUNNING = ("PENDING", "RUNNING")
@@ -62,8 +63,8 @@ def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) 
     # What was not given, a resumed run knows better than we.
     given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
     with _packed(given) as (folder, values):
-        (folder / CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
-        flags = ["--cluster", "--config", CONFIG, "--name", config.name]
+        (folder / files.CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
+        flags = ["--cluster", "--config", files.CONFIG, "--name", config.name]
         flags += ["--resume"] * resume + ["--json"] * as_json
         command = ["python", "-m", "tuning.launch", *flags]
         package = Package(config.name, folder, command, _digest(values))

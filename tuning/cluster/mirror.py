@@ -17,10 +17,10 @@ from results.store import write_bytes, write_text
 from tuning.cluster.storage import SCRATCH, Storage
 from tuning.errors import ConfigError
 
-# Names who wrote the copy last.
-WRITER = ".writer"
-# This machine's own business.
-LEFT_OUT = (".lock", WRITER)
+# In the run folder: held by the process that works on it, and the name of who copied it last.
+LOCK, WRITER = ".lock", ".writer"
+# What concerns this machine only.
+LEFT_OUT = (LOCK, WRITER)
 # Between two copies.
 SECONDS = 5.0
 
