@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from search_spaces import load_space
 from trainables.cache import cache_folder
 from trainables.data.datasets import load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
@@ -74,7 +75,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
         classifier = cached_classifier(dataset, "digits_cnn", cache_folder(), lambda _: None)
     else:
         classifier = load_classifier(options.classifier)
-    drawn = draw_shots(dataset, options.shots, SEED)
+    drawn = draw_shots(dataset, ShotCount(options.shots), SEED)
     shots = drawn.fold(fold, SEED)
     config = DecropConfig.model_validate(hyperparameters)
     training = DecropTraining(

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
 from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.training import DecropTraining
@@ -61,7 +62,7 @@ def denoised(options: argparse.Namespace, dataset: Dataset, sigma: float) -> nn.
     classifier = load_classifier(options.classifier).to(options.device)
     path = options.out / f"denoiser-{sigma:g}.safetensors"
     if not path.exists():
-        shots = draw_shots(dataset, "50", 0)
+        shots = draw_shots(dataset, ShotCount("50"), 0)
         own = {name: getattr(options, name) for name in ("depth", "width", "epochs")}
         config = DecropConfig.model_validate(COMMON | VARIANTS[VARIANT] | own | {"sigma": sigma})
         images, labels = (

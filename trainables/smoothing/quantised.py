@@ -12,17 +12,17 @@ import math
 from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trainables.choices import NoiseName
 from trainables.data.datasets import Dataset
 from trainables.data.splits import HeldOutImages
 from trainables.errors import InputError
 from trainables.smoothing.noise import Block, Noise
 
-NoiseName = Literal["gaussian", "quantised"]
 # Uniform integers have so many bits: all that an int64 from 0 up has.
 BITS = 63
 _GUIDE_BITS = 16

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
 from trainables.black_box.endpoint import HttpClassifier
+from trainables.choices import ProcedureName
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
-from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
+from trainables.smoothing.procedures import Procedure, make_procedure
 from trainables.smoothing.quantised import allowance, on_grid
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import WEIGHTS, load_denoiser

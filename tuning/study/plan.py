@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tuning.study.pruning import SchedulerName
-from tuning.study.samplers import SamplerName
+from tuning.study.choices import SamplerName, SchedulerName
 
 
 class Proposal(NamedTuple):
