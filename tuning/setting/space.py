@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from search_spaces import SearchSpace, SpaceError, load_space
-from search_spaces.space import FOLDER
+from search_spaces import SearchSpace, SpaceError, load_space, shipped_spaces
 from trainables.data.shots import ShotCount
 from trainables.decrop.config import DecropConfig
 from trainables.errors import nearest
@@ -30,7 +29,7 @@ def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float
     if name is None:
         band = next((band for band, least in BANDS.items() if share >= least), "")
         candidates = (setting_name(dataset, shots), dataset + band, dataset, "decrop")
-        name = next(c for c in candidates if (FOLDER / f"{c}.yaml").is_file())
+        name = next(c for c in candidates if c in shipped_spaces())
     try:
         space = load_space(name, config.set)
     except SpaceError as error:

@@ -1,6 +1,6 @@
 """What the driver of a large run does: trials and votes that cost nothing, on pretended cores.
 
-Usage: python benchmarks/scale.py [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
+Usage: python -m benchmarks.driver.scale [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
 
 Trials run through `tuning.search.search.search`, with its ledger, table, metrics and TensorBoard,
 after
@@ -27,12 +27,12 @@ from typing import Any
 import optuna
 import ray
 import torch
-from driver_costs import PARTS, Meter, Shares, memory, spent
-from nothing import RUNGS, Nothing
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from torch import nn
 
+from benchmarks.driver.costs import PARTS, Meter, Shares, memory, spent
+from benchmarks.driver.nothing import RUNGS, Nothing
 from search_spaces import load_space
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.certify import certifying
@@ -86,7 +86,7 @@ def cluster_of(cores: int) -> Iterator[None]:
 
 
 def run_on(cores: Sequence[int]) -> None:
-    """Let the threads of this process run on these cores alone."""
+    """Let the threads of this process run only on these cores."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread), cores)
@@ -184,8 +184,10 @@ def certify(images: int, n: int, workers: int, store: VoteStore) -> None:
     """Certify images of CIFAR-10's shape, with one vote task in flight for each of `workers`."""
     # Equal images, of which a set of so many holds one.
     pixels = torch.rand((1, 3, 32, 32)).expand(images, -1, -1, -1)
-    ask = partial(certifying, Fixed(100, n, 0.001), SIGMA)
-    job = VoteJob("x", nn.Identity(), "hash", pixels, range(images), Noise(SIGMA), 0, ask, 100 + n)
+    evaluate = partial(certifying, Fixed(100, n, 0.001), SIGMA)
+    job = VoteJob(
+        "x", nn.Identity(), "hash", pixels, range(images), Noise(SIGMA), 0, evaluate, 100 + n
+    )
     votes.collect_votes([job], store, Resources(1, 0.0, workers))
 
 
