@@ -35,7 +35,7 @@ from trainables.decrop.samples import MemoryStore
 from trainables.decrop.training import DecropTraining
 from trainables.pretraining.cached import cached_classifier
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import derive_seed, plan_blocks
+from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
 from trainables.smoothing.objective import Objective
 from trainables.weights.checkpoint import load_classifier
 
@@ -61,7 +61,7 @@ N, ALPHA = 10_000, 0.001
 def score(model: nn.Module, images: Tensor, labels: Tensor, sigma: float, votes: int) -> float:
     """The search's own objective on these images."""
     right = [
-        total_votes(model, image, sigma, plan_blocks(votes, SEED, "votes", index))[label]
+        total_votes(model, image, Noise(sigma), plan_blocks(votes, SEED, "votes", index))[label]
         for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
     ]
     return Objective.parse("acr").score(right, votes, n=N, sigma=sigma, alpha=ALPHA).mean

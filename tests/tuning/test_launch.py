@@ -210,7 +210,7 @@ def modules_after(script: str) -> set[str]:
 
 
 def test_ray_is_not_imported_before_the_cluster_was_asked() -> None:
-    assert "ray" not in modules_after("import tuning.run.start")
+    assert "ray" not in modules_after("import tuning.run.start, tuning.run.certify_again")
 
 
 @pytest.mark.parametrize(

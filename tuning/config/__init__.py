@@ -6,11 +6,10 @@ Light to import, so that a mistake on the command line is reported before torch 
 from trainables.command import flag
 from tuning.config.classifier import is_endpoint
 from tuning.config.data import setting_name
-from tuning.config.file import CONFIG, config_hash, read_yaml, to_yaml
+from tuning.config.file import config_hash, read_yaml, to_yaml
 from tuning.config.run_config import GROUPS, RESUMABLE, RunConfig, check_values, make_config
 
 __all__ = [
-    "CONFIG",
     "GROUPS",
     "RESUMABLE",
     "RunConfig",

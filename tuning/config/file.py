@@ -11,9 +11,6 @@ import yaml
 from tuning.config.run_config import RunConfig
 from tuning.errors import ConfigError
 
-# In the run folder.
-CONFIG = "config.yaml"
-
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a configuration file, with field names as keys.

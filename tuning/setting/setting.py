@@ -23,7 +23,7 @@ from tuning.setting.space import choose_space
 
 @dataclass(frozen=True)
 class Setting:
-    """What one study works on; `test` is for certification alone.
+    """What one study works on; `test` is only for certification.
 
     `initial` is the trained denoiser from which every trial starts, if the user named one.
     Certificates are made with noise rounded to multiples of 1 / `pixel_steps`; 0 stands for
