@@ -13,7 +13,8 @@ from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
-from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable

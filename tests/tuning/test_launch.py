@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from tests.support.runs import Workplace
-from trainables.models.classifiers import CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
 from trainables.models.denoisers import DnCNN
 from trainables.weights.checkpoint import save_classifier
 from trainables.weights.denoiser_file import denoiser_bytes
@@ -47,7 +47,7 @@ def refused(
         (["--certify-images=501"], "--certify-images", "at most 500"),
         (["--dataset=nope"], "--dataset", "digits"),
         (["--dataset=folder"], "--data-dir", "name the image folder"),
-        (["--dataset=folder", "--data-dir=/nowhere"], "--data-dir", "no folder"),
+        (["--dataset=folder", "--data-dir=/nowhere"], "--data-dir", "not a folder"),
         (["--objective=loss"], "--objective", "certified-accuracy@R"),
         (["--budget=soon"], "--budget", "30m"),
         (["--space=nope"], "--space", "decrop"),

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from trainables.acceleration.folding import Network, close
+from trainables.torch_internals import convolution_add_relu, convolution_relu, has_hooks
 
 _RELUS: tuple[object, ...] = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 _SUMS: tuple[object, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -38,10 +39,8 @@ class FusedConvolution(nn.Module):
         if images.is_cuda and torch.version.cuda:
             geometry = (conv.stride, self.padding, conv.dilation, conv.groups)
             if added is None:
-                return torch.cudnn_convolution_relu(images, conv.weight, conv.bias, *geometry)
-            return torch.cudnn_convolution_add_relu(
-                images, conv.weight, added, 1.0, conv.bias, *geometry
-            )
+                return convolution_relu(images, conv.weight, conv.bias, *geometry)
+            return convolution_add_relu(images, conv.weight, added, 1.0, conv.bias, *geometry)
         hidden: Tensor = conv(images)
         if added is None:
             return F.relu_(hidden)
@@ -66,7 +65,7 @@ def fused(network: Network, images: Tensor) -> Network:
 def _rewritten(module: Network) -> Network:
     """`module`, or what does the same, with its convolutions fused, or those of its parts."""
     # Hooks of the module itself would not be followed.
-    if not (module._forward_hooks or module._forward_pre_hooks):
+    if not has_hooks(module):
         with suppress(Exception):
             traced = fx.symbolic_trace(module)
             if _fuse_all(traced):
@@ -129,9 +128,8 @@ def _fusible(node: fx.Node, traced: fx.GraphModule) -> bool:
     layer = traced.get_submodule(str(node.target))
     assert isinstance(layer, nn.Conv2d)
     plain = type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.groups == 1
-    hooked = layer._forward_hooks or layer._forward_pre_hooks
     calls = sum(other.target == node.target for other in traced.graph.nodes)
-    return plain and not hooked and not isinstance(layer.padding, str) and calls == 1
+    return plain and not has_hooks(layer) and not isinstance(layer.padding, str) and calls == 1
 
 
 def _is(node: fx.Node, traced: fx.GraphModule, kinds: tuple[object, ...]) -> bool:

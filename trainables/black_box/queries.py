@@ -104,15 +104,16 @@ class Queries:
     def _answers(self, images: Tensor) -> Tensor:
         answers: Tensor = self._classifier(images).detach().float().cpu()
         if not answers.isfinite().all():
-            raise InputError("--classifier: it answered with a logit that is not finite")
+            raise InputError("it answered with a logit that is not finite", field="classifier")
         return answers
 
     def _check_budget(self, db: sqlite3.Connection, wanted: int) -> None:
         asked = self._count(db)
         if wanted and asked + wanted > self.budget:
             raise QueryBudgetSpent(
-                f"--query-budget: {self.budget} queries are allowed and {asked} are spent, but "
-                f"training the surrogate needs {wanted} more; pass {asked + wanted} or more"
+                f"{self.budget} queries are allowed and {asked} are spent, but training the "
+                f"surrogate needs {wanted} more; pass {asked + wanted} or more",
+                field="query_budget",
             )
 
     def _count(self, db: sqlite3.Connection) -> int:

@@ -17,7 +17,8 @@ from torch import Tensor
 from trainables.black_box.queries import Queries
 from trainables.decrop.generation import boundary_samples
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, PlainCNN
+from trainables.models.architectures import PlainCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.noise import derive_seed
 
 ROUNDS = 3
@@ -87,8 +88,9 @@ def check_budget(budget: int, images: int) -> None:
     """
     if budget < images:
         raise InputError(
-            f"--query-budget: {budget} is too few for {images} training images, each of which is "
-            f"asked once; pass {images} or more"
+            f"{budget} is too few for {images} training images, each of which is asked once; pass "
+            f"{images} or more",
+            field="query_budget",
         )
 
 

@@ -110,8 +110,9 @@ def certification_indices(dataset: Dataset, count: int) -> list[int]:
     available = len(dataset.test.labels)
     if count > available:
         raise InputError(
-            f"--certify-images: {count} were asked for, but {dataset.name} has {available} test "
-            f"images; pass at most {available}"
+            f"{count} were asked for, but {dataset.name} has {available} test images; pass at most "
+            f"{available}",
+            field="certify_images",
         )
     return [i * available // count for i in range(count)]
 
@@ -135,11 +136,13 @@ def _shots_of_class(shots: ShotCount, name: str, available: int) -> int:
     count = shots.count(available)
     if count > available:
         raise InputError(
-            f"--shots: {shots} asks for {count} images of class {name!r}, which has {available}"
+            f"{shots} asks for {count} images of class {name!r}, which has {available}",
+            field="shots",
         )
     if count < 2:
         raise InputError(
-            f"--shots: {shots} gives {count} image of class {name!r}; at least 2 are needed, "
-            "one to train on and one to judge by"
+            f"{shots} gives {count} image of class {name!r}; at least 2 are needed, one to train "
+            "on and one to judge by",
+            field="shots",
         )
     return count

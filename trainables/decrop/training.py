@@ -214,7 +214,7 @@ def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denois
     trained = load_denoiser(initial)
     if trained.spec != fresh.spec:
         raise InputError(
-            f"--init-denoiser: it is {trained.spec}, but {fresh.spec} is to be trained"
+            f"it is {trained.spec}, but {fresh.spec} is to be trained", field="init_denoiser"
         )
     return trained
 
@@ -223,6 +223,6 @@ def _check_pixels(images: Tensor) -> None:
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"images: pixels range from {low:g} to {high:g}, outside [0, 1]; divide 8-bit pixels "
-            "by 255"
+            f"pixels range from {low:g} to {high:g}, outside [0, 1]; divide 8-bit pixels by 255",
+            field="images",
         )

@@ -53,8 +53,9 @@ def steps_of(noise: NoiseName, dataset: Dataset, test: HeldOutImages) -> int:
         return 0
     if not on_grid(test.images, dataset.pixel_steps):
         raise InputError(
-            f"--noise: quantised needs pixels that are multiples of 1/{dataset.pixel_steps}, but "
-            f"images of {dataset.name} have others; pass gaussian"
+            f"quantised needs pixels that are multiples of 1/{dataset.pixel_steps}, but "
+            f"images of {dataset.name} have others; pass gaussian",
+            field="noise",
         )
     return dataset.pixel_steps
 

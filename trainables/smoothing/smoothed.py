@@ -20,10 +20,9 @@ from pydantic import (
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
-from trainables.black_box.endpoint import HttpClassifier
 from trainables.choices import ProcedureName
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier
+from trainables.models.classifiers import IdentifiedClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
@@ -127,7 +126,7 @@ class SmoothedClassifier:
         folder = Path(folder)
         config, data = read_export(folder)
         # Other modules name their weights differently, so that only ours can be compared.
-        if isinstance(classifier, BaseClassifier | HttpClassifier):
+        if isinstance(classifier, IdentifiedClassifier):
             found = weights_hash(classifier)
             if found != config.classifier_hash:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""The kinds of base classifiers that --classifier can name, apart from HTTP endpoints."""
+"""Where a base classifier can come from, apart from HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
-from trainables.models.classifiers import (
-    BaseClassifier,
-    find_architecture,
-    torchvision_models,
-    torchvision_names,
-)
+from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import network_for, read_classifier, read_weights
 
 TORCHVISION = "torchvision:"
@@ -54,11 +50,12 @@ def load_base_classifier(
         InputError: when there is no such classifier, or it cannot classify such images.
     """
     channels = image.shape[1]
-    for flag, values in (("--mean", mean), ("--std", std)):
+    for field, values in (("mean", mean), ("std", std)):
         if values is not None and len(values) not in (1, channels):
             raise InputError(
-                f"{flag}: {len(values)} values, but the images have {channels} channels; "
-                f"pass {' or '.join(map(str, sorted({1, channels})))}"
+                f"{len(values)} values, but the images have {channels} channels; "
+                f"pass {' or '.join(map(str, sorted({1, channels})))}",
+                field=field,
             )
     if spec.endswith(".pt2"):
         from trainables.weights.exported import FEATURES, load_exported
@@ -76,6 +73,7 @@ def load_base_classifier(
         feature_layer,
     )
     classifier.probe(image)
+    classifier.fix_head(image)
     return classifier
 
 
@@ -95,7 +93,7 @@ def is_factory(spec: str) -> bool:
 
 def _refuse_weights(spec: str, weights: Path | None) -> None:
     if weights is not None:
-        raise InputError(f"--weights: {spec} holds its own weights; leave --weights out")
+        raise InputError(f"{spec} holds its own weights; leave these out", field="weights")
 
 
 def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
@@ -103,13 +101,13 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     architecture = find_architecture(name) if name in names else None
     if architecture is None:
         raise InputError(
-            f"--classifier: torchvision has no classifier {name!r}{nearest(name, names)}"
+            f"torchvision has no classifier {name!r}{nearest(name, names)}", field="classifier"
         )
     weights = _default_weights(name, download) if path is None else read_weights(path)
     try:
         network = network_for(architecture.build, weights)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"--weights: the weights in {path} do not fit {name}") from error
+        raise InputError(f"those in {path} do not fit {name}", field="weights") from error
     if path is None and hasattr(network, "transform_input"):
         # Two of these networks were trained with another normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
@@ -121,15 +119,17 @@ def _default_weights(name: str, download: bool) -> dict[str, Any]:
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(default.url).path).name)
     if not (download or cached.is_file()):
         raise InputError(
-            f"--classifier: torchvision's weights of {name} are not on this machine; pass "
-            "--download to fetch them, or a file of them as --weights FILE"
+            f"torchvision's weights of {name} are not on this machine; pass `download` to fetch "
+            "them, or a file of them as `weights`",
+            field="classifier",
         )
     try:
         weights = default.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # a failing download raises almost anything
         raise InputError(
-            f"--classifier: torchvision cannot fetch its weights of {name} "
-            f"({describe_error(error)}); pass a file of them as --weights FILE"
+            f"torchvision cannot fetch its weights of {name} ({describe_error(error)}); pass a "
+            "file of them as `weights`",
+            field="classifier",
         ) from error
     return dict(weights)
 
@@ -145,15 +145,17 @@ def _from_factory(spec: str, path: Path | None) -> nn.Module:
             factory = getattr(factory, attribute)
         network = factory()
     except (Exception, SystemExit) as error:  # it is the user's code
-        raise InputError(f"--classifier: {spec} fails with {describe_error(error)}") from error
+        raise InputError(
+            f"{spec} fails with {describe_error(error)}", field="classifier"
+        ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
-            f"--classifier: {spec} returns a {type(network).__name__}, not a torch.nn.Module"
+            f"{spec} returns a {type(network).__name__}, not a torch.nn.Module", field="classifier"
         )
     if path is not None:
         weights = read_weights(path)
         try:
             network.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"--weights: the weights in {path} do not fit {spec}") from error
+            raise InputError(f"those in {path} do not fit {spec}", field="weights") from error
     return network.cpu()

@@ -11,6 +11,7 @@ import ray.tune
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from trainables.command import with_flags
 from trainables.errors import InputError
 from tuning.errors import CertificationIncomplete
 
@@ -37,7 +38,7 @@ def stopping(go_on: str) -> Iterator[None]:
         yield
     except ENVIRONMENT_ERRORS as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        reason = str(cause).strip().splitlines()[-1]
+        reason = with_flags(cause).strip().splitlines()[-1]
         raise CertificationIncomplete(
             f"the run stopped: {reason}; fix that, then go on with {go_on}"
         ) from error

@@ -181,7 +181,7 @@ def test_a_budget_below_the_number_of_images_is_refused(
     images: Tensor, queries: Callable[..., Queries]
 ) -> None:
     real = Brightness()
-    with pytest.raises(InputError, match=r"^--query-budget: 7 is too few for 8 .*pass 8 or more$"):
+    with pytest.raises(InputError, match=r"^query_budget: 7 is too few for 8 .*pass 8 or more$"):
         quick(queries(real, 7), images)
     assert real.sent == []
 
@@ -191,7 +191,7 @@ def test_queries_of_others_count_against_the_budget(
 ) -> None:
     asked = queries(Brightness(), 60)
     asked.ask(torch.rand(30, 1, 8, 8))
-    with pytest.raises(QueryBudgetSpent, match="--query-budget"):
+    with pytest.raises(QueryBudgetSpent, match="query_budget"):
         quick(asked, images)
     assert asked.asked <= 60
 

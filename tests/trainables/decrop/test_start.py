@@ -65,7 +65,7 @@ def test_given_weights_do_not_change_what_the_seed_decides(
 def test_weights_of_another_architecture_are_refused(
     classifier: BaseClassifier, images: Tensor, labels: Tensor, denoiser: Denoiser
 ) -> None:
-    with pytest.raises(InputError, match=r"^--init-denoiser: [^\n]*$") as caught:
+    with pytest.raises(InputError, match=r"^init_denoiser: [^\n]*$") as caught:
         DecropTraining(config(), classifier, images, labels, 0, initial=denoiser_bytes(denoiser))
     for name, value in denoiser.spec.items():
         assert f"{name!r}: {value!r}" in str(caught.value)
@@ -108,5 +108,5 @@ def test_images_that_the_classifier_does_not_take_are_refused(
         )
     )
     images = torch.rand(len(labels), *shape)
-    with pytest.raises(InputError, match=r"^--classifier: it does not accept images of shape"):
+    with pytest.raises(InputError, match=r"^classifier: it does not accept images of shape"):
         DecropTraining(config(), BaseClassifier(network), images, labels, 0)

@@ -233,7 +233,7 @@ def test_a_tiny_data_set_is_one_batch() -> None:
 
 def test_a_diverging_training_is_refused() -> None:
     images, labels = coloured(60)
-    with pytest.raises(InputError, match=r"^--learning-rate: .* in epoch 2 with 1e\+20"):
+    with pytest.raises(InputError, match=r"^learning_rate: .* in epoch 2 with 1e\+20"):
         run(dataset(images, labels), epochs=2, learning_rate=1e20)
 
 

@@ -20,7 +20,8 @@ from tests.support.programs import (
     with_statistics,
 )
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.exported import FEATURES, load_exported
 from trainables.weights.sources import load_base_classifier
@@ -131,7 +132,7 @@ def test_a_feature_layer_is_a_value_of_the_graph(digits_program: Program) -> Non
 def test_without_linear_layer_a_feature_layer_is_asked_for(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     path = export(tmp_path / "c.pt2", network.eval(), random_images())
-    assert refusal(path).startswith("--feature-layer: ")
+    assert refusal(path).startswith("feature_layer: ")
     assert "conv2d" in refusal(path)
     classifier = load_base_classifier(str(path), image=random_images(), feature_layer="conv2d")
     assert classifier.probe(random_images()) == (2, 72)

@@ -13,7 +13,7 @@ import torch
 from tests.support.programs import Program, random_images, refusal
 from tests.support.trap import Trap
 from trainables.errors import InputError
-from trainables.models.classifiers import DigitsCNN
+from trainables.models.architectures import DigitsCNN
 from trainables.weights.sources import load_base_classifier
 
 torch.set_num_threads(1)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from trainables.data.datasets import load_dataset
 from trainables.errors import InputError
-from trainables.models.classifiers import (
+from trainables.models.architectures import (
     ARCHITECTURES,
-    BaseClassifier,
     CifarResNet,
     find_architecture,
     torchvision_models,
 )
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import load_classifier, network_for, read_weights
 from trainables.weights.sources import load_base_classifier
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tests.support.trap import Trap
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, DigitsCNN, torchvision_models
+from trainables.models.architectures import DigitsCNN, torchvision_models
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import save_classifier, weights_hash
 from trainables.weights.sources import load_base_classifier
 
@@ -130,8 +131,8 @@ def test_weights_that_cannot_be_fetched_are_asked_for(
     # A proxy that nobody runs, so that the test reaches no network where there is one.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     message = refusal("torchvision:resnet18", random_images(2, 3, 32))
-    assert "pass --download" in message
-    with pytest.raises(InputError, match=r"cannot fetch .* pass a file of them as --weights FILE"):
+    assert "pass `download`" in message
+    with pytest.raises(InputError, match=r"cannot fetch .* pass a file of them as `weights`"):
         load_base_classifier("torchvision:resnet18", image=random_images(2, 3, 32), download=True)
 
 
@@ -183,7 +184,7 @@ def test_the_weights_of_a_factory_are_read_from_a_file(folder: Path) -> None:
 )
 def test_a_factory_that_fails_is_refused(folder: Path, factory: str, found: str) -> None:
     message = refusal(factory)
-    assert message.startswith(f"--classifier: {factory} ")
+    assert message.startswith(f"classifier: {factory} ")
     assert found in message
 
 
@@ -191,7 +192,7 @@ def test_a_factory_that_fails_is_refused(folder: Path, factory: str, found: str)
 def test_weights_that_do_not_fit_are_refused(folder: Path, spec: str) -> None:
     torch.save(DigitsCNN().state_dict(), folder / "w.pt")
     message = refusal(spec, weights=folder / "w.pt")
-    assert message.startswith("--weights: ")
+    assert message.startswith("weights: ")
     assert "do not fit" in message
     assert "does not exist" in refusal(spec, weights=folder / "absent.pt")
 
@@ -213,7 +214,7 @@ def test_files_without_weights_are_refused(folder: Path, content: object) -> Non
 def test_foreign_files_of_weights_are_refused(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     message = refusal("own.networks:make", weights=folder / name)
-    assert message.startswith(f"--weights: {folder / name} ")
+    assert message.startswith(f"weights: {folder / name} ")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -235,14 +236,14 @@ def test_weights_that_would_execute_code_are_refused_and_execute_nothing(
 @pytest.mark.parametrize("name", ["c.pt", "c.pt2"])
 def test_files_with_their_own_weights_take_no_others(tmp_path: Path, name: str) -> None:
     message = refusal(str(tmp_path / name), weights=tmp_path / "w.pt")
-    assert message.startswith("--weights: ")
+    assert message.startswith("weights: ")
 
 
-@pytest.mark.parametrize("flag", ["mean", "std"])
-def test_a_normalisation_for_other_channels_is_refused(tmp_path: Path, flag: str) -> None:
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_a_normalisation_for_other_channels_is_refused(tmp_path: Path, field: str) -> None:
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN(4))
-    message = refusal(str(tmp_path / "c.pt"), **{flag: [0.5, 0.5, 0.5]})
-    assert message == f"--{flag}: 3 values, but the images have 1 channels; pass 1"
+    message = refusal(str(tmp_path / "c.pt"), **{field: [0.5, 0.5, 0.5]})
+    assert message == f"{field}: 3 values, but the images have 1 channels; pass 1"
 
 
 def test_a_classifier_is_tried_before_it_is_given(tmp_path: Path) -> None:
