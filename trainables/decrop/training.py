@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,17 +24,34 @@ from trainables.models.discriminator import Discriminator, reversal_schedule, re
 from trainables.weights.denoiser_file import load_denoiser
 
 
+@dataclass(frozen=True)
+class SharedParts:
+    """What several trainings of one setting have in common.
+
+    Their generated samples come from `sample_seed`, and are shared through `store`. `initial` are
+    the weights to start from, as `denoiser_bytes` writes them.
+    """
+
+    sample_seed: int = 0
+    store: SampleStore = field(default_factory=MemoryStore)
+    initial: bytes | None = None
+
+
 class DecropTraining:
     """A denoiser being trained on few images against a frozen classifier.
 
     Shapes: images [n, C, H, W] in [0, 1], labels int64 [n]; both on the classifier's device.
-    Training draws everything random from `seed`, generated samples come from `sample_seed` alone,
-    so that trials can share them through `store`. `initial` are the weights to start from, as
-    `denoiser_bytes` writes them. `views` are the images and their generated samples.
+    Everything random comes from `seed`, except the generated samples; see `SharedParts`. `views`
+    are the images and their generated samples.
+
+        training = DecropTraining(DecropConfig(epochs=2), classifier, images, labels, seed=0)
+        losses = [training.train_epoch() for _ in range(2)]
+        training.denoiser.eval()
+
     Source: Nayak et al., WACV 2023, Section 3.
 
     Raises:
-        InputError: for images outside [0, 1], or `initial` weights of another architecture.
+        InputError: for images outside [0, 1], or initial weights of another architecture.
     """
 
     def __init__(
@@ -43,12 +61,10 @@ class DecropTraining:
         images: Tensor,
         labels: Tensor,
         seed: int,
-        *,
-        sample_seed: int = 0,
-        store: SampleStore | None = None,
-        initial: bytes | None = None,
+        shared: SharedParts | None = None,
     ) -> None:
         _check_pixels(images)
+        shared = SharedParts() if shared is None else shared
         self.config, self.epoch = config, 0
         device = images.device
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -56,7 +72,7 @@ class DecropTraining:
         self._classifier = folded(classifier, images[:2])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _start(config, images.shape[1], initial)
+            network = _start(config, images.shape[1], shared.initial)
             self._discriminator = Discriminator(features).to(device)
         self._network: Denoiser = network.to(device).to(memory_format=torch.channels_last)
         self._average: Denoiser = (
@@ -75,8 +91,9 @@ class DecropTraining:
         )
         self.views = [images]
         if config.uses_generated_samples:
-            store = MemoryStore() if store is None else store
-            self.views += generate(classifier, images, labels, config, sample_seed, store)
+            self.views += generate(
+                classifier, images, labels, config, shared.sample_seed, shared.store
+            )
 
     @property
     def denoiser(self) -> Denoiser:

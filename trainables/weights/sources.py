@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,65 +26,76 @@ UNNORMALISED = ((0.0,), (1.0,))
 Source = tuple[nn.Module, Sequence[float], Sequence[float]]
 
 
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """A classifier as a user names it; errors name these fields.
+
+    `classifier` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`,
+    or a checkpoint. `weights` is a file with the state dict of the first two, instead of their own.
+    `mean` and `std`, one value or one for each channel, replace the normalisation that the source
+    knows. `feature_layer` names the layer whose output are the features; see `BaseClassifier`.
+    """
+
+    classifier: str
+    weights: Path | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    feature_layer: str | None = None
+
+
 def load_base_classifier(
-    spec: str,
-    *,
-    image: Tensor,
-    weights: Path | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    feature_layer: str | None = None,
-    download: bool = False,
+    spec: ClassifierSpec, images: Tensor, *, download: bool = False
 ) -> BaseClassifier:
-    """The classifier that `spec` names, frozen, and tried on the example images `image`.
+    """The classifier that `spec` names, frozen, and tried on example images [n >= 2, C, H, W].
 
-    `spec` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`, or
-    a checkpoint. `weights` is a file with the state dict of the first two; without one they bring
-    their own, which for torchvision's are fetched only with `download`. `image` is
-    [n >= 2, C, H, W] in [0, 1]. `mean` and `std`, one value or one for each channel, replace the
-    normalisation that the source knows. `feature_layer` names the layer whose output are the
-    features; see `BaseClassifier`.
+    Weights of torchvision's own are fetched only with `download`. Only a factory can execute code.
 
-    Nothing but a factory executes code of its own.
+        spec = ClassifierSpec("torchvision:resnet18", feature_layer="avgpool")
+        classifier = load_base_classifier(spec, images, download=True)
 
     Raises:
         InputError: when there is no such classifier, or it cannot classify such images.
     """
-    channels = image.shape[1]
-    for field, values in (("mean", mean), ("std", std)):
+    _check_channels(spec, images.shape[1])
+    feature_layer = spec.feature_layer
+    if spec.classifier.endswith(".pt2"):
+        from trainables.weights.exported import FEATURES, load_exported
+
+        _refuse_weights(spec)
+        source: Source = (load_exported(Path(spec.classifier), feature_layer), *UNNORMALISED)
+        feature_layer = FEATURES
+    else:
+        source = _source(spec, download)
+    network, mean, std = source
+    classifier = BaseClassifier(
+        network,
+        mean if spec.mean is None else spec.mean,
+        std if spec.std is None else spec.std,
+        feature_layer,
+    )
+    classifier.probe(images)
+    classifier.fix_head(images)
+    return classifier
+
+
+def _check_channels(spec: ClassifierSpec, channels: int) -> None:
+    for field, values in (("mean", spec.mean), ("std", spec.std)):
         if values is not None and len(values) not in (1, channels):
             raise InputError(
                 f"{len(values)} values, but the images have {channels} channels; "
                 f"pass {' or '.join(map(str, sorted({1, channels})))}",
                 field=field,
             )
-    if spec.endswith(".pt2"):
-        from trainables.weights.exported import FEATURES, load_exported
-
-        _refuse_weights(spec, weights)
-        source: Source = (load_exported(Path(spec), feature_layer), *UNNORMALISED)
-        feature_layer = FEATURES
-    else:
-        source = _source(spec, weights, download)
-    network, own_mean, own_std = source
-    classifier = BaseClassifier(
-        network,
-        own_mean if mean is None else mean,
-        own_std if std is None else std,
-        feature_layer,
-    )
-    classifier.probe(image)
-    classifier.fix_head(image)
-    return classifier
 
 
-def _source(spec: str, weights: Path | None, download: bool) -> Source:
-    if spec.startswith(TORCHVISION):
-        return _from_torchvision(spec.removeprefix(TORCHVISION), weights, download)
-    if is_factory(spec):
-        return _from_factory(spec, weights), *UNNORMALISED
-    _refuse_weights(spec, weights)
-    return read_classifier(Path(spec))
+def _source(spec: ClassifierSpec, download: bool) -> Source:
+    named = spec.classifier
+    if named.startswith(TORCHVISION):
+        return _from_torchvision(named.removeprefix(TORCHVISION), spec.weights, download)
+    if is_factory(named):
+        return _from_factory(named, spec.weights), *UNNORMALISED
+    _refuse_weights(spec)
+    return read_classifier(Path(named))
 
 
 def is_factory(spec: str) -> bool:
@@ -91,9 +103,9 @@ def is_factory(spec: str) -> bool:
     return not spec.startswith(TORCHVISION) and bool(re.fullmatch(r"[\w.]+:[\w.]+", spec))
 
 
-def _refuse_weights(spec: str, weights: Path | None) -> None:
-    if weights is not None:
-        raise InputError(f"{spec} holds its own weights; leave these out", field="weights")
+def _refuse_weights(spec: ClassifierSpec) -> None:
+    if spec.weights is not None:
+        raise InputError(f"{spec.classifier} holds its own; leave these out", field="weights")
 
 
 def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
