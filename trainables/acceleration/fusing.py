@@ -33,7 +33,7 @@ class FusedConvolution(nn.Module):
         """The activations; what is `added`, if anything, has their shape.
 
         Raises:
-            ValueError: when it has another one, which no kernel takes.
+            ValueError: when it has a different shape, which no kernel takes.
         """
         conv = self.convolution
         if images.is_cuda and torch.version.cuda:
@@ -63,13 +63,13 @@ def fused(network: Network, images: Tensor) -> Network:
 
 
 def _rewritten(module: Network) -> Network:
-    """`module`, or what does the same, with its convolutions fused, or those of its parts."""
-    # Hooks of the module itself would not be followed.
+    """An equivalent of `module` in which its convolutions, or those of its parts, are fused."""
+    # Tracing would lose hooks of the module itself.
     if not has_hooks(module):
         with suppress(Exception):
             traced = fx.symbolic_trace(module)
             if _fuse_all(traced):
-                # Fails for what could not travel to a worker.
+                # Fails for what cannot be pickled, and so cannot travel to a worker.
                 traced.__reduce__()
                 return traced  # type: ignore[return-value]
             return module
@@ -79,7 +79,7 @@ def _rewritten(module: Network) -> Network:
 
 
 def _fuse_all(traced: fx.GraphModule) -> bool:
-    """Fuse what can be; whether there was anything."""
+    """Fuse what can be fused; whether there was anything."""
     found = False
     for node in list(traced.graph.nodes):
         if _is(node, traced, (nn.Identity,)):
@@ -100,7 +100,7 @@ def _fuse(traced: fx.GraphModule, relu: fx.Node) -> bool:
     taken, added = [relu], None
     if _is(source, traced, _SUMS) and len(source.users) == 1 and not source.kwargs:
         taken.append(source)
-        # The later one, so that what is added is there.
+        # The later one, so that the other operand is computed by then.
         operands = [node for node in source.args if isinstance(node, fx.Node)]
         candidates = [node for node in operands if _fusible(node, traced)]
         if len(operands) != 2 or not candidates:

@@ -21,13 +21,13 @@ from trainables.errors import InputError
 from trainables.models.classifiers import IdentifiedClassifier
 
 TOKEN_VARIABLE = "DECROP_ENDPOINT_TOKEN"
-# One request holds at most so many images, and fewer if their pixels exceed so many bytes.
+# What one request holds at most: images, and bytes of their pixels.
 MAX_IMAGES = 256
 MAX_PIXEL_BYTES = 8 * 2**20
 # Seconds of silence after which a try is given up, and tries a query gets.
 TIMEOUT = 30.0
 TRIES = 6
-# Someone who mistyped the address is waiting.
+# Fewer at the start, where someone who mistyped the address is waiting.
 DESCRIPTION_TRIES = 3
 RETRIED = (429, 500, 502, 503, 504)
 BACKOFF = 0.5
@@ -86,7 +86,7 @@ class HttpClassifier(IdentifiedClassifier):
         `timeout` is in seconds of silence; `tries` is how often a query is sent before giving up.
 
         Raises:
-            InputError: when nothing answers there, or something that is no such endpoint.
+            InputError: when nothing answers there, or what answers is not such an endpoint.
         """
         url = _checked(url)
         response = _exchange(url, None, timeout, min(tries, DESCRIPTION_TRIES))
@@ -104,7 +104,7 @@ class HttpClassifier(IdentifiedClassifier):
         An image with a pixel that is not finite is not sent; all its logits are NaN.
 
         Raises:
-            InputError: for images of another shape, or when the endpoint fails.
+            InputError: for images of a different shape, or when the endpoint fails.
         """
         if tuple(images.shape[1:]) != self.description.image_shape:
             raise InputError(
@@ -210,7 +210,7 @@ def _exchange(
 def _attempt(
     url: str, question: dict[str, Any] | None, timeout: float
 ) -> tuple[requests.Response | None, str]:
-    """What came back, and why it is worth another try: "" when it is the answer."""
+    """The response, and the reason to try again: "" when it is the answer."""
     try:
         response = _session().request(
             "GET" if question is None else "POST",
@@ -251,7 +251,7 @@ def _token() -> str:
 def _with_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
     token = _token()
     if not (token.isascii() and token.isprintable()):
-        raise InputError(f"{TOKEN_VARIABLE}: it holds characters that no header can carry")
+        raise InputError(f"{TOKEN_VARIABLE}: it holds characters that a header cannot carry")
     if token:
         request.headers["Authorization"] = f"Bearer {token}"
     return request

@@ -29,7 +29,7 @@ TEMPERATURE = 3.0
 NOISY, NOISY_MIXED, MIXED = 0.7, 0.1, 0.1
 ATTACK_RADIUS = 0.1
 ATTACK_STEPS = 10
-# One in so many answered queries measures the agreement instead of training the surrogate.
+# One in this many answered queries measures the agreement instead of training the surrogate.
 HELD_OUT = 10
 
 

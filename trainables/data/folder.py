@@ -18,7 +18,7 @@ from trainables.errors import InputError
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 GREY_MODES = {"1", "L", "LA"}
-# What Pillow raises for files that are damaged or no images.
+# What Pillow raises for files that are damaged or not images.
 IMAGE_ERRORS = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
 LAYOUTS = "a data folder holds train/CLASS/IMAGE and test/CLASS/IMAGE, or else CLASS/IMAGE"
 # The split of a whole folder is part of the data set, whatever the seed of a run: a base classifier
@@ -58,12 +58,12 @@ class FolderImages:
 def load_folder(root: Path) -> Dataset:
     """The images under `root`, the classes numbered by name.
 
-    `root` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE alone; of the latter one
-    image in five of each class is for testing, always the same ones.
+    `root` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or only CLASS/IMAGE, of which one image in
+    five of each class is for testing, always the same ones.
 
     Raises:
-        InputError: for a folder of another layout, with too few images, with files that are no
-            images, or with images that differ in size or colour mode.
+        InputError: for a folder of another layout, with too few images, with files that are
+            not images, or with images that differ in size or colour mode.
     """
     try:
         return _load(root)

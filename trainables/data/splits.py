@@ -40,7 +40,7 @@ class Shots(NamedTuple):
         """The same shots in another split: the `number`-th fold judges, the others train.
 
         Folds are drawn by class and `seed`, and are as large as the tuning images were. The first
-        ones, about five, have no image in common; beyond that they begin anew.
+        ones, about five, have no image in common; later ones repeat images.
         """
         images, labels, indices = self.joined()
         generator = torch.Generator().manual_seed(seed)
@@ -74,7 +74,7 @@ class Shots(NamedTuple):
 def draw_shots(dataset: Dataset, shots: ShotCount, seed: int) -> Shots:
     """Draw `shots` images of each class and split them by class and seed.
 
-    The draw depends on the labels' order and the seed alone, so it is the same on every machine.
+    The draw depends only on the labels' order and the seed, so it is the same on every machine.
 
     Raises:
         InputError: when a class has too few images, or fewer than two shots are asked for.

@@ -24,7 +24,7 @@ TORCHVISION_CLASSES = {
     "cifar100": "CIFAR100",
     "svhn": "SVHN",
 }
-# Seconds without an answer after which a server is given up; torchvision itself sets no limit.
+# Seconds of silence after which to give up on a server; torchvision itself sets no limit.
 SILENCE = 60.0
 # What torchvision's readers raise for files that are damaged or not what their names say.
 READ_ERRORS = (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -121,7 +121,7 @@ def _fetch(name: str, loader: Any, folder: Path, files: list[Path]) -> Dataset:
 
 @contextmanager
 def _silence_limit() -> Iterator[None]:
-    """Give up servers that fall silent, in a block."""
+    """Give up on servers that fall silent within the block."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)
     try:

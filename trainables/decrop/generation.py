@@ -70,7 +70,7 @@ def interpolated_samples(
     previous = torch.full((len(images),), torch.inf, device=images.device)
     moving = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(steps):
-        # Those that stopped cost nothing more; an accelerator would have to wait for their number.
+        # On a CPU, images that stopped cost nothing; to count them on a GPU would mean waiting.
         active = moving.nonzero().flatten() if images.device.type == "cpu" else slice(None)
         if len(moving[active]) == 0:
             break

@@ -17,9 +17,9 @@ from trainables.decrop.generation import Attack, boundary_samples, interpolated_
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 
-# Pixels a forward pass: on a CPU the activations of so many stay in its cache.
+# Pixels per forward pass; the activations of this many stay in the cache of a CPU.
 BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}
-# What each kind of sample depends on, beside the classifier, the images and the seed.
+# What each kind of sample depends on, besides the classifier, the images and the seed.
 BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
 INTERPOLATION_FIELDS = ("mix", "interpolation_steps", "interpolation_learning_rate")
 

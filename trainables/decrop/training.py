@@ -124,7 +124,7 @@ class DecropTraining:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on later exactly as if nothing had happened."""
+        """Everything needed to continue exactly as if there had been no interruption."""
         return {
             "epoch": self.epoch,
             "network": self._network.state_dict(),
@@ -137,7 +137,7 @@ class DecropTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` gave for the same configuration."""
+        """Continue from a state that `state_dict` returned for the same configuration."""
         self.epoch = state["epoch"]
         self._network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
@@ -168,7 +168,7 @@ class DecropTraining:
         passing = self._passing(clean, noisy)
         passed = passing(clean, noisy)
         total = passed.total
-        # A recorded pass does not tell what has no gradient.
+        # Detached, because a recorded pass does not mark what has no gradient.
         reported = dict(zip(passing.names, passed.terms.detach(), strict=True))
         stage = self._discriminator_progress(progress)
         if stage is not None:
@@ -187,7 +187,7 @@ class DecropTraining:
         return reported
 
     def _passing(self, clean: Tensor, noisy: Tensor) -> ForwardPass:
-        """The pass for batches of this size, of which there are two at most."""
+        """The pass for batches of this size; there are at most two sizes."""
         size = len(clean)
         if size not in self._passes:
             self._passes[size] = ForwardPass(self._network, self._classifier, self.config)
@@ -196,7 +196,7 @@ class DecropTraining:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # It follows quickly at first, so as to forget the start.
+        # It follows quickly at first, in order to forget the start.
         self._updates += 1
         held = min(self.config.ema_decay, (1 + self._updates) / (10 + self._updates))
         average, network = self._average, self._network
@@ -219,7 +219,7 @@ class DecropTraining:
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches as equal as can be, each of two images or more: batch norm needs a pair."""
+    """Batches of nearly equal size, each of at least two images, as batch norm needs."""
     count = max(1, min(math.ceil(len(order) / size), len(order) // 2))
     return list(order.tensor_split(count))
 

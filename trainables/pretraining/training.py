@@ -69,7 +69,7 @@ def train(
     classifier = BaseClassifier(network, mean, std).to(device)
     network.to(memory_format=torch.channels_last)
     network.requires_grad_(True)
-    # Mirrored digits would be other signs.
+    # A mirrored digit is not a digit.
     batches = _Batches(images, kept, recipe.batch_size, dataset.name != "svhn", generator)
     _fit(classifier, batches, recipe, progress)
     accuracy = _accuracy(classifier, images, held_out)
@@ -78,7 +78,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Batches:
-    """The images at `indices`, augmented, in random batches; each epoch is another order."""
+    """The images at `indices`, augmented, in random batches, whose order is new in each epoch."""
 
     images: Images
     indices: Tensor
@@ -155,7 +155,7 @@ def _build(
     except InputError as error:
         shape = tuple(examples.shape[1:])
         raise InputError(
-            f"{arch} does not take images of shape {shape}; choose another one of "
+            f"{arch} does not take images of shape {shape}; choose another of "
             f"{', '.join(ARCHITECTURES)}",
             field="arch",
         ) from error

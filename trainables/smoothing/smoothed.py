@@ -103,10 +103,14 @@ class SmoothedClassifier:
     """A certified classifier of images [C, H, W] in [0, 1]; `model` is denoiser + classifier.
 
     Not thread-safe: each call draws fresh noise from the next stream of `seed`.
+
+        smoothed = SmoothedClassifier.load(folder, classifier)
+        smoothed.predict(image)   # a class, or -1
+        smoothed.certify(image).radius
     """
 
     def __init__(self, model: nn.Module, config: ExportConfig, *, seed: int = 0) -> None:
-        # What was certified: the same copy, in the same precision.
+        # The copy that was certified, in the same precision.
         self.model = prepared(model.eval(), config.image_shape, config.precision)
         self.config = config
         self._seed, self._calls = seed, 0
@@ -125,7 +129,7 @@ class SmoothedClassifier:
         """
         folder = Path(folder)
         config, data = read_export(folder)
-        # Other modules name their weights differently, so that only ours can be compared.
+        # Other modules name their weights differently, and cannot be compared.
         if isinstance(classifier, IdentifiedClassifier):
             found = weights_hash(classifier)
             if found != config.classifier_hash:
@@ -202,8 +206,8 @@ class SmoothedClassifier:
         steps = self.config.pixel_steps
         if steps and not on_grid(image, steps):
             raise ValueError(
-                f"the image has pixels that are not multiples of 1/{steps}, for which alone this "
-                "classifier, with its quantised noise, is certified; round them"
+                f"the image has pixels that are not multiples of 1/{steps}; only for those is this "
+                "classifier, with its quantised noise, certified; round them"
             )
 
 

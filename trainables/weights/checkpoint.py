@@ -155,7 +155,7 @@ def _skeleton(build: Build, sizes: Mapping[int, int]) -> dict[str, Tensor]:
 
 def _cifar_variant(arch: str, weights: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
     """The CIFAR ResNet that the published `weights` belong to, and its weights by our names."""
-    # Cohen et al. name the head fc, and normalise otherwise than those who name it linear.
+    # Cohen et al. call the head fc, and normalise differently from those who call it linear.
     mean, std = COHEN if "fc.weight" in weights else IMAGENET
     renamed = {
         name.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): tensor
@@ -180,7 +180,7 @@ def _numbers(
 
 
 def _plain_weights(content: object) -> dict[str, Tensor] | None:
-    """The state dict `content` without the prefixes that wrappers leave; None if it is none."""
+    """The state dict `content` without the prefixes that wrappers leave; None if it is not one."""
     if not isinstance(content, dict):
         return None
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):

@@ -60,7 +60,7 @@ class ExportedNetwork(nn.Module):
         """Logits [batch, classes] of normalised images.
 
         Raises:
-            ValueError: for images of another shape than those the program was exported with.
+            ValueError: for images of a different shape from those the program was exported with.
         """
         shape = tuple(images.shape)
         if len(shape) != len(self._shape) or any(
@@ -92,7 +92,7 @@ class ExportedNetwork(nn.Module):
             else:
                 raise InputError(f"needs an input of the kind {kind!r}, which is not supported")
         if len(images) != 1:
-            raise InputError(f"takes {len(images)} tensors, not images alone")
+            raise InputError(f"takes {len(images)} tensors, not just images")
         name: str = images[0]
         return name
 
@@ -159,11 +159,11 @@ def _image_shape(program: Mapping[str, Any], name: str) -> tuple[int | None, ...
     """The shape of the images, None where it may vary; the batch must, without bounds."""
     sizes = program["graph_module"]["graph"]["tensor_values"][name]["sizes"]
     if "as_int" in sizes[0]:
-        raise InputError(f"takes batches of {sizes[0]['as_int']} images alone; {_DYNAMIC}")
+        raise InputError(f"takes only batches of {sizes[0]['as_int']} images; {_DYNAMIC}")
     symbol = re.findall(r"\w+", sizes[0]["as_expr"]["expr_str"].removeprefix("Symbol"))[0]
     most = program["range_constraints"].get(symbol, {}).get("max_val")
     if most is not None:
-        raise InputError(f"takes batches of {most} images at most; {_DYNAMIC}")
+        raise InputError(f"takes batches of at most {most} images; {_DYNAMIC}")
     return tuple(size.get("as_int") for size in sizes)
 
 
@@ -173,7 +173,7 @@ def _only_output(outputs: list[Any]) -> str:
         raise InputError(TRAINING)
     found = [entry["user_output"]["arg"] for entry in outputs if "user_output" in entry]
     if len(found) != 1 or "as_tensor" not in found[0]:
-        raise InputError(f"returns {len(found)} values, not logits alone")
+        raise InputError(f"returns {len(found)} values, not just logits")
     name: str = found[0]["as_tensor"]["name"]
     return name
 
