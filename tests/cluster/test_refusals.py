@@ -11,7 +11,6 @@ from tests.cluster.test_faults import wait_for
 from tests.support.hosts import BUCKET, TwoHosts
 from tuning.study.database import FILE as LEDGER
 
-pytestmark = pytest.mark.timeout(300)
 # On a machine that does nothing else, within 20; this suite has two clusters on one.
 SOON = 60
 

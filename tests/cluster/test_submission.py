@@ -10,8 +10,6 @@ from tests.cluster.conftest import SMALL
 from tests.support.hosts import TwoHosts
 from tests.support.runs import SETTING, Finished, tables, without_incidentals
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def client(hosts: TwoHosts, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """The command line on a machine that is no host of the cluster, but reaches its dashboard."""

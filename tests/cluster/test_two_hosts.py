@@ -3,13 +3,10 @@
 import json
 
 import pyarrow.parquet as pq
-import pytest
 
 from tests.support.counts import recorded
 from tests.support.hosts import TwoHosts
 from tests.support.runs import SETTING, Finished, tables
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def test_both_hosts_run_trials_and_count_votes(hosts: TwoHosts, undisturbed: Finished) -> None:
