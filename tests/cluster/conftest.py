@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.hosts import TwoHosts
-from tests.support.runs import TINY, Finished
+from tests.support.runs import HANGING, TINY, Finished
 
 # Trials that last long against the start of a worker.
 SMALL = [*TINY, "--set=epochs=75", "--confirm-folds=2", "--certify-images=16", "--n=3000"]
@@ -69,7 +69,7 @@ def watched(hosts: TwoHosts) -> Watched:
     process = hosts.launch(f"--name={name}", f"--storage={hosts.storage}", *SMALL)
     run = hosts.finish(process, name)
     watcher.terminate()
-    out, err = watcher.communicate(timeout=60)
+    out, err = watcher.communicate(timeout=HANGING)
     assert watcher.returncode == 0, err
     return Watched(run, json.loads(out))
 
