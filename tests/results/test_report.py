@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html import unescape
@@ -15,7 +14,6 @@ from results.schema import CERTIFICATES, SUMMARY, VARIANTS
 from results.store import read_table, write_json, write_table
 from tests.support.invented import certificate_rows, scores, write_run
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FIGURES = {
     "Importance": {
         "data": [{"type": "bar", "orientation": "h", "x": [0.25, 0.75], "y": ["w_mmd", "sigma"]}],
@@ -107,14 +105,13 @@ def test_a_report_without_figures_may_run_no_code(html):
     assert "<h3>Insight" not in html
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme):
+def test_a_browser_draws_the_figures_without_a_network(browser, insight, tmp_path, scheme):
     page = insight / "report.html"
     page.write_text(built(insight).replace("<style>", f"<script>{_PROBE}</script><style>", 1))
     done = subprocess.run(
         [
-            BROWSER,
+            browser,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
