@@ -20,8 +20,8 @@ from tests.support.hosts import PORT, RAY, WAIT_FOR_NODES, Host, ip
 from tests.support.runs import TINY, ended, tables
 
 WORKERS = 2
-COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands")
-COMMANDS += ("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
+COMMANDS = ["initialization_commands", "setup_commands", "head_setup_commands"]
+COMMANDS += ["worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def head(namespaces: None, tmp_path: Path) -> Iterator[Host]:
             f"--autoscaling-config={autoscaling}", f"--node-ip-address={address}",
             f"--port={PORT}", "--include-dashboard=false", "--object-store-memory=200000000",
             log=tmp_path / "head.log",
-            RAY_OVERRIDE_NODE_ID_FOR_TESTING=FAKE_HEAD_NODE_ID,
+            environment={"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID},
         )  # fmt: skip
         yield host
     finally:

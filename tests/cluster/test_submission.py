@@ -2,18 +2,21 @@
 
 import json
 import re
+from collections.abc import Mapping
 
 import pytest
 
 from tests.cluster.conftest import SMALL
-from tests.support.hosts import TwoHosts
+from tests.support.hosts import NOTHING, TwoHosts
 from tests.support.runs import HANGING, SETTING, Finished, tables, without_incidentals
 
 
-def client(hosts: TwoHosts, *arguments: str, **environment: str) -> tuple[int, str, str]:
+def client(
+    hosts: TwoHosts, *arguments: str, environment: Mapping[str, str] = NOTHING
+) -> tuple[int, str, str]:
     """The command line on a machine that is no host of the cluster, but reaches its dashboard."""
     process = hosts.launch(*arguments, address=hosts.dashboard, folder=hosts.folder / "client",
-                           **environment)  # fmt: skip
+                           environment=environment)  # fmt: skip
     out, err = process.communicate(timeout=HANGING)
     return process.returncode, out, err
 
@@ -91,6 +94,6 @@ def test_a_run_is_certified_again_as_a_job(hosts: TwoHosts, undisturbed: Finishe
 def test_bad_submissions_end_in_one_line(
     hosts: TwoHosts, arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
-    code, out, err = client(hosts, *arguments, **environment)
+    code, out, err = client(hosts, *arguments, environment=environment)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert re.search(message, err)

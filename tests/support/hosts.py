@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.runs import HANGING, REPO, Finished, ended
 from tests.support.watcher import METRICS_PORT
@@ -20,6 +21,7 @@ from tests.support.watcher import METRICS_PORT
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT, DASHBOARD, S3 = 6379, 8265, 5000
 BUCKET = "bucket"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Host:
@@ -31,7 +33,7 @@ class Host:
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(
-        self, *command: str, log: Path | None = None, **environment: str
+        self, *command: str, log: Path | None = None, environment: Mapping[str, str] = NOTHING
     ) -> subprocess.Popen[str]:
         """Start a command on this host, in a process group of its own."""
         running = [process for process in self.processes if process.poll() is None]
@@ -57,7 +59,7 @@ class Host:
             ]
         output = subprocess.PIPE if log is None else log.open("w")
         process = subprocess.Popen(
-            [*enter, *command], cwd=REPO, env=self.environment | environment, stdout=output,
+            [*enter, *command], cwd=REPO, env={**self.environment, **environment}, stdout=output,
             stderr=subprocess.PIPE if log is None else subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
@@ -173,12 +175,13 @@ class TwoHosts:
         host: Host | None = None,
         address: str | None = None,
         folder: Path | None = None,
-        **environment: str,
+        environment: Mapping[str, str] = NOTHING,
     ) -> subprocess.Popen[str]:
         """Start the command line on a host, the first if none is named, in the cluster."""
         where = [f"--out={folder or self.folder}", f"--cluster={address or self.address}"]
         on = self.first if host is None else host
-        return on.start(sys.executable, "-m", "tuning.launch", *where, *arguments, **environment)
+        command = [sys.executable, "-m", "tuning.launch", *where, *arguments]
+        return on.start(*command, environment=environment)
 
     def finish(self, process: subprocess.Popen[str], name: str, code: int = 0) -> Finished:
         """Wait for a launcher to end with the exit code `code`."""

@@ -155,11 +155,11 @@ def tables(folder: Path, names: Sequence[str]) -> list[list[dict[str, Any]]]:
     return [pq.read_table(folder / SETTING / f"{n}.parquet").to_pylist() for n in names]
 
 
-def without_incidentals(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def without_incidentals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in INCIDENTAL} for row in rows]
 
 
-def finished_trials(folder: Path) -> list[dict[str, object]]:
+def finished_trials(folder: Path) -> list[dict[str, Any]]:
     """Trials that were not interrupted, by root."""
     (trials,) = tables(folder, ["trials"])
     rows = [row for row in trials if row["state"] != "failed"]
