@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -23,8 +23,8 @@ def folded(network: Network, images: Tensor) -> Network:
     `images` [n, C, H, W] are examples, on which the copy is compared with the original: of folding
     and layout, whichever changes the outputs, or does not run at all, is left out.
     """
-    # In full precision: rounding to bfloat16 would hide whether both compute the same.
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+    # In full precision: rounding to bfloat16 or TF32 would hide whether both compute the same.
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_tf32():
         # First, because weights that a pass computes can be copied only after it.
         expected = _outputs(network, images)
         # Networks that use `view` run only in the layout for which they were written.
@@ -38,6 +38,18 @@ def folded(network: Network, images: Tensor) -> Network:
                     if all(close(a, b) for a, b in zip(expected, found, strict=True)):
                         return faster
     return _laid_out(network, torch.contiguous_format)
+
+
+def without_tf32() -> AbstractContextManager[None]:
+    """Have cuDNN compute float32 in float32, by the same algorithms each time.
+
+    PyTorch lets the convolutions of a GPU round to TF32, whose ten bits of mantissa are more than
+    what two orders of the same sums differ by.
+    """
+    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    )
+    return context
 
 
 def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from trainables.acceleration.folding import Network, close
+from trainables.acceleration.folding import Network, close, without_tf32
 from trainables.torch_internals import convolution_add_relu, convolution_relu, has_hooks
 
 _RELUS: tuple[object, ...] = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
@@ -55,7 +55,8 @@ def fused(network: Network, images: Tensor) -> Network:
     It takes no gradients. By the examples `images` [n, C, H, W] it is compared with the original,
     which is returned where they differ, or where its code cannot be followed.
     """
-    with suppress(Exception), torch.no_grad():  # a foreign network can raise anything
+    # A foreign network can raise anything.
+    with suppress(Exception), torch.no_grad(), without_tf32():
         faster = _rewritten(copy.deepcopy(network))
         if close(network(images), faster(images)):
             return faster

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.acceleration.folding import folded
+from trainables.acceleration.folding import folded, without_tf32
 from trainables.acceleration.fusing import fused
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
@@ -38,7 +38,7 @@ class _Voting(nn.Module):
                 head.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with without_tf32():
             answers: Tensor = self.network(images.to(self.dtype))
         return answers.float()
 
