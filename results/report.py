@@ -16,6 +16,7 @@ import yaml
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from results import files
 from results.curves import Estimate, outcomes, paired_difference
 from results.figures import (
     bounds_figure,
@@ -66,11 +67,11 @@ def build_report(run: Path) -> Path:
         The path of the report.
 
     Raises:
-        ValueError: if the folder is no readable run (`store.StoreError`), or its variants were
+        ValueError: if the folder is not a readable run (`store.StoreError`), or its variants were
             certified on different images.
         OSError: if the report cannot be written.
     """
-    path = run / "report.html"
+    path = run / files.REPORT
     write_text(path, _render(load_run(run)))
     return path
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from results import files
 from results.schema import (
     BASELINES,
     CERTIFICATES,
@@ -20,8 +21,6 @@ from results.schema import (
 )
 from results.store import StoreError, read_metadata, read_table
 
-# In the folder of a setting; tuning.study.figures writes it.
-INSIGHT = "insight.json"
 _FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
 
 
@@ -70,16 +69,16 @@ def load_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such run folder")
-    summary = _known_variants(folder / "summary.parquet", SUMMARY)
+    summary = _known_variants(folder / files.SUMMARY, SUMMARY)
     names = dict.fromkeys(row["setting"] for row in summary)
     # A setting whose certification never ended is not in the summary, but its trials count.
-    searched = sorted(path.parent.name for path in folder.glob("*/trials.parquet"))
+    searched = sorted(path.parent.name for path in folder.glob(f"*/{files.TRIALS}"))
     names.update(dict.fromkeys(searched))
     return Run(
         folder,
         folder.resolve().name,
-        _mapping(folder / "config.yaml"),
-        _mapping(folder / "manifest.json"),
+        _mapping(folder / files.CONFIG),
+        _mapping(folder / files.MANIFEST),
         [
             _load_setting(folder / name, [row for row in summary if row["setting"] == name])
             for name in names
@@ -88,18 +87,18 @@ def load_run(folder: Path) -> Run:
 
 
 def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
-    path = folder / "certificates.parquet"
+    path = folder / files.CERTIFICATES
     rows = _known_variants(path, CERTIFICATES) if path.exists() else []
     groups = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
     return Setting(
         folder.name,
         sorted(summary, key=_place),
-        sorted(_optional(folder / "trials.parquet", trials_schema({})), key=_number),
-        _optional(folder / "confirmation.parquet", CONFIRMATION),
-        _optional(folder / "baselines.parquet", BASELINES),
+        sorted(_optional(folder / files.TRIALS, trials_schema({})), key=_number),
+        _optional(folder / files.CONFIRMATION, CONFIRMATION),
+        _optional(folder / files.BASELINES, BASELINES),
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
-        _figures(folder / INSIGHT),
+        _figures(folder / files.INSIGHT),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from scipy.special import betaln
 from scipy.stats import beta, norm
 
+from results import files
 from results.curves import average_certified_radius, outcomes
 from results.run import Run, Setting, load_run
 from results.schema import CERTIFICATES, Row
@@ -43,7 +44,7 @@ def verify(folder: Path) -> tuple[int, list[str]]:
 
 def _certificates(folder: Path, setting: Setting) -> dict[str, list[Row]]:
     groups = {variant: list(rows) for variant, rows in setting.certificates.items()}
-    front = folder / setting.name / "front.parquet"
+    front = folder / setting.name / files.FRONT
     for row in read_table(front, CERTIFICATES) if front.exists() else ():
         groups.setdefault(row["variant"], []).append(row)
     for rows in groups.values():
@@ -60,7 +61,7 @@ def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterato
     for row in rows:
         for problem in _problems(row, int(run.config["n"]), taken):
             yield f"{where}, image {row['image_index']}: {problem}"
-    log = read_cohen_tsv(run.folder / setting.name / "certificates" / f"{variant}.tsv")
+    log = read_cohen_tsv(run.folder / setting.name / files.log(variant))
     expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
     if sorted((line.idx, line.label, line.predict) for line in log) != expected:
         yield f"{where}: the log in certificates/ has other images, labels or predictions"

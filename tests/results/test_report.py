@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from results.report import build_report, compare, main
-from results.run import INSIGHT
+from results.files import INSIGHT
 from results.schema import CERTIFICATES, SUMMARY, VARIANTS
 from results.store import read_table, write_json, write_table
 from tests.support.invented import certificate_rows, scores, write_run

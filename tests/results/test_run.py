@@ -1,6 +1,7 @@
 import pytest
 
-from results.run import INSIGHT, load_run
+from results.files import INSIGHT
+from results.run import load_run
 from results.schema import CERTIFICATES, SUMMARY
 from results.store import StoreError, read_table, write_json, write_table
 from tests.support.invented import HYPERPARAMETERS, certificate_rows, write_run

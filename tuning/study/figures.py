@@ -24,7 +24,7 @@ from optuna.visualization import (
 )
 from plotly.colors import sample_colorscale
 
-from results.run import INSIGHT
+from results.files import INSIGHT
 from results.store import write_json
 from trainables.decrop.config import BASELINES
 

@@ -13,7 +13,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from results.run import INSIGHT
+from results.files import INSIGHT
 from search_spaces import load_space
 from tuning.study.database import sqlite_url
 from tuning.study.figures import MOST_AXES, insight_figures, write_insight
