@@ -18,7 +18,6 @@ from torch import nn
 
 from trainables.acceleration.voting import Precision, prepared
 from trainables.data.splits import Shots
-from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.certify import Request
 from trainables.smoothing.noise import derive_seed
@@ -242,7 +241,7 @@ def retrain(
 
 def sigma_of(record: TrialRecord) -> float:
     """The noise a trial was trained for."""
-    return DecropConfig.model_validate(record.hyperparameters).sigma
+    return record.hyperparameters.sigma
 
 
 def smoothable(denoiser: Denoiser, classifier: nn.Module) -> nn.Module:

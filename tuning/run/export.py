@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from results.curves import summary_row
 from results.figures import curves_figure
-from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, VARIANTS, trials_schema
+from results.schema import BASELINES, CERTIFICATES, CONFIRMATION, VARIANTS
 from results.store import write_bytes, write_cohen_tsv, write_table, write_text
-from search_spaces import SearchSpace
 from trainables.acceleration.voting import Precision
 from trainables.black_box.queries import BlackBox
-from trainables.decrop.config import DecropConfig
 from trainables.smoothing.counting import forward_pixels
 from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.smoothing.smoothed import CONFIG, export_config
@@ -30,54 +25,9 @@ from tuning.config import RunConfig
 from tuning.confirmation.confirm import Candidate, Confirmation
 from tuning.run.manifest import config_hash
 from tuning.setting.setting import Setting
-from tuning.study.attempts import TrialRecord
 
 # In the folder of a setting: what was trained after the search.
 DENOISERS = "denoisers"
-# Seconds between two versions of the trials table while a search runs.
-TABLE_EVERY = 2.0
-# What takes the driver long is done so many times as long apart.
-PAUSE = 20
-_ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-
-
-def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
-    """Write trials.parquet: one row per finished attempt."""
-    types = {name: _arrow_type(name) for name in space.parameters}
-    rows = [
-        {
-            "number": r.number,
-            "root": r.root,
-            "origin": r.origin,
-            "state": r.state,
-            **{name: r.hyperparameters.get(name) for name in types},
-            "objective": r.objective,
-            "accuracy": r.accuracy,
-            "epochs": r.epochs,
-            "seconds": r.seconds,
-            "seed": r.seed,
-            "node": r.node,
-            "error": r.error,
-            "restarts": r.restarts,
-        }
-        for r in records
-    ]
-    write_table(folder / "trials.parquet", rows, trials_schema(types))
-
-
-class TrialsTable:
-    """Keeps trials.parquet of a running search nearly up to date, without writing all the time."""
-
-    def __init__(self, folder: Path, space: SearchSpace) -> None:
-        self._folder, self._space, self._due = folder, space, -math.inf
-
-    def update(self, records: Callable[[], Sequence[TrialRecord]]) -> None:
-        """Write the table, unless that was done a moment ago, or takes long and was done lately."""
-        started = time.monotonic()
-        if started >= self._due:
-            write_trials(self._folder, self._space, records())
-            ended = time.monotonic()
-            self._due = ended + max(TABLE_EVERY, PAUSE * (ended - started))
 
 
 def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
@@ -256,9 +206,3 @@ def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
         "procedure": c.procedure,
         "votes": c.votes,
     }
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    annotation = DecropConfig.model_fields[name].annotation
-    named = get_args(annotation)  # of a Literal
-    return _ARROW_TYPES[type(named[0]) if named else annotation]  # type: ignore[index]

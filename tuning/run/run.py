@@ -7,22 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-import optuna
 import torch
 
 from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_json, write_table
-from results.terminal import objective_label
 from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig
-from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
 from trainables.smoothing.noise import derive_seed
-from trainables.smoothing.objective import Objective
-from trainables.task import TrialTask
 from tuning.certification.certificates import Certified, Smoothable, certify_models
 from tuning.cluster.connection import Cluster, connect
+from tuning.cluster.context import Context
 from tuning.cluster.hosts import lost_hosts
 from tuning.cluster.mirror import Mirror
 from tuning.config import RunConfig
@@ -41,24 +37,15 @@ from tuning.errors import AllTrialsFailed
 from tuning.monitoring.progress import Reporter
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.run import export as publish
-from tuning.run.dry_run import confirmation_votes
 from tuning.run.failures import stopping
 from tuning.run.manifest import MANIFEST, read_manifest, run_manifest, setting_manifest
-from tuning.search.samples import SharedSamples
-from tuning.search.search import Part, search, sources
+from tuning.search.budget import confirmation_votes
+from tuning.search.search import Part, prepare, search, sources
 from tuning.setting.classifier import gain_access
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
-from tuning.study.database import FILE as LEDGER
-from tuning.study.database import sqlite_url
-from tuning.study.figures import write_insight
-from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
 from tuning.votes.precision import decide_precision
 from tuning.votes.store import VoteStore
-
-# Trials proposed together, so that a few workers more or less change nothing.
-SMALLEST_COHORT = 4
 
 
 class Run:
@@ -75,7 +62,6 @@ class Run:
         Raises:
             RunError: when the run cannot end; what is done is kept, and --resume goes on from it.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         with stopping(f"--resume --out {self.config.out} --name {self.config.name}"):
             return self._execute()
 
@@ -89,7 +75,8 @@ class Run:
             self.manifest = run_manifest(self.config, cluster, self.previous)
             lost_before = lost_hosts()
             parts = [self._prepare(setting, cluster) for setting in self.settings]
-            for setting, seconds in search(parts, self.config, cluster, self.reporter).items():
+            context = Context(self.config, cluster, self.reporter)
+            for setting, seconds in search(parts, context).items():
                 self._add_seconds(setting, "search", seconds)
             for part in parts:
                 summary += self._finish(part, cluster)
@@ -116,20 +103,14 @@ class Run:
         entry = setting_manifest(setting, access.certified, self.previous)
         self.manifest["settings"][setting.name] = entry
         self._write_manifest()
-        return Part(
-            setting,
-            access,
-            self._ledger(setting, cluster),
-            self._task(setting, access.trained_through, cluster),
-            StudyBoard(self.folder / "tensorboard" / setting.name),
-        )
+        source = sources(self.settings, self.config)[setting.name]
+        context = Context(self.config, cluster, self.reporter)
+        return prepare(setting, access, source, context, self.manifest["run_id"])
 
     def _finish(self, part: Part, cluster: Cluster) -> list[dict[str, Any]]:
         """Confirm, certify and publish one setting."""
         setting, access = part.setting, part.access
-        records = part.ledger.records()
-        publish.write_trials(setting.folder, setting.space, records)
-        write_insight(setting.folder, part.ledger.study, objective_label(self.config.objective))
+        records = part.ledger.attempts.records()
         if not any(r.state == "complete" for r in records):
             errors = "; ".join(sorted({r.error for r in records if r.error}))
             raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
@@ -160,52 +141,6 @@ class Run:
         )
         rows = publish.write_certificates(setting.folder, certified, metadata)
         return publish.summary_rows(setting, variants, rows)
-
-    def _ledger(self, setting: Setting, cluster: Cluster) -> Ledger:
-        config = self.config
-        plan = Plan(
-            trials=config.trials,
-            cohort=config.cohort or max(SMALLEST_COHORT, cluster.resources.concurrency),
-            seed=self._seed(setting, "search"),
-            sampler=config.sampler,
-            scheduler=config.scheduler,
-            pareto=config.pareto,
-        )
-        # In a database of many runs, a study needs the name of its own.
-        shared = config.ledger is not None
-        ledger = Ledger(
-            config.ledger or sqlite_url(self.folder / LEDGER),
-            f"{config.name}/{setting.name}" if shared else setting.name,
-            setting.space,
-            plan,
-            setting.rungs,
-            run=self.manifest["run_id"],
-            awaits_transfer=sources(self.settings, config)[setting.name] is not None,
-        )
-        if abandoned := ledger.reconcile():
-            self.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")
-        return ledger
-
-    def _task(self, setting: Setting, classifier: BaseClassifier, cluster: Cluster) -> TrialTask:
-        return TrialTask(
-            classifier=classifier,
-            train_images=setting.shots.train_images,
-            train_labels=setting.shots.train_labels,
-            tuning_images=setting.shots.tuning_images,
-            tuning_labels=setting.shots.tuning_labels,
-            objective=Objective.parse(self.config.objective),
-            tuning_votes=self.config.tuning_votes,
-            n=self.config.n,
-            alpha=self.config.alpha,
-            seed=self._seed(setting, "tuning"),
-            rungs=setting.rungs,
-            samples=SharedSamples(),
-            initial=setting.initial,
-            device=cluster.resources.device,
-            threads=cluster.resources.cpus_per_trial,
-            gpu_share=cluster.resources.gpus_per_trial,
-            timeout=self.config.trial_timeout,
-        )
 
     def _confirm(
         self,
