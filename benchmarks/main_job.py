@@ -1,6 +1,6 @@
 """Wall time and peak memory of the main job.
 
-Usage: python benchmarks/main_job.py [FLAGS OF tuning.launch]
+Usage: python -m benchmarks.main_job [FLAGS OF tuning.launch]
 
 Memory is the proportional set size summed over the driver and all its descendants, Ray's included,
 sampled twice a second.

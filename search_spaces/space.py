@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
-import yaml
 from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
-FOLDER = Path(__file__).parent
+from search_spaces.composition import SpaceError, compose
+
 Value = bool | int | float | str
 # How much of its range a parameter that may be zero gives to zero.
 ZERO_STRETCH = 0.25
-
-
-class SpaceError(ValueError):
-    """A search space that cannot be used; the message is one line that says what to do."""
 
 
 class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -202,68 +197,26 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
 
 def load_space(name: str, fixed: Mapping[str, Value] | None = None) -> SearchSpace:
-    """The space in `search_spaces/NAME.yaml`, or in the file `name` if it ends in .yaml.
+    """The shipped space `name`, or the one in the file `name` if it ends in .yaml.
 
-    `fixed` hyperparameters are held at these values instead of being varied.
+    `fixed` hyperparameters are held at these values instead of being varied. For example:
+
+        >>> space = load_space("svhn-10pct", {"width": 32})
+        >>> space.fixed
+        {'epochs': 120, 'flip': False, 'width': 32}
 
     Raises:
-        SpaceError: when the file is missing, is no valid space, or extends one that is not.
+        SpaceError: when there is no such space, when it is not valid, or when it extends a file
+            that is missing or cannot be read.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        shipped = ", ".join(shipped_spaces())
-        raise SpaceError(f"--space: {name} does not exist; pass a YAML file or one of {shipped}")
-    raw = _read(path, seen=())
+    content = compose(name)
     try:
-        return SearchSpace.model_validate(raw).holding(fixed or {})
+        return SearchSpace.model_validate(content).holding(fixed or {})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise SpaceError(
-            f"--space: {path.name}: {where + ': ' if where else ''}{message}"
-        ) from error
-
-
-def shipped_spaces() -> list[str]:
-    """Names of the spaces that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        raise SpaceError(f"--space: {path} is no valid YAML: {_one_line(error)}") from error
-    if not isinstance(raw, dict):
-        raise SpaceError(f"--space: {path} holds no mapping of name, published and parameters")
-    base = raw.pop("extends", None)
-    if base is None:
-        return raw
-    near = path.parent / f"{base}.yaml"
-    parent = near if near.is_file() else FOLDER / f"{base}.yaml"
-    if not parent.is_file():
-        raise SpaceError(f"--space: {path} extends {base}, which does not exist")
-    if parent.resolve() in (*seen, path.resolve()):
-        raise SpaceError(f"--space: {path} extends itself through {base}")
-    return _merge(_read(parent, (*seen, path.resolve())), raw)
-
-
-def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """`child` over `base`; mappings are merged by name, and a null removes the name."""
-    merged = dict(base)
-    for key, value in child.items():
-        inherited = base.get(key, {})
-        if isinstance(value, dict) and isinstance(inherited, dict):
-            names = {**inherited, **value}
-            merged[key] = {name: item for name, item in names.items() if item is not None}
-        else:
-            merged[key] = value
-    return merged
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise SpaceError(f"--space: {name}: {where + ': ' if where else ''}{message}") from error
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str:

@@ -67,7 +67,7 @@ def cut_the_cable(hosts: TwoHosts, launcher: Launcher, name: str) -> Launcher:
     """For half a minute."""
     hosts.cut()
     time.sleep(CUT_SECONDS)
-    hosts.mend()
+    hosts.reconnect()
     return launcher
 
 

@@ -1,26 +1,16 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import yaml
 
-from search_spaces import SpaceError, load_space
-from search_spaces.space import Parameter, shipped_spaces
+from search_spaces import SpaceError, load_space, shipped_spaces
+from search_spaces.space import Parameter
+from tests.search_spaces.refusal import refusal
 from tests.support.spaces import BASE, samples
 from trainables.decrop.config import DecropConfig
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def refusal(name: str, fixed: dict[str, Any] | None = None) -> str:
-    with pytest.raises(SpaceError) as caught:
-        load_space(name, fixed)
-    message = str(caught.value)
-    assert message.startswith("--space: ")
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
@@ -59,11 +49,6 @@ def test_the_root_space_publishes_the_recipe_of_the_paper() -> None:
     assert DecropConfig.model_validate(published) == DecropConfig()
 
 
-def test_the_shipped_spaces_are_the_yaml_files_of_the_package() -> None:
-    assert {"decrop", "digits"} <= set(shipped_spaces())
-    assert shipped_spaces() == sorted(shipped_spaces())
-
-
 def test_random_proposals_cover_ranges_choices_and_integers(write: Callable[..., str]) -> None:
     points = samples(load_space(write(BASE)), 200)
     assert min(p["mix"] for p in points) < 0.25
@@ -81,94 +66,6 @@ def test_a_study_can_start_from_the_published_point(write: Callable[..., str]) -
     study = optuna.create_study()
     study.enqueue_trial(space.point({}))
     assert space.suggest(study.ask()) == BASE["published"] | BASE["fixed"]
-
-
-def test_a_child_is_merged_over_its_parent(write: Callable[..., str]) -> None:
-    write(BASE, "base")
-    child = {
-        "name": "child", "extends": "base", "published": {"mix": 0.5},
-        "fixed": {"width": 8}, "parameters": {"mix": {"low": 0.4, "high": 0.6}}, "sweep": [0.5],
-    }  # fmt: skip
-    space = load_space(write(child, "child"))
-    assert space.name == "child"
-    assert space.published == BASE["published"] | {"mix": 0.5}
-    assert space.fixed == {"depth": 5, "width": 8}
-    assert set(space.parameters) == set(BASE["parameters"])
-    assert (space.parameters["mix"].low, space.parameters["mix"].high) == (0.4, 0.6)
-    assert space.sweep == (0.5,)
-
-
-def test_a_null_removes_what_the_parent_has(write: Callable[..., str]) -> None:
-    write(BASE, "base")
-    nulls = {"parameters": {"mix": None}, "fixed": {"depth": None}}
-    child = {"name": "child", "extends": "base"} | nulls
-    space = load_space(write(child, "child"))
-    assert set(space.parameters) == set(BASE["parameters"]) - {"mix"}
-    assert space.fixed == {}
-
-
-def test_a_null_for_what_the_parent_lacks_does_no_harm(write: Callable[..., str]) -> None:
-    write({key: value for key, value in BASE.items() if key != "fixed"}, "base")
-    child = {"name": "child", "extends": "base", "fixed": {"width": None}}
-    assert load_space(write(child, "child")).fixed == {}
-
-
-def test_spaces_extend_each_other_over_several_generations(write: Callable[..., str]) -> None:
-    write(BASE, "base")
-    write({"name": "middle", "extends": "base", "fixed": {"width": 8}}, "middle")
-    space = load_space(write({"name": "leaf", "extends": "middle"}, "leaf"))
-    assert space.fixed == {"depth": 5, "width": 8}
-
-
-def test_a_users_space_can_extend_a_shipped_one(write: Callable[..., str]) -> None:
-    space = load_space(write({"name": "mine", "extends": "digits", "fixed": {"width": 8}}))
-    assert space.fixed == load_space("digits").fixed | {"width": 8}
-
-
-@pytest.mark.parametrize("ring", [["a"], ["a", "b"], ["a", "b", "c"]])
-def test_a_space_that_extends_itself_is_refused(write: Callable[..., str], ring: list[str]) -> None:
-    for name, parent in zip(ring, [*ring[1:], ring[0]], strict=True):
-        write({"name": name, "extends": parent}, name)
-    path = write({"name": ring[0], "extends": ring[1 % len(ring)]}, ring[0])
-    assert "extends itself" in refusal(path)
-
-
-def test_a_space_that_extends_itself_by_a_detour_is_refused(
-    write: Callable[..., str], tmp_path: Path
-) -> None:
-    path = write({"name": "space", "extends": f"../{tmp_path.name}/space"})
-    assert "extends itself" in refusal(path)
-
-
-def test_a_space_that_does_not_exist_is_refused_with_the_shipped_ones(tmp_path: Path) -> None:
-    message = refusal("ghost")
-    assert "ghost" in message
-    assert "decrop, digits" in message
-    assert "nowhere.yaml" in refusal(str(tmp_path / "nowhere.yaml"))
-
-
-def test_a_space_that_extends_a_missing_one_is_refused(write: Callable[..., str]) -> None:
-    assert "extends ghost, which does not exist" in refusal(
-        write({"name": "x", "extends": "ghost"})
-    )
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["a: [1\n", "a: b: c", "\t- x", "!!python/object/apply:os.getcwd []", b"\xff\xfe\x00"],
-    ids=["open bracket", "two colons", "tab", "code", "binary"],
-)
-def test_invalid_yaml_is_refused(write: Callable[..., str], content: str | bytes) -> None:
-    assert "is no valid YAML" in refusal(write(content))
-
-
-def test_an_impossible_date_is_refused(write: Callable[..., str]) -> None:
-    refusal(write(yaml.safe_dump(BASE) + "date: 2024-13-45\n"))
-
-
-@pytest.mark.parametrize("content", ["", "- 1\n", "just text\n", "7\n"])
-def test_yaml_that_is_no_mapping_is_refused(write: Callable[..., str], content: str) -> None:
-    assert "holds no mapping" in refusal(write(content))
 
 
 @pytest.mark.parametrize(

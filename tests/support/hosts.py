@@ -156,7 +156,7 @@ class TwoHosts:
         """Pull the cable."""
         ip("-n", self.first.name, "link", "set", self.cable, "down")
 
-    def mend(self) -> None:
+    def reconnect(self) -> None:
         """Plug it in again."""
         ip("-n", self.first.name, "link", "set", self.cable, "up")
 
@@ -190,7 +190,7 @@ class TwoHosts:
 
     def restore(self) -> None:
         """Make both hosts part of the cluster again, whatever happened to them."""
-        self.mend()
+        self.reconnect()
         self.second.kill()
         self.wait_for_nodes(1)
         self.start_second()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from search_spaces import SearchSpace, SpaceError, load_space
-from search_spaces.space import FOLDER
+from search_spaces import SearchSpace, SpaceError, load_space, shipped_spaces
 from trainables.decrop.config import DecropConfig
 from trainables.errors import nearest
 from tuning.config import RunConfig, setting_name
@@ -29,7 +28,7 @@ def choose_space(config: RunConfig, dataset: str, shots: str, share: float) -> S
     if name is None:
         band = next((band for band, least in BANDS.items() if share >= least), "")
         candidates = (setting_name(dataset, shots), dataset + band, dataset, "decrop")
-        name = next(c for c in candidates if (FOLDER / f"{c}.yaml").is_file())
+        name = next(c for c in candidates if c in shipped_spaces())
     try:
         space = load_space(name, config.set)
     except SpaceError as error:

@@ -1,6 +1,6 @@
 """How fast votes are counted: against a plain loop, and against the bare forward pass.
 
-Usage: python benchmarks/certification.py [--repeats 5] [--threads 1] [--device cuda]
+Usage: python -m benchmarks.certification.votes_a_second [--repeats 5] [--threads 1] [--device cuda]
 
 A DnCNN of 17 layers and 64 channels before a CIFAR ResNet-20, at 32 x 32. The plain loop is the
 usual way to write Cohen et al.'s counting: one image at a time, float32, default layout, batches of
@@ -8,9 +8,9 @@ usual way to write Cohen et al.'s counting: one image at a time, float32, defaul
 sides take turns; printed are medians of votes a second, and ratios.
 Noise on the grid of 8-bit pixels (--noise quantised) is counted beside Gaussian noise, and many
 images with 100 votes each beside one image with all of them.
-The bare forward is the prepared network alone, on noise that is there already, at the best of a few
-batch sizes: what is missing to it is the cost of noise and counting. On a GPU the share of the
-matrix units' peak is printed as well, as a large bfloat16 product reaches it in the same run.
+The bare forward is only the prepared network, on noise made before, at the best of a few batch
+sizes: the difference is the cost of noise and counting. On a GPU the share of the matrix units'
+peak is printed as well, as a large bfloat16 product reaches it in the same run.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What the search itself costs: trials that do nothing, and proposals from a long ledger.
 
-Usage: python benchmarks/search_overhead.py [--trials 300] [--ledger-trials 2000]
+Usage: python -m benchmarks.search.overhead [--trials 300] [--ledger-trials 2000]
 
 Trials of ten hyperparameters that report at three rungs and train nothing run twice, in turn: by
 this project's search, and by a bare Tuner with OptunaSearch, ASHA, SQLite and reused actors.
@@ -17,11 +17,11 @@ from typing import Any
 
 import optuna
 import ray
-from nothing import RUNGS, Nothing
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from benchmarks.driver.nothing import RUNGS, Nothing
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
 from tuning.cluster.resources import Resources

@@ -1,6 +1,7 @@
 """How well the score of a trial predicts what its configuration is worth, and how early.
 
-Usage: python benchmarks/validation.py --out FILE [--dataset digits] [--shots 10] [--set epochs=100]
+Usage: python -m benchmarks.search.validation --out FILE [--dataset digits] [--shots 10]
+           [--set epochs=100]
        ... --dataset folder --data-dir DIR --classifier FILE --space small
 
 Random configurations, half of them within a narrow band of sigma, are trained once on each fold

@@ -1,6 +1,6 @@
 """What the driver of a large run does: trials and votes that cost nothing, on pretended cores.
 
-Usage: python benchmarks/scale.py [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
+Usage: python -m benchmarks.driver.scale [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
 
 Trials run through `tuning.search.search.search`, with its ledger, table, metrics and TensorBoard,
 after
@@ -27,12 +27,12 @@ from typing import Any
 import optuna
 import ray
 import torch
-from driver_costs import PARTS, Meter, Shares, memory, spent
-from nothing import RUNGS, Nothing
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from torch import nn
 
+from benchmarks.driver.costs import PARTS, Meter, Shares, memory, spent
+from benchmarks.driver.nothing import RUNGS, Nothing
 from search_spaces import load_space
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.certify import certifying
@@ -85,7 +85,7 @@ def cluster_of(cores: int) -> Iterator[None]:
 
 
 def run_on(cores: Sequence[int]) -> None:
-    """Let the threads of this process run on these cores alone."""
+    """Let the threads of this process run only on these cores."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread), cores)

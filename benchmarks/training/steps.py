@@ -1,6 +1,7 @@
 """Generation and training beside a plain implementation of the published procedure.
 
-Usage: python benchmarks/training.py --data-dir DIR --classifier FILE [--steps 50] [--device cuda]
+Usage: python -m benchmarks.training.steps --data-dir DIR --classifier FILE [--steps 50]
+           [--device cuda]
 
 DIR is an image folder like CIFAR-10's, FILE a classifier trained on it. All sides run in turn in
 one process, on the same images and from the same weights; what is printed are medians and their
@@ -16,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from plain_published import PlainTraining
-from plain_published import generate as plain_generate
-from plain_published import mmd as plain_mmd
-from plain_published import similarity as plain_similarity
 from torch import Tensor
 
+from benchmarks.training.plain import PlainTraining
+from benchmarks.training.plain import generate as plain_generate
+from benchmarks.training.plain import mmd as plain_mmd
+from benchmarks.training.plain import similarity as plain_similarity
 from trainables.data.datasets import load_dataset
 from trainables.data.splits import draw_shots
 from trainables.decrop import losses
@@ -147,7 +148,7 @@ def check_terms(classifier: BaseClassifier, images: Tensor) -> None:
 
 
 def compare_curves(curves: dict[str, list[dict[str, float]]]) -> None:
-    """The curves lie no further from the plain one than another seed's does, twice over."""
+    """The curves lie at most twice as far from the plain one as a different seed's does."""
     for term in curves["plain"][0]:
         values = {name: np.array([step[term] for step in curve]) for name, curve in curves.items()}
         noise = float(np.abs(values["plain, other noise"] - values["plain"]).mean())

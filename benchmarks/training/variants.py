@@ -1,6 +1,6 @@
 """Noisy accuracy on CIFAR-10 of denoised smoothing, DE-CROP as published, and hand-chosen variants.
 
-Usage: python benchmarks/cifar10_variants.py --data-dir DIR --classifier FILE [--workers 2]
+Usage: python -m benchmarks.training.variants --data-dir DIR --classifier FILE [--workers 2]
 
 DIR is an image folder with train/ and test/. Every variant trains the same denoiser for the same
 number of epochs on the same 50 shots a class (a fifth of them held out for tuning), with three

@@ -1,15 +1,15 @@
 """How many votes the three procedures take on real images, and what that is worth in time.
 
-Usage: python benchmarks/votes_needed.py --data-dir DIR --classifier FILE [--minutes 25] [--out DIR]
-           [--depth 9] [--width 32] [--epochs 50] [--device cuda]
+Usage: python -m benchmarks.certification.votes_needed --data-dir DIR --classifier FILE
+           [--minutes 25] [--out DIR] [--depth 9] [--width 32] [--epochs 50] [--device cuda]
 
 DIR is an image folder with train/ and test/, FILE its classifier. For each sigma a DnCNN of that
-size is trained as the best variant of benchmarks/cifar10_variants.py, and counts votes for test
+size is trained as the best one of benchmarks.training.variants, and counts votes for test
 images in random order until the time is up. The counts after every 100 votes are kept in --out,
 where the same command goes on. All procedures are then replayed on the same counts, so that their
-differences are those of the procedures alone; intervals are at 95 %, from a bootstrap over images.
-At the end the usual loop (`plain` in benchmarks/certification.py) and this project's count in
-turns: seconds per certified image are seconds a vote times votes an image.
+differences are only those of the procedures; intervals are at 95 %, from a bootstrap over images.
+At the end the usual loop (`plain` in votes_a_second.py) and this project's count take turns:
+seconds per certified image are seconds a vote times votes an image.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from certification import plain
-from cifar10_variants import COMMON, VARIANTS
 from torch import Tensor, nn
 
+from benchmarks.certification.votes_a_second import plain
+from benchmarks.training.variants import COMMON, VARIANTS
 from trainables.acceleration.voting import Precision, prepared
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import draw_shots

@@ -1,6 +1,6 @@
 """What the search is worth: certified test ACR against the published values and random search.
 
-Usage: python benchmarks/search_quality.py --out FOLDER [--shots 3,5,10] [--seeds 5] [--trials 24]
+Usage: python -m benchmarks.search.quality --out FOLDER [--shots 3,5,10] [--seeds 5] [--trials 24]
        [--first-seed 100]
 
 For each shot count and seed one run of this project's search, which also certifies the published

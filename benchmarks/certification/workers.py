@@ -1,10 +1,11 @@
 """How much faster two workers count votes than one: on this host, or on two hosts.
 
-Usage: python benchmarks/workers.py [--hosts 1] [--images 60] [--votes 100] [--repeats 3]
+Usage: python -m benchmarks.certification.workers [--hosts 1] [--images 60] [--votes 100]
+           [--repeats 3]
 
 A DnCNN of 17 layers and 64 channels before a ResNet-20, at 32 x 32 and in float32, counts votes
 through the same tasks as certification, on a Ray with one core and on one with two. With --hosts 2
-the second core is that of another host: two network namespaces joined by a cable, as in
+the second core is that of a second host: two network namespaces joined by a cable, as in
 tests/cluster; that needs root and iproute2. Printed are medians of votes a second, without the
 start of the workers, and their ratio. Both cores must be idle.
 """
@@ -21,9 +22,7 @@ from pathlib import Path
 
 import ray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from certification import SHAPE, SIGMA, build
-
+from benchmarks.certification.votes_a_second import SHAPE, SIGMA, build
 from tests.support.hosts import TwoHosts
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
@@ -49,7 +48,7 @@ def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
     rates = []
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(repeats + 1):
-            # Of another seed are other votes.
+            # A different seed gives other votes.
             job = VoteJob("x", model, "hash", pixels, range(images), SIGMA, repeat, ask, votes)
             started = time.perf_counter()
             collect_votes([job], VoteStore(Path(folder, "votes.db")), Resources(1, 0.0, workers))
@@ -77,7 +76,14 @@ def two_hosts(options: argparse.Namespace) -> Iterator[Callable[[int], list[floa
             if workers == 2:
                 hosts.start_second()
             hosts.wait_for_nodes(workers)
-            command = [__file__, INSIDE, hosts.address, str(workers), *sizes]
+            command = [
+                "-m",
+                "benchmarks.certification.workers",
+                INSIDE,
+                hosts.address,
+                str(workers),
+                *sizes,
+            ]
             inside = hosts.on_first(*command, timeout=3600)
             return [float(rate) for rate in inside.splitlines()[-1].split()]
 

@@ -1,9 +1,9 @@
-"""What a search saves by the points that another shot count of the same data set hands over.
+"""What a search saves by the best points of a different shot count of the same data set.
 
-Usage: python benchmarks/warm_start.py --out FOLDER [--shots 10,5] [--seeds 3] [--trials 20]
+Usage: python -m benchmarks.search.warm_start --out FOLDER [--shots 10,5] [--seeds 3] [--trials 20]
 
 Each seed runs twice, with --transfer 3 and with --transfer 0; splits, seeds and scores are the same
-in both. Compared is the second setting alone: the training epochs, in order of the trials, until a
+in both. Only the second setting is compared: the training epochs, in order of the trials, until a
 trial scores within TOLERANCE of the best that either run finds. Runs that are there already are not
 repeated.
 """
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from search_quality import SEARCHED, run
+
+from benchmarks.search.quality import SEARCHED, run
 
 FIRST_SEED = 200
 TOLERANCE = 0.005
-# Confirmed and certified as little as possible: the search alone is compared.
+# Confirmed and certified as little as possible: only the search is compared.
 REST = ["--confirm-top=1", "--confirm-folds=2", "--confirm-votes=50"]
 REST += ["--certify-images=5", "--n=200", "--procedure=fixed"]
 

@@ -1,0 +1,1 @@
+"""How fast votes are counted, and how many are needed."""

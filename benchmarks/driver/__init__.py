@@ -1,0 +1,1 @@
+"""What one driver can serve."""

@@ -1,0 +1,1 @@
+"""How fast DE-CROP trains and generates, and what its variants gain."""
