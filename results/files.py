@@ -29,3 +29,8 @@ LOGS = "certificates"
 def log(variant: str) -> str:
     """The name of a variant's certificates in Cohen et al.'s format."""
     return f"{LOGS}/{variant}.tsv"
+
+
+def denoiser(variant: str) -> str:
+    """The name of a variant's denoiser."""
+    return f"{DENOISERS}/{variant}.safetensors"

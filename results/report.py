@@ -1,6 +1,6 @@
 """The report: one self-contained HTML page, built from the files of a run folder alone.
 
-Rebuild it with `python -m results.report RUN`.
+Rebuild it with `decrop report RUN`, or `python -m results.report RUN`.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 import yaml
@@ -229,9 +229,14 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+class _CommandLine(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 and the report's path, or 2 and one line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m results.report", description=__doc__)
+    parser = _CommandLine("decrop report", description="Rebuild a run's report from its tables.")
     parser.add_argument("run", type=Path, help="run folder, for example runs/digits")
     try:
         print(build_report(parser.parse_args(arguments).run))

@@ -1,49 +1,226 @@
-"""How every command line ends: an exit code, and one line on standard error if it fails."""
+"""Command lines made from configurations: a field with its description is the flag and its help.
+
+Every one ends with an exit code, and with one line on standard error if it fails.
+"""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
-import typer
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from trainables.errors import UserError
+from trainables.errors import UserError, nearest
 
 INTERRUPTED = 130
+Model = TypeVar("Model", bound=BaseModel)
+METAVARS = {int: "N", float: "X", Path: "PATH"}
+
+
+class UsageError(UserError):
+    """A command line that cannot be understood."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What a flag's help says beyond the type, default and description of its field.
+
+    `metavar` stands for its value, and `default` for a default that is not a constant. `alone` is
+    the value of a flag that is passed without one. A `positional` one is passed without its name.
+    """
+
+    metavar: str | None = None
+    default: str | None = None
+    alone: str | None = None
+    positional: bool = False
+
+
+class CommandLine(argparse.ArgumentParser):
+    """Flags by help group.
+
+    Values stay text, which the models of the fields convert and check:
+
+        class Recipe(BaseModel):
+            epochs: int = Field(20, ge=1, description="passes over the images")
+
+        line = CommandLine("pretrain", "Train a classifier.")
+        line.add_fields("training", Recipe)
+        line.read(["--epochs", "3"])   # {"epochs": "3"}
+    """
+
+    def __init__(self, program: str, description: str, version: str | None = None) -> None:
+        super().__init__(
+            prog=program,
+            usage=f"{program} [FLAG ...]",
+            description=description,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        self._titled: dict[str, argparse._ActionsContainer] = {"": self}
+        self._names = ["--help"]
+        if version is not None:
+            shown = f"{program.split()[0]} {version}"
+            self.add_argument("--version", action="version", version=shown)
+
+    def add_fields(
+        self, title: str, model: type[BaseModel], only: Collection[str] | None = None
+    ) -> None:
+        """Make flags in the help group `title` from a model's fields, or from `only` these."""
+        for name, field in flags_of(model):
+            if only is not None and name not in only:
+                continue
+            if title not in self._titled:
+                self._titled[title] = self.add_argument_group(title)
+            if details(field).positional:
+                self.usage = f"{self.prog} {metavar(field)} [FLAG ...]"
+                passed = name
+            else:
+                passed = flag(name)
+            self._titled[title].add_argument(passed, **_argument(name, field))
+            self._names.append(passed)
+
+    def read(self, arguments: Sequence[str] | None) -> dict[str, Any]:
+        """What was passed, by field name; of the process if None.
+
+        Raises:
+            UsageError: for unknown flags, and for missing values.
+        """
+        values, unknown = self.parse_known_args(arguments)
+        if unknown:
+            passed = unknown[0].partition("=")[0]
+            known = nearest(passed, self._names) if passed.startswith("-") else ""
+            self.error(f"{passed}: unknown{known}")
+        return vars(values)
+
+    def error(self, message: str) -> NoReturn:
+        """End with `message`."""
+        raise UsageError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def read_model(
+    model: type[Model], program: str, description: str, arguments: Sequence[str] | None
+) -> Model:
+    """The configuration that the command line of `program` gives.
+
+    Raises:
+        UsageError: for unknown flags, and for values that are missing or wrong.
+    """
+    line = CommandLine(program, description)
+    line.add_fields("", model)
+    try:
+        return model.model_validate(line.read(arguments))
+    except ValidationError as error:
+        raise UsageError(problem(error)) from error
 
 
 def run_command(
-    app: typer.Typer, arguments: Sequence[str] | None, interrupted: str | None = None
+    command: Callable[[Sequence[str] | None], None],
+    arguments: Sequence[str] | None,
+    interrupted: str | None = None,
 ) -> int:
-    """Run the one command of `app` on `arguments`, those of the process if None; its exit code.
+    """Run `command` on `arguments`, those of the process if None, and return the exit code.
 
     `interrupted` is what Ctrl-C says; None says nothing.
     """
     # A shell that starts a command in the background makes it ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(given, standalone_mode=False)
-    except typer.TyperException as error:
-        return _fail(_usage(error), 2)
+        command(arguments)
     except UserError as error:
         return _fail(str(error), error.exit_code)
-    # Typer turns Ctrl-C into this code.
-    if code != INTERRUPTED:
-        return 0
-    if interrupted is None:
-        return INTERRUPTED
-    return _fail(f"interrupted; {interrupted}", INTERRUPTED)
+    except KeyboardInterrupt:
+        return (
+            INTERRUPTED
+            if interrupted is None
+            else _fail(f"interrupted; {interrupted}", INTERRUPTED)
+        )
+    except SystemExit as end:
+        # --help and --version.
+        return int(end.code or 0)
+    return 0
+
+
+def flag(field: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + field.replace("_", "-")
+
+
+def flags_of(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a model, each with the name that its flag has; an alias goes first."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name, field
+
+
+def problem(error: ValidationError) -> str:
+    """The first thing that is wrong, on one line that begins with its flag."""
+    first = error.errors()[0]
+    name = flag(str(first["loc"][0]))
+    if first["type"] == "missing":
+        return f"{name}: is needed"
+    if first["type"] == "value_error":
+        return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{name}: {first['msg']}; got {first['input']!r}"
+
+
+def details(field: FieldInfo) -> Flag:
+    """What a field says of its flag."""
+    return next((item for item in field.metadata if isinstance(item, Flag)), Flag())
+
+
+def metavar(field: FieldInfo) -> str:
+    """What stands for the value of a field's flag; nothing for a switch."""
+    if field.annotation is bool:
+        return ""
+    given = details(field)
+    if given.metavar is None:
+        given = Flag(_of_type(field.annotation), alone=given.alone)
+    return f"[{given.metavar}]" if given.alone else str(given.metavar)
+
+
+def default(field: FieldInfo) -> str:
+    """The default of a field as its flag would give it; nothing for none."""
+    given = details(field).default
+    if given is not None:
+        return given
+    value = None if field.is_required() else field.get_default()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value in (None, {}) or value is False else str(value)
+
+
+def _of_type(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return METAVARS.get(kinds[0] if kinds else annotation, "TEXT")
+
+
+def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
+    given = details(field)
+    shown = default(field)
+    assert field.description is not None, name
+    text = field.description + (f" (default: {shown})" if shown else "")
+    options: dict[str, Any] = {"help": text.replace("%", "%%")}
+    if field.annotation is bool:
+        return {**options, "action": "store_true"}
+    options["metavar"] = given.metavar or _of_type(field.annotation)
+    if given.positional:
+        return options if field.is_required() else {**options, "nargs": "?"}
+    if given.alone is not None:
+        return {**options, "nargs": "?", "const": given.alone}
+    if get_origin(field.annotation) is dict:
+        return {**options, "action": "append"}
+    return options
 
 
 def _fail(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
-
-
-def _usage(error: typer.TyperException) -> str:
-    parameter = getattr(error, "param", None)
-    if isinstance(error, typer.BadParameter) and parameter is not None and parameter.opts:
-        return f"{parameter.opts[0]}: {error.message}"
-    return " ".join(f"{error.format_message()} (see --help)".split())

@@ -33,7 +33,7 @@ class TrialTask:
     tuning_votes: int
     n: int
     alpha: float
-    seed: int
+    shared_seed: int
     rungs: tuple[int, ...]
     samples: SampleStore
     initial: bytes | None
@@ -52,7 +52,7 @@ class TrialTask:
             images.to(self.device),
             labels.to(self.device),
             seed,
-            sample_seed=self.seed,
+            sample_seed=self.shared_seed,
             store=self.samples,
             initial=self.initial,
         )

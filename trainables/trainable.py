@@ -21,7 +21,7 @@ from torch import nn
 from trainables.decrop.config import DecropConfig
 from trainables.errors import NonFiniteLoss
 from trainables.smoothing.counting import Piece, count_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from trainables.worker import prepare_worker
@@ -134,7 +134,7 @@ class DecropTrainable(tune.Trainable):
         counts = count_votes(
             model,
             [
-                Piece(image, sigma, plan_blocks(cast, task.seed, "tuning", index))
+                Piece(image, Noise(sigma), plan_blocks(cast, task.shared_seed, "tuning", index))
                 for index, image in enumerate(images)
             ],
         ).cpu()

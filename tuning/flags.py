@@ -1,72 +1,96 @@
-"""Flags that several command lines have, and what a user really passed."""
+"""The command line of a run, made from its configuration, and the README's table of its flags.
+
+`python -m tuning.flags README.md` writes the table anew.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
 
-import typer
+from pydantic import BaseModel, Field
 
-DataDir = Annotated[str | None, typer.Option(metavar="DIR", help="where the data lies")]
-Download = Annotated[bool, typer.Option("--download", help="fetch the data set if it is not there")]
-CertifyImages = Annotated[int, typer.Option(help="test images to certify")]
-Votes = Annotated[int, typer.Option("--n", help="votes that bound the probability")]
-SelectionVotes = Annotated[int, typer.Option("--n0", help="votes that pick the class")]
-Alpha = Annotated[float, typer.Option(help="chance that one certificate is wrong")]
-ProcedureFlag = Annotated[
-    str,
-    typer.Option(
-        metavar="fixed|tolerance|adaptive",
-        help="n votes each; as many as a tolerance allows; or as many as decide --radii",
-        show_default="tolerance; adaptive with --radii",
-    ),
-]
-ToleranceFlag = Annotated[
-    float, typer.Option(help="what a radius may lose against that of --n votes")
-]
-Radii = Annotated[
-    str | None, typer.Option(metavar="R[,R]", help="radii to decide, and nothing else")
-]
-NoiseFlag = Annotated[
-    str,
-    typer.Option(
-        metavar="gaussian|quantised",
-        help="of certificates; quantised: on the grid of the pixels, proof against rounding",
-    ),
-]
-PrecisionFlag = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|float32|bfloat16", help="in which votes are counted: the faster one"
-    ),
-]
-CpusPerTrial = Annotated[int, typer.Option(help="cores of one worker")]
-GpusPerTrial = Annotated[
-    float | None, typer.Option(help="GPUs of one worker", show_default="1 where there are any")
-]
-Detach = Annotated[bool, typer.Option("--detach", help="submit the job, print its id, and return")]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR|s3://BUCKET/DIR",
-        help="what all hosts of a cluster reach: checkpoints, and a copy of the run to resume from",
-        show_default="the run folder",
-    ),
-]
-Concurrency = Annotated[int | None, typer.Option(help="workers at once", show_default="every core")]
+from trainables.command import CommandLine, Flag, default, flag, flags_of, metavar
+from tuning import __version__
+from tuning.config import GROUPS
 
-Autoscaling = Annotated[
-    bool,
-    typer.Option(
-        "--autoscaling", help="the cluster adds hosts: ask it for all --concurrency workers"
-    ),
-]
+BEGIN, END = "<!-- made by: python -m tuning.flags README.md -->\n\n", "\n<!-- end of flags -->\n"
 
 
-def passed(context: typer.Context) -> dict[str, Any]:
-    """The flags that are not defaults, by field name."""
-    return {
-        name.rstrip("_"): value
-        for name, value in context.params.items()
-        if (source := context.get_parameter_source(name)) is not None
-        and source.name == "COMMANDLINE"
-    }
+class JobFlags(BaseModel):
+    """Whether to wait for a run that is a job of a cluster."""
+
+    detach: bool = Field(False, description="submit the job, print its id, and return")
+    attach: Annotated[str | None, Flag("ID")] = Field(
+        None, description="follow a job that was submitted before"
+    )
+
+
+class StartFlags(BaseModel):
+    """How to start, and what to print."""
+
+    resume: bool = Field(
+        False,
+        description="continue the run --name, or the latest one; with more --trials, extend it",
+    )
+    config: Annotated[Path | None, Flag("FILE.yaml")] = Field(
+        None, description="any of these flags; those on the command line win"
+    )
+    dry_run: bool = Field(
+        False, description="show what would run, and at what cost; start and write nothing"
+    )
+    as_json: bool = Field(
+        False, alias="json", description="end with the summary as one line of JSON"
+    )
+
+
+class LaunchFlags(JobFlags, StartFlags):
+    """What a command line says beside the configuration of a run."""
+
+
+# Where their help stands.
+OWN: dict[str, type[BaseModel]] = {"cluster": JobFlags, "output": StartFlags}
+
+
+def launch_line() -> CommandLine:
+    """The command line of `decrop launch`."""
+    line = CommandLine(
+        "decrop launch",
+        "Search for a denoiser that makes a frozen classifier certifiably robust, and certify it.",
+        __version__,
+    )
+    for title, model in GROUPS.items():
+        line.add_fields(title, model)
+        if title in OWN:
+            line.add_fields(title, OWN[title])
+    return line
+
+
+def readme_table() -> str:
+    """All flags of `decrop launch` with their meaning and default, in Markdown."""
+    rows = ["| flag | meaning | default |", "|---|---|---|"]
+    for title, model in GROUPS.items():
+        rows.append(f"| **{title}** | | |")
+        rows += _rows(model)
+        rows += _rows(OWN[title]) if title in OWN else []
+    return "".join(f"{row}\n" for row in rows)
+
+
+def with_table(readme: str) -> str:
+    """`readme` with its table as the fields say."""
+    begin, end = readme.index(BEGIN) + len(BEGIN), readme.index(END)
+    return readme[:begin] + readme_table() + readme[end:]
+
+
+def _rows(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in flags_of(model):
+        shown = f"{flag(name)} {metavar(field)}".strip()
+        cells = (f"`{shown}`", field.description or "", default(field))
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(with_table(path.read_text()))

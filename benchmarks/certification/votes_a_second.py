@@ -25,7 +25,7 @@ from trainables.acceleration.voting import Precision, prepared
 from trainables.models.classifiers import BaseClassifier, CifarResNet
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import Piece, count_votes
-from trainables.smoothing.noise import Block, plan_blocks
+from trainables.smoothing.noise import Block, Noise, plan_blocks
 
 SHAPE, SIGMA = (3, 32, 32), 0.25
 PLAIN_BATCH = 1000
@@ -105,11 +105,13 @@ def main() -> None:
     ways: dict[str, tuple[Callable[[], object], int]] = {
         "plain": (lambda: plain(model, images[0], usual), usual)
     }
-    one = [Piece(images[0], SIGMA, plan_blocks(votes, "benchmark"))]
+    one = [Piece(images[0], Noise(SIGMA), plan_blocks(votes, "benchmark"))]
     counted = {
         "one image": one,
-        "many images": [Piece(image, SIGMA, [Block(100, i)]) for i, image in enumerate(images)],
-        "quantised": [one[0]._replace(pixel_steps=255)],
+        "many images": [
+            Piece(image, Noise(SIGMA), [Block(100, i)]) for i, image in enumerate(images)
+        ],
+        "quantised": [one[0]._replace(noise=Noise(SIGMA, 255))],
     }
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:

@@ -28,12 +28,13 @@ from benchmarks.certification.votes_a_second import plain
 from benchmarks.training.variants import COMMON, VARIANTS
 from trainables.acceleration.voting import Precision, prepared
 from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.training import DecropTraining
 from trainables.smoothing.certify import Certificate, certifying
 from trainables.smoothing.counting import Piece, count_votes, total_votes
-from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
+from trainables.smoothing.noise import BLOCK_SIZE, Noise, plan_blocks
 from trainables.smoothing.precision import choose_precision
 from trainables.smoothing.procedures import Adaptive, Fixed, Procedure, Tolerance
 from trainables.weights.checkpoint import load_classifier
@@ -61,7 +62,7 @@ def denoised(options: argparse.Namespace, dataset: Dataset, sigma: float) -> nn.
     classifier = load_classifier(options.classifier).to(options.device)
     path = options.out / f"denoiser-{sigma:g}.safetensors"
     if not path.exists():
-        shots = draw_shots(dataset, "50", 0)
+        shots = draw_shots(dataset, ShotCount("50"), 0)
         own = {name: getattr(options, name) for name in ("depth", "width", "epochs")}
         config = DecropConfig.model_validate(COMMON | VARIANTS[VARIANT] | own | {"sigma": sigma})
         images, labels = (
@@ -77,7 +78,9 @@ def denoised(options: argparse.Namespace, dataset: Dataset, sigma: float) -> nn.
 def counted(model: nn.Module, image: Tensor, label: int, index: int, sigma: float) -> Row:
     """The votes of n0, and the cumulative ones after every block of fresh ones."""
     blocks = [*plan_blocks(N0, "select", index, sigma), *plan_blocks(N, "votes", index, sigma)]
-    select, *fresh = count_votes(model, [Piece(image, sigma, [block]) for block in blocks]).cpu()
+    select, *fresh = count_votes(
+        model, [Piece(image, Noise(sigma), [block]) for block in blocks]
+    ).cpu()
     return {
         "sigma": sigma,
         "image": index,
@@ -177,7 +180,7 @@ def timed(model: nn.Module, fast: nn.Module, image: Tensor) -> tuple[float, floa
     clock = time.perf_counter if image.is_cuda else time.process_time
     ways: list[Callable[[], object]] = [
         lambda: plain(model, image, votes),
-        lambda: total_votes(fast, image, SIGMAS[0], plan_blocks(votes, "timed")),
+        lambda: total_votes(fast, image, Noise(SIGMAS[0]), plan_blocks(votes, "timed")),
     ]
     seconds: list[list[float]] = [[], []]
     for _ in range(1 + REPEATS):

@@ -26,8 +26,10 @@ from benchmarks.certification.votes_a_second import SHAPE, SIGMA, build
 from tests.support.hosts import TwoHosts
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
+from trainables.smoothing.noise import Noise
 from tuning.cluster.resources import Resources
-from tuning.votes.collector import Asking, VoteJob, collect_votes
+from tuning.votes.collector import collect_votes
+from tuning.votes.job import Evaluation, VoteJob
 from tuning.votes.store import VoteStore
 
 # Runs this benchmark within a cluster: a measurement with so many workers.
@@ -42,14 +44,16 @@ def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
     torch.manual_seed(0)
     model, pixels = prepared(build().eval(), SHAPE, "float32"), torch.rand(images, *SHAPE)
 
-    def ask() -> Asking[list[int]]:
+    def evaluate() -> Evaluation[list[int]]:
         return (yield Request("estimate", 0, votes))
 
     rates = []
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(repeats + 1):
             # A different seed gives other votes.
-            job = VoteJob("x", model, "hash", pixels, range(images), SIGMA, repeat, ask, votes)
+            job = VoteJob(
+                "x", model, "hash", pixels, range(images), Noise(SIGMA), repeat, evaluate, votes
+            )
             started = time.perf_counter()
             collect_votes([job], VoteStore(Path(folder, "votes.db")), Resources(1, 0.0, workers))
             rates.append(images * votes / (time.perf_counter() - started))

@@ -36,6 +36,7 @@ from benchmarks.driver.nothing import RUNGS, Nothing
 from search_spaces import load_space
 from trainables.decrop.config import DecropConfig
 from trainables.smoothing.certify import certifying
+from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed
 from tuning.cluster.connection import OBJECT_STORE_BYTES, Cluster
 from tuning.cluster.context import Context
@@ -53,6 +54,7 @@ from tuning.study.optuna_internals import EventStorage
 from tuning.study.points import Plan
 from tuning.study.proposer import Proposer
 from tuning.votes import collector as votes
+from tuning.votes.job import VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
 
 SPACE = load_space("digits")
@@ -173,7 +175,7 @@ def count_nothing(
 
 
 def charge_votes(shares: Shares) -> None:
-    """The parts of the driver while votes are counted; the rest is conversations and Ray."""
+    """The parts of the driver while votes are counted; the rest is evaluations and Ray."""
     votes._count = count_nothing
     shares.charge("submission", votes._Collector, "_submit")
     shares.charge("database", VoteStore, "put")
@@ -184,8 +186,10 @@ def certify(images: int, n: int, workers: int, store: VoteStore) -> None:
     """Certify images of CIFAR-10's shape, with one vote task in flight for each of `workers`."""
     # Equal images, of which a set of so many holds one.
     pixels = torch.rand((1, 3, 32, 32)).expand(images, -1, -1, -1)
-    ask = partial(certifying, Fixed(100, n, 0.001), SIGMA)
-    job = votes.VoteJob("x", nn.Identity(), "hash", pixels, range(images), SIGMA, 0, ask, 100 + n)
+    evaluate = partial(certifying, Fixed(100, n, 0.001), SIGMA)
+    job = VoteJob(
+        "x", nn.Identity(), "hash", pixels, range(images), Noise(SIGMA), 0, evaluate, 100 + n
+    )
     votes.collect_votes([job], store, Resources(1, 0.0, workers))
 
 

@@ -28,13 +28,14 @@ from torch import Tensor, nn
 from search_spaces import load_space
 from trainables.cache import cache_folder
 from trainables.data.datasets import load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
 from trainables.decrop.training import DecropTraining
 from trainables.pretraining.cached import cached_classifier
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import derive_seed, plan_blocks
+from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
 from trainables.smoothing.objective import Objective
 from trainables.weights.checkpoint import load_classifier
 
@@ -60,7 +61,7 @@ N, ALPHA = 10_000, 0.001
 def score(model: nn.Module, images: Tensor, labels: Tensor, sigma: float, votes: int) -> float:
     """The search's own objective on these images."""
     right = [
-        total_votes(model, image, sigma, plan_blocks(votes, SEED, "votes", index))[label]
+        total_votes(model, image, Noise(sigma), plan_blocks(votes, SEED, "votes", index))[label]
         for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
     ]
     return Objective.parse("acr").score(right, votes, n=N, sigma=sigma, alpha=ALPHA).mean
@@ -75,7 +76,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
         classifier = cached_classifier(dataset, "digits_cnn", cache_folder(), lambda _: None)
     else:
         classifier = load_classifier(options.classifier)
-    drawn = draw_shots(dataset, options.shots, SEED)
+    drawn = draw_shots(dataset, ShotCount(options.shots), SEED)
     shots = drawn.fold(fold, SEED)
     config = DecropConfig.model_validate(hyperparameters)
     training = DecropTraining(

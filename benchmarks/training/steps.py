@@ -24,6 +24,7 @@ from benchmarks.training.plain import generate as plain_generate
 from benchmarks.training.plain import mmd as plain_mmd
 from benchmarks.training.plain import similarity as plain_similarity
 from trainables.data.datasets import load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop import losses
 from trainables.decrop.config import DecropConfig
@@ -166,7 +167,7 @@ def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> Non
     config = DecropConfig(depth=5, width=16, batch_size=50, mixed_precision=True)
     counts, generation, epoch = [], [], []
     for shots in ("5", "10", "20", "50"):
-        drawn = draw_shots(dataset, shots, 0)
+        drawn = draw_shots(dataset, ShotCount(shots), 0)
         images = torch.cat((drawn.train_images, drawn.tuning_images)).to(device)
         labels = torch.cat((drawn.train_labels, drawn.tuning_labels)).to(device)
         store = MemoryStore()
@@ -218,7 +219,7 @@ def main() -> None:
     options = arguments.parse_args()
     device = options.device
     classifier = load_classifier(options.classifier).to(device)
-    drawn = draw_shots(load_dataset("folder", options.data_dir), "20", 0)
+    drawn = draw_shots(load_dataset("folder", options.data_dir), ShotCount("20"), 0)
     images = drawn.train_images[:IMAGES].to(device)
     labels = drawn.train_labels[:IMAGES].to(device)
     name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores"

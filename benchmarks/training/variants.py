@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.datasets import load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import BASELINES, DecropConfig
 from trainables.decrop.training import DecropTraining
@@ -69,7 +70,7 @@ def train(job: tuple[str, int], data_dir: Path, classifier_file: Path) -> dict[s
     torch.set_num_threads(1)
     dataset = load_dataset("folder", data_dir)
     classifier = load_classifier(classifier_file)
-    shots = draw_shots(dataset, "50", seed)
+    shots = draw_shots(dataset, ShotCount("50"), seed)
     config = DecropConfig.model_validate(COMMON | VARIANTS[variant])
     started = time.perf_counter()
     training = DecropTraining(config, classifier, shots.train_images, shots.train_labels, seed)

@@ -57,7 +57,7 @@ def test_a_submitted_run_is_followed_and_its_results_come_back(
     # Another configuration of the same name is not.
     code, _, err = client(hosts, *submitted, "--alpha=0.01")
     assert (code, err.count("\n")) == (2, 1)
-    assert "--name: job decrop-job ran job with another configuration; pass --resume" in err
+    assert "--name: job decrop-job ran job with a different configuration; pass --resume" in err
 
 
 def test_a_job_that_fails_passes_its_exit_code_on(hosts: TwoHosts) -> None:

@@ -1,12 +1,10 @@
 import click
 import pytest
 from ray.scripts.scripts import cli as ray_cli
-from typer.main import get_command
 
 from tests.support.commands import commands
-from tuning import launch
-from tuning.config import make_config
-from tuning.flags import passed
+from tuning.config import RunConfig, make_config
+from tuning.flags import launch_line
 
 LAUNCHES = commands(r"python -m tuning\.launch")
 RAY_COMMANDS = commands("ray")
@@ -20,9 +18,8 @@ def name(part: str | list[str]) -> str:
 def test_every_launch_has_flags_that_exist_and_values_they_take(
     place: str, given: list[str]
 ) -> None:
-    command = get_command(launch.app)
-    context = command.make_context("launch", launch._with_cluster_value(given))
-    values = {k: v for k, v in passed(context).items() if k not in launch.OWN}
+    passed = launch_line().read(given)
+    values = {name: value for name, value in passed.items() if name in RunConfig.model_fields}
     make_config({"name": "unnamed", **values})
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from results.report import build_report, compare, main
 from results.files import INSIGHT
+from results.report import build_report, compare, main
 from results.schema import CERTIFICATES, SUMMARY, VARIANTS
 from results.store import read_table, write_json, write_table
 from tests.support.invented import certificate_rows, scores, write_run

@@ -21,7 +21,7 @@ from tests.support.runs import REPO, SETTING, Finished, Workplace, without_incid
 from trainables.acceleration.voting import prepared
 from trainables.data.datasets import load_dataset
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import derive_seed, plan_blocks
+from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
 from trainables.weights.checkpoint import load_classifier
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser, trained_sigma
 from tuning.certify import main
@@ -195,7 +195,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_c
     arguments = ["--sigma=0.2", "--certify-images=100", "--n=3000", "--procedure=fixed"]
     arguments += ["--precision=float32", f"--out={small_disk}/out"]
     said = certify(workplace, *arguments, code=4)
-    assert "error: the run stopped: database or disk is full; mend that, then go on with" in said
+    assert "error: the run stopped: database or disk is full; fix that, then go on with" in said
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     certify(workplace, *arguments)
     rows = certificates(small_disk / "out" / "digits")
@@ -209,8 +209,8 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_c
     seed = derive_seed(0, "digits", "certify")
     for row in rows[::10]:
         image, key = images.load([row["image_index"]])[0], (row["image_index"], 0.2)
-        votes = total_votes(model, image, 0.2, plan_blocks(3000, seed, "estimate", *key))
-        select = total_votes(model, image, 0.2, plan_blocks(100, seed, "select", *key))
+        votes = total_votes(model, image, Noise(0.2), plan_blocks(3000, seed, "estimate", *key))
+        select = total_votes(model, image, Noise(0.2), plan_blocks(100, seed, "select", *key))
         assert row["votes_top"] == votes[select.index(max(select))]
 
 

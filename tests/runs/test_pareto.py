@@ -13,7 +13,6 @@ from tests.support.runs import SETTING, TINY, VARIANTS, Workplace, tables
 from trainables.decrop.config import DecropConfig
 from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
-from tuning.run.start import _locked_folder
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
 from tuning.study.pareto import front
@@ -143,22 +142,3 @@ def test_the_front_is_certified_and_its_members_are_picked_by_one_flag(
         row for row in run.summary if row["variant"] != "best"
     ]
     assert tables(run.folder, ["trials"]) == trials
-
-
-def test_a_refusal_after_the_search_keeps_what_the_search_found(tmp_path: Path) -> None:
-    new = config(out=str(tmp_path))
-    trials = new.run_folder / SETTING / "trials.parquet"
-
-    def refuse(searched: bool) -> None:
-        with _locked_folder(new):
-            if searched:
-                trials.parent.mkdir()
-                trials.write_bytes(b"trials")
-            raise ConfigError("no")
-
-    with pytest.raises(ConfigError):
-        refuse(searched=False)
-    assert not new.run_folder.exists()
-    with pytest.raises(ConfigError):
-        refuse(searched=True)
-    assert trials.read_bytes() == b"trials"

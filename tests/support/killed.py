@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tuning.launch import main
-from tuning.run import start as session
+from tuning.run import start
 
 # The function whose call is each moment, and whether the process dies before or after it.
 MOMENTS: dict[str, tuple[str, bool]] = {
@@ -54,14 +54,14 @@ def kill_at(where: str, count: int) -> None:
 
 def main_killed_at(where: str, count: int, arguments: list[str]) -> int:
     """Run the command line to its death, or to its end."""
-    run = session._run
+    run = start._run
 
     def prepared(*given: Any) -> None:
         # Not before: Ray must not be imported until the cluster was asked.
         kill_at(where, count)
         run(*given)
 
-    session._run = prepared
+    start._run = prepared
     return main(arguments)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tests.support.trap import Trap
 from trainables.data.datasets import load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
@@ -27,7 +28,7 @@ def task() -> TrialTask:
 
 def make_task(timeout: float | None = None) -> TrialTask:
     torch.manual_seed(0)
-    shots = draw_shots(load_dataset("digits"), "3", seed=0)
+    shots = draw_shots(load_dataset("digits"), ShotCount("3"), seed=0)
     return TrialTask(
         classifier=BaseClassifier(DigitsCNN()),
         train_images=shots.train_images,
@@ -38,7 +39,7 @@ def make_task(timeout: float | None = None) -> TrialTask:
         tuning_votes=60,
         n=1000,
         alpha=0.01,
-        seed=5,
+        shared_seed=5,
         rungs=(2, 4),
         samples=MemoryStore(),
         initial=None,

@@ -41,7 +41,7 @@ def refused(
         (["--trials=x"], "--trials", "integer"),
         (["--trials=1e99"], "--trials", "integer"),
         (["--alpha=2"], "--alpha", "less than 1"),
-        (["--alpha=nan"], "--alpha", "got nan"),
+        (["--alpha=nan"], "--alpha", "got 'nan'"),
         (["--n=-5"], "--n", "greater than or equal to 1"),
         (["--n=10", "--n0=100"], "--n", "--n0"),
         (["--certify-images=501"], "--certify-images", "at most 500"),
@@ -201,7 +201,30 @@ def test_every_trial_failing_is_exit_code_three(workplace: Workplace) -> None:
     assert json.loads((run.folder / "manifest.json").read_text())["seed"] == 0
 
 
-def test_ray_is_not_imported_before_the_cluster_was_asked() -> None:
-    script = "import sys, tuning.run.start; sys.exit('ray' in sys.modules)"
+def modules_after(script: str) -> set[str]:
+    """Top-level modules that Python has imported after `script`."""
+    command = [sys.executable, "-c", f"{script}; import sys; print(*sys.modules)"]
     root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_ray_is_not_imported_before_the_cluster_was_asked() -> None:
+    assert "ray" not in modules_after("import tuning.run.start, tuning.run.certify_again")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import tuning.launch; tuning.launch.main(['--set', 'x'])",
+        "import tuning.launch; tuning.launch.main(['--resume', '--set', 'x'])",
+        "import tuning.launch; tuning.launch.main(['--help'])",
+        "import tuning.certify; tuning.certify.main(['--n', 'x'])",
+        "import tuning.certify; tuning.certify.main(['--help'])",
+        "import tuning.__main__; tuning.__main__.main(['--help'])",
+        "import tuning.__main__; tuning.__main__.main(['launch', '--version'])",
+    ],
+)
+def test_help_and_refusals_wait_for_no_large_library(script: str) -> None:
+    heavy = {"torch", "numpy", "scipy", "sklearn", "pyarrow", "ray", "optuna", "rich", "matplotlib"}
+    assert not heavy & modules_after(script)

@@ -1,4 +1,4 @@
-"""The reference endpoint for a classifier: python -m trainables.black_box.serve CHECKPOINT.
+"""The reference endpoint for a classifier: decrop serve CHECKPOINT.
 
 The protocol is in docs/black_box.md.
 """
@@ -20,12 +20,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-import typer
-from pydantic import Base64Bytes, BaseModel, PositiveInt, ValidationError
+from pydantic import Base64Bytes, BaseModel, Field, PositiveInt, ValidationError
 from torch import Tensor, nn
 
 from trainables.black_box.endpoint import MAX_IMAGES, TOKEN_VARIABLE, Answer, Description
-from trainables.command import run_command
+from trainables.command import Flag, read_model, run_command
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
 from trainables.weights.checkpoint import load_classifier, weights_hash
@@ -38,8 +37,6 @@ UNREAD = (411, 413)
 LINGER = 5.0
 # Networks that pool their last features accept any size; these are the ones they were made for.
 SIZES: dict[type[nn.Module], int] = {DigitsCNN: 8, CifarResNet: 32}
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Question(BaseModel, frozen=True, strict=True):
@@ -270,41 +267,53 @@ def _shape(given: str | None, classifier: BaseClassifier) -> tuple[int, int, int
     return first.in_channels, size, size
 
 
-@app.command()
-def serve(
-    checkpoint: Annotated[Path, typer.Argument(help='a checkpoint {"arch", "state_dict"}')],
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8000,
-    image_shape: Annotated[
-        str | None, typer.Option(metavar="C,H,W", show_default="that of the architecture")
-    ] = None,
-    labels_only: Annotated[
-        bool, typer.Option("--labels-only", help="answer with labels, not with logits")
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="cores to use", show_default="all")
-    ] = None,
-) -> None:
-    """Serve a classifier to black-box access."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    classifier = load_classifier(checkpoint)
-    shape = _shape(image_shape, classifier)
+class ServeFlags(BaseModel):
+    """What is served, and where."""
+
+    checkpoint: Annotated[Path, Flag("CHECKPOINT", positional=True)] = Field(
+        description='a checkpoint {"arch", "state_dict"}'
+    )
+    host: Annotated[str, Flag("ADDRESS")] = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="0: any free one")
+    image_shape: Annotated[str | None, Flag("C,H,W", default="that of the architecture")] = Field(
+        None, description="channels, height and width of an image"
+    )
+    labels_only: bool = Field(False, description="answer with labels, not with logits")
+    threads: Annotated[int | None, Flag(default="all")] = Field(
+        None, ge=1, description="cores to use"
+    )
+
+
+def serve(arguments: Sequence[str] | None) -> None:
+    """Serve a classifier to black-box access.
+
+    Raises:
+        UserError: with the message and the exit code for the user.
+    """
+    flags = read_model(
+        ServeFlags, "decrop serve", "Serve a classifier to black-box access.", arguments
+    )
+    if flags.threads is not None:
+        torch.set_num_threads(flags.threads)
+    classifier = load_classifier(flags.checkpoint)
+    shape = _shape(flags.image_shape, classifier)
+    address = (flags.host, flags.port)
     try:
-        server = ClassifierServer(classifier, shape, (host, port), labels_only=labels_only)
+        server = ClassifierServer(classifier, shape, address, labels_only=flags.labels_only)
     except OSError as error:
         raise InputError(
-            f"--port: cannot listen on {host}:{port}: {error.strerror}; pass another, or --port 0"
+            f"--port: cannot listen on {flags.host}:{flags.port}: {error.strerror}; pass another, "
+            "or --port 0"
         ) from error
     with server:
-        print(f"serving {checkpoint} on {server.url}", flush=True)
+        print(f"serving {flags.checkpoint} on {server.url}", flush=True)
         server.serve_forever()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
     # Ctrl-C is how it is meant to end.
-    return run_command(app, arguments)
+    return run_command(serve, arguments)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from trainables.cache import cache_folder
+from trainables.choices import DATASETS, PUBLISHED_DATASETS
 from trainables.data.folder import load_folder
 from trainables.data.images import Dataset, Images, TensorImages
-from trainables.data.torchvision_sets import TORCHVISION_CLASSES, load_torchvision_set
+from trainables.data.torchvision_sets import load_torchvision_set
 from trainables.errors import InputError
 
 __all__ = ["DATASETS", "Dataset", "Images", "TensorImages", "load_dataset"]
 
-DATASETS = ("digits", *TORCHVISION_CLASSES, "folder")
 # The split of digits is part of the data set: the cached classifier was trained on one side of it.
 DIGITS_TEST_IMAGES = 500
 DIGITS_PIXEL_STEPS = 16
@@ -38,7 +38,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Fa
         if data_dir is None:
             raise InputError("--data-dir: the data set `folder` needs it; name the image folder")
         return load_folder(data_dir)
-    if name in TORCHVISION_CLASSES:
+    if name in PUBLISHED_DATASETS:
         folder = cache_folder() / "data" if data_dir is None else data_dir
         return load_torchvision_set(name, folder, download=download)
     raise InputError(f"--dataset: {name!r} is unknown; choose one of {', '.join(DATASETS)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainables.data.datasets import Dataset
+from trainables.data.shots import ShotCount
 from trainables.errors import InputError
 
 # One shot in five judges trials; the rest trains them.
@@ -71,8 +71,8 @@ class Shots(NamedTuple):
         )
 
 
-def draw_shots(dataset: Dataset, shots: str, seed: int) -> Shots:
-    """Draw `shots` images of each class ("10" or "5%") and split them by class and seed.
+def draw_shots(dataset: Dataset, shots: ShotCount, seed: int) -> Shots:
+    """Draw `shots` images of each class and split them by class and seed.
 
     The draw depends on the labels' order and the seed alone, so it is the same on every machine.
 
@@ -131,12 +131,8 @@ def _held_out(count: int) -> int:
     return max(1, round(TUNING_SHARE * count))
 
 
-def _shots_of_class(shots: str, name: str, available: int) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", shots)
-    if match is None:
-        raise InputError(f"--shots: {shots!r} is neither a number nor a percentage such as 1%")
-    percentage, number = match.groups()
-    count = int(number) if number else round(float(percentage) / 100 * available)
+def _shots_of_class(shots: ShotCount, name: str, available: int) -> int:
+    count = shots.count(available)
     if count > available:
         raise InputError(
             f"--shots: {shots} asks for {count} images of class {name!r}, which has {available}"

@@ -1,4 +1,4 @@
-"""Train a base classifier for any data set: python -m trainables.pretraining."""
+"""Train a base classifier for any data set: decrop pretrain."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import typer
+from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.progress import Progress
 
-from trainables.command import run_command
+from trainables.command import Flag, read_model, run_command
 from trainables.data.datasets import load_dataset
 from trainables.errors import InputError
 from trainables.models.classifiers import ARCHITECTURES
@@ -24,59 +24,55 @@ from trainables.weights.checkpoint import save_classifier
 # Grey images of at most this height and width need no deeper network than digits_cnn.
 SMALL = 32
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+class PretrainFlags(BaseModel):
+    """What is trained, on which images, and where it goes."""
+
+    dataset: Annotated[str, Flag("NAME")] = Field(description="as for decrop launch")
+    out: Annotated[Path, Flag("FILE")] = Field(description="the checkpoint to write")
+    data_dir: Annotated[Path | None, Flag("DIR")] = Field(None, description="where the data lies")
+    download: bool = Field(False, description="fetch the data set if it is not there")
+    arch: Annotated[str | None, Flag("NAME", default="by the images")] = Field(
+        None, description=f"{', '.join(ARCHITECTURES)}, or torchvision's"
+    )
+    epochs: int = Field(Recipe.epochs, ge=1, description="passes over the images")
+    batch_size: int = Field(Recipe.batch_size, ge=2, description="images in a step")
+    learning_rate: float = Field(Recipe.learning_rate, ge=1e-9, description="the highest one")
+    seed: int = Field(Recipe.seed, ge=0, description="everything random comes from it")
+    overwrite: bool = Field(False, description="replace FILE if it exists")
 
 
-@app.command()
-def pretrain(
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="as in tuning.launch")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="the checkpoint to write")],
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where the data lies")
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="fetch the data set if it is not there")
-    ] = False,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"{', '.join(ARCHITECTURES)}, or torchvision's",
-            show_default="by the images",
-        ),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = Recipe.epochs,
-    batch_size: Annotated[int, typer.Option(min=2)] = Recipe.batch_size,
-    learning_rate: Annotated[float, typer.Option(min=1e-9)] = Recipe.learning_rate,
-    seed: Annotated[int, typer.Option(min=0)] = Recipe.seed,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace FILE if it exists")
-    ] = False,
-) -> None:
-    """Train a base classifier on the training images of a data set."""
-    _check_out(out, overwrite)
-    data = load_dataset(dataset, data_dir, download=download)
+def pretrain(arguments: Sequence[str] | None) -> None:
+    """Train a base classifier on the training images of a data set.
+
+    Raises:
+        UserError: with the message and the exit code for the user.
+    """
+    flags = read_model(PretrainFlags, "decrop pretrain", "Train a base classifier.", arguments)
+    _check_out(flags.out, flags.overwrite)
+    data = load_dataset(flags.dataset, flags.data_dir, download=flags.download)
+    arch = flags.arch
     if arch is None:
         _, channels, height, width = data.train.load([0]).shape
         arch = "digits_cnn" if channels == 1 and max(height, width) <= SMALL else "cifar_resnet20"
-    recipe = Recipe(epochs, batch_size, learning_rate, seed)
+    recipe = Recipe(flags.epochs, flags.batch_size, flags.learning_rate, flags.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console, started = Console(stderr=True, highlight=False), time.perf_counter()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{arch} on {device}", total=epochs)
+        task = bar.add_task(f"{arch} on {device}", total=flags.epochs)
 
         def show(epoch: int, loss: float) -> None:
             seconds = time.perf_counter() - started
-            console.print(f"epoch {epoch}/{epochs}: loss {loss:.3f} ({seconds:.0f} s)")
+            console.print(f"epoch {epoch}/{flags.epochs}: loss {loss:.3f} ({seconds:.0f} s)")
             bar.advance(task)
 
         trained = train(data, arch, recipe, show, device)
-    save_classifier(out, arch, trained.network.cpu(), trained.mean, trained.std)
-    where = [] if data_dir is None else ["--data-dir", str(data_dir)]
-    launch = ["python", "-m", "tuning.launch", "--dataset", dataset, *where]
+    save_classifier(flags.out, arch, trained.network.cpu(), trained.mean, trained.std)
+    where = [] if flags.data_dir is None else ["--data-dir", str(flags.data_dir)]
+    launch = ["python", "-m", "tuning.launch", "--dataset", flags.dataset, *where]
     print(
-        f"{trained.accuracy:.1%} of {trained.held_out} held-out training images right: {out}; "
-        f"go on with: {shlex.join([*launch, '--classifier', str(out)])}"
+        f"{trained.accuracy:.1%} of {trained.held_out} held-out training images right: "
+        f"{flags.out}; go on with: {shlex.join([*launch, '--classifier', str(flags.out)])}"
     )
 
 
@@ -94,4 +90,4 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(app, arguments, "nothing was written")
+    return run_command(pretrain, arguments, "nothing was written")

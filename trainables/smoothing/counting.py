@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainables.smoothing.noise import Block, draw_noise
+from trainables.smoothing.noise import Block, Noise, draw_noise
 from trainables.smoothing.quantised import quantised_copies
 
 # Pixels per forward pass, by the kind of device: on a CPU so many that the joined activations stay
@@ -22,21 +22,17 @@ FORWARD_PIXELS = {"cpu": 2**14, "cuda": 2**20}
 
 
 class Piece(NamedTuple):
-    """Noisy copies of `image` [C, H, W], as many as there are draws in `blocks`.
-
-    With `pixel_steps` the noise is rounded to multiples of 1 / `pixel_steps`, as the image is.
-    """
+    """Noisy copies of `image` [C, H, W], as many as there are draws in `blocks`."""
 
     image: Tensor
-    sigma: float
+    noise: Noise
     blocks: Sequence[Block]
-    pixel_steps: int = 0
 
     def copies(self, block: Block) -> Tensor:
         """Those of one block: [block.size, C, H, W]."""
-        if self.pixel_steps:
-            return quantised_copies(self.image, self.sigma, self.pixel_steps, block)
-        return self.image + draw_noise(block, self.image.shape, self.sigma, self.image.device)
+        if self.noise.pixel_steps:
+            return quantised_copies(self.image, self.noise, block)
+        return self.image + draw_noise(block, self.image.shape, self.noise.sigma, self.image.device)
 
 
 def forward_pixels(device: torch.device) -> int:
@@ -75,10 +71,10 @@ def count_votes(model: nn.Module, pieces: Sequence[Piece]) -> Tensor:
 
 
 def total_votes(
-    model: nn.Module, image: Tensor, sigma: float, blocks: Sequence[Block], pixel_steps: int = 0
+    model: nn.Module, image: Tensor, noise: Noise, blocks: Sequence[Block]
 ) -> list[int]:
     """Votes per class on `image` [C, H, W] over all `blocks`, as `count_votes` counts them."""
-    votes: list[int] = count_votes(model, [Piece(image, sigma, blocks, pixel_steps)])[0].tolist()
+    votes: list[int] = count_votes(model, [Piece(image, noise, blocks)])[0].tolist()
     return votes
 
 

@@ -1,4 +1,4 @@
-"""Gaussian noise in blocks of fixed size, each with a seed of its own.
+"""The noise of a certificate, drawn in blocks of fixed size, each with a seed of its own.
 
 A block's noise depends on nothing but its seed, so neither the number of workers nor a retry can
 change a vote.
@@ -13,6 +13,17 @@ import torch
 from torch import Tensor
 
 BLOCK_SIZE = 100
+
+
+class Noise(NamedTuple):
+    """The noise that a certificate is about: Gaussian, with standard deviation `sigma` per pixel.
+
+    `sigma` is in pixel units on the [0, 1] scale. With `pixel_steps` the noise is rounded to
+    multiples of 1 / `pixel_steps`, as the images are; 0 leaves it as it is.
+    """
+
+    sigma: float
+    pixel_steps: int = 0
 
 
 class Block(NamedTuple):

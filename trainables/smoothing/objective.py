@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from trainables.choices import objective_radius
 from trainables.errors import InputError
 from trainables.smoothing.bounds import certified_radius
-
-# The objective that is two: the ACR, and the clean accuracy.
-PARETO = "pareto"
 
 
 class Score(NamedTuple):
@@ -48,15 +45,10 @@ class Objective(NamedTuple):
         Raises:
             InputError: for anything else.
         """
-        if text in ("acr", PARETO):
-            return cls()
-        match = re.fullmatch(r"certified-accuracy@(\d+(?:\.\d+)?)", text)
-        if match is None:
-            raise InputError(
-                f"--objective: {text!r} is unknown; pass acr, pareto or certified-accuracy@R, for "
-                "example certified-accuracy@0.5"
-            )
-        return cls(float(match.group(1)))
+        try:
+            return cls(objective_radius(text))
+        except ValueError as error:
+            raise InputError(f"--objective: {error}") from error
 
     def scores(
         self, votes: Sequence[int], cast: int, *, n: int, sigma: float, alpha: float

@@ -11,7 +11,7 @@ from trainables.acceleration.voting import Precision, prepared
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import BLOCK_SIZE, Block
+from trainables.smoothing.noise import BLOCK_SIZE, Block, Noise
 
 # How much faster bfloat16 has to be: far more than what a busy machine makes of two equal times,
 # so that another start on it would decide alike.
@@ -32,14 +32,14 @@ def choose_precision(model: nn.Module, image: Tensor) -> Precision:
     exact = prepared(model, image.shape, "float32")
     with suppress(Exception):  # a foreign network can raise anything in another precision
         rounded = prepared(model, image.shape, "bfloat16")
-        blocks = [Block(BLOCK_SIZE, 0)]
-        valid = [sum(total_votes(m, image, 0.25, blocks)) for m in (exact, rounded)]
+        blocks, noise = [Block(BLOCK_SIZE, 0)], Noise(0.25)
+        valid = [sum(total_votes(m, image, noise, blocks)) for m in (exact, rounded)]
         seconds: dict[nn.Module, list[float]] = {exact: [], rounded: []}
         # In turns, so that a busy moment hits both.
         while len(seconds[exact]) < _ROUNDS or sum(sum(s) for s in seconds.values()) < _SECONDS:
             for candidate, found in seconds.items():
                 started = time.perf_counter()
-                total_votes(candidate, image, 0.25, blocks)
+                total_votes(candidate, image, noise, blocks)
                 found.append(time.perf_counter() - started)
         if valid[0] == valid[1] and min(seconds[exact]) > WORTH * min(seconds[rounded]):
             return "bfloat16"

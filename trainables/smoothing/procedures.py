@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 
+from trainables.choices import ProcedureName
 from trainables.smoothing.bounds import log_evidence, lower_bound, radius_of
 from trainables.smoothing.noise import BLOCK_SIZE
 
-ProcedureName = Literal["fixed", "tolerance", "adaptive"]
 # Chance that a radius is given up although its certificate would have come; it costs no soundness.
 FUTILITY = 0.05
 # Stops, and numbers of votes to choose from, grow by this factor.

@@ -12,17 +12,17 @@ import math
 from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trainables.choices import NoiseName
 from trainables.data.datasets import Dataset
 from trainables.data.splits import HeldOutImages
 from trainables.errors import InputError
-from trainables.smoothing.noise import Block
+from trainables.smoothing.noise import Block, Noise
 
-Noise = Literal["gaussian", "quantised"]
 # Uniform integers have so many bits: all that an int64 from 0 up has.
 BITS = 63
 _GUIDE_BITS = 16
@@ -43,7 +43,7 @@ def on_grid(images: Tensor, pixel_steps: int) -> bool:
     return bool(((steps - steps.round()).abs() <= _OFF).all())
 
 
-def steps_of(noise: Noise, dataset: Dataset, test: HeldOutImages) -> int:
+def steps_of(noise: NoiseName, dataset: Dataset, test: HeldOutImages) -> int:
     """Steps between 0 and 1 of the grid to which the noise is rounded; 0 for Gaussian noise.
 
     Raises:
@@ -60,37 +60,35 @@ def steps_of(noise: Noise, dataset: Dataset, test: HeldOutImages) -> int:
 
 
 @cache
-def tails(sigma: float, pixel_steps: int) -> tuple[int, ...]:
+def tails(noise: Noise) -> tuple[int, ...]:
     """2^63 P(noise of k steps or more), as whole numbers, for k = 1, 2, ... until that is 0.
 
     Each is within 1/2 + 1e-20 of the exact number.
     """
     found: list[int] = []
     with localcontext(_EXACT):
-        deviation = Decimal(sigma) * pixel_steps
+        deviation = Decimal(noise.sigma) * noise.pixel_steps
         while tail := round(2**BITS * _upper_tail((len(found) + Decimal("0.5")) / deviation)):
             found.append(tail)
     return tuple(found)
 
 
-def allowance(sigma: float, pixel_steps: int, shape: Sequence[int]) -> float:
-    """What a bound must give up, as a probability, for the noise of an image of `shape`.
+def allowance(noise: Noise, shape: Sequence[int]) -> float:
+    """What a bound must give up, as a probability, for the `noise` of an image of `shape`.
 
     That is the total variation between the noise as drawn and as it is meant, and `ROUNDING`. Of a
     pixel, every cumulative probability within the table is off by little more than 2^-64, and what
     lies beyond either end of it has a probability of little more than 2^-64. 0 for Gaussian noise.
     """
-    if not pixel_steps:
+    if not noise.pixel_steps:
         return 0.0
-    of_pixel = (2 * len(tails(sigma, pixel_steps)) + 3) * 2.0 ** -(BITS + 1)
+    of_pixel = (2 * len(tails(noise)) + 3) * 2.0 ** -(BITS + 1)
     return math.prod(shape) * of_pixel + ROUNDING
 
 
-def draw_steps(
-    block: Block, shape: torch.Size, sigma: float, pixel_steps: int, device: torch.device
-) -> Tensor:
+def draw_steps(block: Block, shape: torch.Size, noise: Noise, device: torch.device) -> Tensor:
     """The block's noise in steps, N(0, sigma^2) rounded: int32 [block.size, *shape]."""
-    table = _table(sigma, pixel_steps, device)
+    table = _table(noise, device)
     generator = torch.Generator(device).manual_seed(block.seed)
     # Every integer from 0 to 2^63 - 1 is equally likely.
     uniform = torch.empty(block.size * math.prod(shape), dtype=torch.int64, device=device)
@@ -105,11 +103,11 @@ def draw_steps(
     return below.view(block.size, *shape) - len(table.thresholds) // 2
 
 
-def quantised_copies(image: Tensor, sigma: float, pixel_steps: int, block: Block) -> Tensor:
+def quantised_copies(image: Tensor, noise: Noise, block: Block) -> Tensor:
     """Noisy copies of `image` [C, H, W], which is on the grid: float32 [block.size, C, H, W]."""
-    steps = (image * pixel_steps).round().int()
-    noise = draw_steps(block, image.shape, sigma, pixel_steps, image.device)
-    return (steps + noise).float() / pixel_steps
+    steps = (image * noise.pixel_steps).round().int()
+    drawn = draw_steps(block, image.shape, noise, image.device)
+    return (steps + drawn).float() / noise.pixel_steps
 
 
 class _Table(NamedTuple):
@@ -128,8 +126,8 @@ class _Table(NamedTuple):
 
 
 @cache
-def _table(sigma: float, pixel_steps: int, device: torch.device) -> _Table:
-    upper = tails(sigma, pixel_steps)
+def _table(noise: Noise, device: torch.device) -> _Table:
+    upper = tails(noise)
     numbers = [*reversed(upper), *(2**BITS - tail for tail in upper)]
     table = _Table(torch.tensor(numbers, dtype=torch.int64, device=device), torch.empty(0))
     size = 2 ** (BITS - _GUIDE_BITS)

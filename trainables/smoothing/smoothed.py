@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
 from trainables.black_box.endpoint import HttpClassifier
+from trainables.choices import ProcedureName
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import plan_blocks
-from trainables.smoothing.procedures import Procedure, ProcedureName, make_procedure
+from trainables.smoothing.noise import Noise, plan_blocks
+from trainables.smoothing.procedures import Procedure, make_procedure
 from trainables.smoothing.quantised import allowance, on_grid
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import WEIGHTS, load_denoiser
@@ -54,6 +55,11 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     precision: Precision = "float32"
     classifier_hash: str
 
+    @property
+    def noise(self) -> Noise:
+        """The noise that is certified against."""
+        return Noise(self.sigma, self.pixel_steps)
+
     def certificates(
         self, n0: int | None = None, n: int | None = None, alpha: float | None = None
     ) -> Procedure:
@@ -70,8 +76,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
             tolerance=self.tolerance,
             radii=self.radii,
         )
-        taken = allowance(self.sigma, self.pixel_steps, self.image_shape)
-        return replace(procedure, allowance=taken)
+        return replace(procedure, allowance=allowance(self.noise, self.image_shape))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -185,8 +190,7 @@ class SmoothedClassifier:
     def _votes(self, image: Tensor, request: Request) -> list[int]:
         phase, start, stop = request
         blocks = plan_blocks(stop, self._seed, self._calls, phase, start=start)
-        config = self.config
-        return total_votes(self.model, image, config.sigma, blocks, config.pixel_steps)
+        return total_votes(self.model, image, self.config.noise, blocks)
 
     def _check(self, image: Tensor) -> None:
         if tuple(image.shape) != self.config.image_shape:
@@ -208,10 +212,9 @@ def export_config(
     classifier: nn.Module,
     image: Tensor,
     num_classes: int,
-    sigma: float,
+    noise: Noise,
     procedure: Procedure,
     precision: Precision,
-    pixel_steps: int = 0,
 ) -> str:
     """The text of `config.json` for a denoiser in front of `classifier`.
 
@@ -224,8 +227,7 @@ def export_config(
             "num_classes": num_classes,
             "image_shape": tuple(image.shape),
             "classifier_hash": weights_hash(classifier),
-            "sigma": sigma,
-            "pixel_steps": pixel_steps,
+            **noise._asdict(),
             "procedure": procedure.name,
             "precision": precision,
             **numbers,

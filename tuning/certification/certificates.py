@@ -5,80 +5,80 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from trainables.acceleration.voting import Precision, prepared
-from trainables.data.splits import HeldOutImages
-from trainables.smoothing.certify import Certificate, certifying
+from trainables.smoothing.certify import certifying
+from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Procedure
 from trainables.smoothing.quantised import allowance
-from trainables.weights.checkpoint import weights_hash
-from tuning.cluster.resources import Resources
-from tuning.votes.collector import VoteJob, collect_votes
-from tuning.votes.store import VoteStore
+from tuning.certification.subjects import Subject
+from tuning.certification.tables import (
+    Certified,
+    certificate_metadata,
+    summary_rows,
+    write_certificates,
+)
+from tuning.cluster.context import Context
+from tuning.votes.counter import VoteCounter, smoothable
+from tuning.votes.job import VoteJob
 
 
-class Smoothable(NamedTuple):
-    """A model, and the noise under which it votes."""
+def certify(
+    subject: Subject, classifier: nn.Module, folder: Path, counter: VoteCounter, context: Context
+) -> list[dict[str, Any]]:
+    """Certify every model of `subject` in front of `classifier`, and write the results to `folder`.
 
-    model: nn.Module
-    sigma: float
-
-
-class Certified(NamedTuple):
-    """One image's certificate, and the seconds its votes took."""
-
-    image_index: int
-    label: int
-    certificate: Certificate
-    seconds: float
+    Returns:
+        A row of the run's summary for each model.
+    """
+    models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
+    procedure, seed = context.config.certificates, context.seed(subject.name, "certify")
+    votes = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
+    with context.reporter.track(f"{subject.name}: certification votes", votes) as advance:
+        certified = certify_models(subject, models, procedure, seed, counter, advance)
+    metadata = certificate_metadata(context, subject, models, counter.precision)
+    return summary_rows(subject, write_certificates(folder, certified, metadata))
 
 
 def certify_models(
-    setting: str,
-    models: Mapping[str, Smoothable],
-    test: HeldOutImages,
+    subject: Subject,
+    models: Mapping[str, nn.Module],
     procedure: Procedure,
-    precision: Precision,
-    pixel_steps: int,
-    *,
     seed: int,
-    store: VoteStore,
-    resources: Resources,
+    counter: VoteCounter,
     advance: Callable[[int], None],
 ) -> dict[str, list[Certified]]:
-    """Certificates of every model on the same images and noise, by the models' names.
+    """Certificates of the subject's `models` on the same images and noise, by the models' names.
 
-    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
     `advance` is called with numbers of votes: n0 + n for each image and model in all.
     """
+    test = subject.test
     shape = test.images.shape[1:]
-    jobs = [
-        VoteJob(
-            name=f"{setting}: {name}",
-            model=prepared(one.model, shape, precision),
-            model_hash=f"{weights_hash(one.model)}-{precision}",
+    jobs = []
+    for name, model in models.items():
+        noise = Noise(subject.models[name].sigma, subject.pixel_steps)
+        allowing = replace(procedure, allowance=allowance(noise, shape))
+        job = VoteJob(
+            f"{subject.name}: {name}",
+            *counter.voter(model, shape),
             images=test.images,
             indices=test.indices,
-            sigma=one.sigma,
+            noise=noise,
             seed=seed,
-            ask=partial(
-                certifying,
-                replace(procedure, allowance=allowance(one.sigma, pixel_steps, shape)),
-                one.sigma,
-            ),
+            evaluate=partial(certifying, allowing, noise.sigma),
             most=procedure.n0 + procedure.n,
-            pixel_steps=pixel_steps,
         )
-        for name, one in models.items()
-    ]
-    answers = collect_votes(jobs, store, resources, advance)
+        jobs.append(job)
+    outcomes = counter.count(jobs, advance)
     return {
         name: [
-            Certified(index, label, answer.result, answer.seconds)
-            for index, label, answer in zip(test.indices, test.labels.tolist(), found, strict=True)
+            Certified(index, label, *outcome)
+            for index, label, outcome in zip(
+                test.indices, test.labels.tolist(), of_images, strict=True
+            )
         ]
-        for name, found in zip(models, answers, strict=True)
+        for name, of_images in zip(models, outcomes, strict=True)
     }

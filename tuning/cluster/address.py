@@ -1,7 +1,7 @@
-"""The address of an existing Ray cluster: is one there, and does it know our token?
+"""The address of an existing Ray cluster: whether one answers there, and accepts our token.
 
-Asked before Ray is imported, because Ray reads the authentication mode only then, and because its
-own answer to a wrong token takes most of a minute.
+This is checked before Ray is imported: Ray reads the authentication mode only then, and takes most
+of a minute to report a wrong token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tuning.errors import ConfigError
 
 DEFAULT_PORT = 6379
 TIMEOUT = 5.0
-# The first thing every Ray process asks a cluster.
+# The first call of every Ray process to a cluster.
 METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 
 
@@ -26,7 +26,7 @@ def cluster_address(config: RunConfig) -> str:
     """HOST:PORT of the cluster that --cluster names, or RAY_ADDRESS when it names none.
 
     Raises:
-        ConfigError: when neither does, or it is no HOST:PORT.
+        ConfigError: when neither does, or it is not HOST:PORT.
     """
     address = os.environ.get("RAY_ADDRESS") if config.cluster == "auto" else config.cluster
     if not address:
@@ -36,7 +36,7 @@ def cluster_address(config: RunConfig) -> str:
         )
     address = address if ":" in address else f"{address}:{DEFAULT_PORT}"
     if not address.rpartition(":")[2].isdecimal():
-        raise ConfigError(f"--cluster: {address!r} is no HOST:PORT")
+        raise ConfigError(f"--cluster: {address!r} is not HOST:PORT")
     return address
 
 
@@ -46,11 +46,23 @@ def dashboard_address(cluster: str | None) -> str | None:
     return address if address and address.startswith(("http://", "https://")) else None
 
 
-def check_dashboard(address: str) -> None:
-    """Make sure that a Ray of our version answers at `address`, and turn on its token if any.
+def job_address(cluster: str | None, *, detach: bool) -> str | None:
+    """The dashboard to which the work is submitted as a job; None if it is done from here.
 
     Raises:
-        ConfigError: when none answers, it refuses our token, or has another version.
+        ConfigError: when there is none, although the user wants to `detach` from the job.
+    """
+    address = dashboard_address(cluster)
+    if detach and address is None:
+        raise ConfigError("--detach: needs the address of a dashboard, --cluster http://HOST:8265")
+    return address
+
+
+def check_dashboard(address: str) -> None:
+    """Make sure that a Ray of our version answers at `address`, and turn on the token it wants.
+
+    Raises:
+        ConfigError: when none answers, it refuses our token, or has a different version.
     """
     token = _token()
     answer = _get(address, None)
@@ -61,11 +73,11 @@ def check_dashboard(address: str) -> None:
     try:
         found = answer.json()["ray_version"]
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"--cluster: what answers at {address} is no Ray dashboard") from error
+        raise ConfigError(f"--cluster: what answers at {address} is not a Ray dashboard") from error
     ours = version("ray")
     if found != ours:
         raise ConfigError(
-            f"--cluster: {address} has Ray {found}, but this machine {ours}; install the versions "
+            f"--cluster: {address} has Ray {found}, this machine {ours}; install the versions "
             "of constraints.txt on both"
         )
 
@@ -82,17 +94,17 @@ def _get(address: str, token: str | None) -> requests.Response:
 
 
 def check_cluster(address: str) -> None:
-    """Make sure that a Ray cluster answers at `address`, and turn on the token if it wants one.
+    """Make sure that a Ray cluster answers at `address`, and turn on the token it wants.
 
     Raises:
         ConfigError: when none answers, or it refuses our token.
     """
     if os.environ.get("RAY_USE_TLS") == "1":
         return
-    if _ask(address, token=None) is not grpc.StatusCode.UNAUTHENTICATED:
+    if _first_call(address, token=None) is not grpc.StatusCode.UNAUTHENTICATED:
         return
     token = _token()
-    if token is None or _ask(address, token) is grpc.StatusCode.UNAUTHENTICATED:
+    if token is None or _first_call(address, token) is grpc.StatusCode.UNAUTHENTICATED:
         raise _refused(address, token)
     os.environ["RAY_AUTH_MODE"] = "token"
 
@@ -110,7 +122,7 @@ def token_file() -> Path:
     return Path.home() / ".ray" / "auth_token"
 
 
-def _ask(address: str, token: str | None) -> grpc.StatusCode:
+def _first_call(address: str, token: str | None) -> grpc.StatusCode:
     metadata = None if token is None else (("authorization", f"Bearer {token}"),)
     with grpc.insecure_channel(address) as channel:
         try:
@@ -120,7 +132,7 @@ def _ask(address: str, token: str | None) -> grpc.StatusCode:
                 return error.code()
             raise ConfigError(
                 f"--cluster: no Ray cluster answers at {address}; start one with `ray start "
-                "--head`, or pass another address"
+                "--head`, or pass a different address"
             ) from error
     return grpc.StatusCode.OK
 

@@ -1,6 +1,7 @@
 """Where the work runs: a private local Ray, or an existing cluster.
 
-Ray is imported only when it is started, after `check_reachable` has set what it then reads.
+Ray reads its settings when it is imported, which is why nothing here imports it before
+`check_reachable` has set them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
 OBJECT_STORE_BYTES = 1_000_000_000
-# What workers on other hosts need of this project; libraries must be there.
+# What workers on other hosts need of this project; libraries must be installed there.
 PACKAGES = (results, search_spaces, trainables, tuning)
-# Set by Ray for the driver of a submitted job, whose code the workers have already.
+# Set by Ray for the driver of a submitted job, whose workers have the code already.
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # How soon the driver asks whether a silent connection is still there. A network that fails for half
 # a minute takes answers with it, for which Ray would wait five minutes.
@@ -36,10 +37,10 @@ KEEPALIVE, KEEPALIVE_MS = "RAY_grpc_client_keepalive_time_ms", "20000"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray that is connected: its address, dashboard (or None) and what the run uses of it.
+    """A Ray that is connected: its address, its dashboard or None, and what the run uses of it.
 
     What must survive a host goes to `storage`: the run folder, or where --storage says. `claim`
-    keeps other launchers out of the run while it exists.
+    keeps other launchers out of the run for as long as it exists.
     """
 
     address: str
@@ -50,7 +51,7 @@ class Cluster:
 
 
 def check_reachable(config: RunConfig) -> None:
-    """Make sure, before anything is written, that there is something to run on.
+    """Make sure, before anything is written, that there is a machine or cluster to run on.
 
     Raises:
         ConfigError: when no cluster answers or it refuses us, or this machine is too small.
@@ -77,7 +78,7 @@ def run_storage(config: RunConfig) -> Storage:
 def connect(config: RunConfig) -> Iterator[Cluster]:
     """Start a local Ray, or join the cluster that --cluster names, and leave it at the end.
 
-    A local run never attaches to a Ray that somebody else started.
+    A local run never attaches to a Ray that someone else started.
 
     Raises:
         ConfigError: when there is no cluster, it refuses the token, or it is too small.
@@ -110,7 +111,8 @@ def _start(config: RunConfig) -> Cluster:
 def _join(config: RunConfig) -> Cluster:
     import ray
 
-    from tuning.cluster.hosts import check_nodes, claim, cluster_nodes
+    from tuning.cluster.hosts import present_hosts
+    from tuning.cluster.joining import check_hosts, claim
 
     address, storage = cluster_address(config), run_storage(config)
     try:
@@ -129,9 +131,9 @@ def _join(config: RunConfig) -> Cluster:
     if config.autoscaling:
         resources = hoped_for(config)
     else:
-        resources = fit_resources(config, cluster_nodes(), f"a host of {address}", shared=True)
+        resources = fit_resources(config, present_hosts(), f"a host of {address}", shared=True)
     claimed = claim(config, storage)
-    check_nodes(storage, stored=config.storage is not None)
+    check_hosts(storage, stored=config.storage is not None)
     return Cluster(address, context.dashboard_url, resources, storage, claimed)
 
 
@@ -140,7 +142,7 @@ def _code(config: RunConfig) -> dict[str, object]:
     import ray
 
     if config.classifier and is_factory(config.classifier):
-        # Its source may be on this host alone, so that its objects carry their code.
+        # Its source may be only on this host, so its objects carry their code.
         module = sys.modules[config.classifier.partition(":")[0]]
         ray.cloudpickle.register_pickle_by_value(module)
     folders = [str(Path(package.__file__ or "").parent) for package in PACKAGES]
@@ -148,9 +150,9 @@ def _code(config: RunConfig) -> dict[str, object]:
 
 
 def private_token() -> None:
-    """Make sure that Ray's token exists and that its owner alone can read it.
+    """Make sure that Ray's token exists and that only its owner can read it.
 
-    Ray would generate it readable by everybody.
+    Ray would create it readable by everyone.
     """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return

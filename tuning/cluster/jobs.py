@@ -1,4 +1,4 @@
-"""Work as a job of a Ray cluster that is reached through its dashboard."""
+"""Jobs: a Ray cluster does the work, and is reached only through its dashboard."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from results import files
 from tuning.cluster.address import check_dashboard
 from tuning.cluster.connection import PACKAGES, run_storage
 from tuning.cluster.mirror import Mirror
-from tuning.config import CONFIG, RunConfig
+from tuning.config import RunConfig
 from tuning.errors import ConfigError, JobEnded
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-# Fields that may name something on this machine, which then travels with the job.
+# Flags that may name something on this machine, which then travels with the job.
 INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir", "denoiser", "source")
-# Of a run, what certifying it again does not need.
-OF_A_RUN = (".*", "tensorboard", "votes.db", "study.db", "report.html", "certified")
-# Ray takes half a gigabyte; more belongs on the cluster's own disks.
+# Files of a run that certifying it again does not need.
+OF_A_RUN = (*(".*", files.TENSORBOARD, files.VOTES, files.LEDGER, files.REPORT, files.CERTIFIED),)
+# Ray accepts half a gigabyte; what is large belongs on the cluster's own disks.
 MOST_BYTES = 200_000_000
 RUNNING = ("PENDING", "RUNNING")
 
 
 @dataclass(frozen=True)
 class Package:
-    """All that a job needs, in `folder`, and the command that it runs there.
+    """Everything that a job needs, in `folder`, and the command that it runs there.
 
-    The same work has the same `digest`.
+    Packages of the same work have the same `digest`.
     """
 
     name: str
@@ -59,12 +60,15 @@ def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) 
         ConfigError: when the cluster refuses the job, or is not reached.
         JobEnded: when the job fails, with its exit code.
     """
-    # What was not given, a resumed run knows better than we.
+    # A resumed run has its own values of what is not given here.
     given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
     with _packed(given) as (folder, values):
-        (folder / CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
-        flags = ["--cluster", "--config", CONFIG, "--name", config.name]
-        flags += ["--resume"] * resume + ["--json"] * as_json
+        (folder / files.CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
+        flags = ["--cluster", "--config", files.CONFIG, "--name", config.name]
+        if resume:
+            flags.append("--resume")
+        if as_json:
+            flags.append("--json")
         command = ["python", "-m", "tuning.launch", *flags]
         package = Package(config.name, folder, command, _digest(values))
         _submit(config, package, again=lambda latest: resume, detach=detach)
@@ -73,9 +77,9 @@ def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) 
 def submit_certification(
     config: RunConfig, source: Path | None, flags: Mapping[str, Any], *, detach: bool
 ) -> None:
-    """Certify as a job what `tuning.certify` with `source` and `flags` certifies, as `submit_run`.
+    """Run `tuning.certify` with `source` and `flags` as a job, as `submit_run` does a search.
 
-    `config` is their valid part.
+    `config` is made of those flags that are part of a configuration.
     """
     inputs = {"source": str(source)} if source is not None else {}
     with _packed({**flags, **inputs}) as (folder, values):
@@ -86,7 +90,7 @@ def submit_certification(
         ]
         command = ["python", "-m", "tuning.certify", *path, *passed, "--cluster=auto"]
         package = Package(config.name, folder, command, _digest([path, values]))
-        # The same command goes on with what an earlier one left.
+        # The same command goes on with what an earlier one has left.
         _submit(config, package, again=lambda latest: latest.status != "SUCCEEDED", detach=detach)
 
 
@@ -106,7 +110,10 @@ def attach(cluster: str, job: str) -> None:
 def _submit(
     config: RunConfig, package: Package, *, again: Callable[[Any], bool], detach: bool
 ) -> None:
-    """Start a job, or find it; `again` says of an earlier one whether another is to follow it."""
+    """Start a job or find it, and follow it.
+
+    `again` says of the latest job of the same name whether a further one is to be started.
+    """
     assert config.cluster is not None
     if config.storage is None:
         raise ConfigError(
@@ -123,23 +130,23 @@ def _submit(
 
 def _connect(cluster: str) -> JobSubmissionClient:
     check_dashboard(cluster)
-    # Not before: Ray reads then whether there is a token.
+    # Not before: when it is imported, Ray reads whether there is a token.
     from ray.job_submission import JobSubmissionClient
 
-    # Its loggers would tell of every upload.
+    # Its loggers would report every upload.
     logging.disable(logging.INFO)
     return JobSubmissionClient(cluster)
 
 
 @contextmanager
 def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A folder with the code and the inputs of a job, and `given` with their paths in there."""
+    """A folder with the code and inputs of a job, and `given` with the paths of inputs in there."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for package in PACKAGES:
             source = Path(package.__file__ or "").parent
             _copy(source, _files(source, "__pycache__"), folder / source.name)
-        # What is not here is on the cluster, or no file.
+        # What is not here is on the cluster, or is not a file.
         here = {f: Path(given[f]) for f in INPUTS if given.get(f) and Path(given[f]).exists()}
         yield folder, {**given, **{f: _input(path, folder, f) for f, path in here.items()}}
 
@@ -162,7 +169,7 @@ def _input(path: Path, folder: Path, field: str) -> str:
 
 
 def _files(path: Path, *without: str) -> list[Path]:
-    """A file, or all files of a folder and below it, in order, but those `without` names match."""
+    """A file, or the files of a folder and below it in order, except where `without` matches."""
     if path.is_file():
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file())
@@ -183,20 +190,24 @@ def _copy(source: Path, files: Sequence[Path], target: Path) -> None:
 def _submission(
     client: JobSubmissionClient, package: Package, again: Callable[[Any], bool]
 ) -> str | None:
-    """The job that this submission is already; None if it has to be started."""
+    """The job that already does this work; None if one has to be started.
+
+    Raises:
+        ConfigError: when the latest job of this name does other work that is not to be continued.
+    """
     jobs = _jobs(client, package.name)
     if not jobs:
         return None
-    latest, same = jobs[-1], jobs[-1].metadata["digest"] == package.digest
+    latest = jobs[-1]
     runs = latest.status in RUNNING
-    if same and (runs or not again(latest)):
-        return str(latest.submission_id)
-    if again(latest) and not runs:
+    if not runs and again(latest):
         return None
+    if latest.metadata["digest"] == package.digest:
+        return str(latest.submission_id)
     raise ConfigError(
         f"--name: job {latest.submission_id} {'runs' if runs else 'ran'} {package.name} with "
-        f"another configuration; {'wait for it' if runs else 'pass --resume to continue it'}, or "
-        "pass another name"
+        f"a different configuration; {'wait for it' if runs else 'pass --resume to continue it'}, "
+        "or pass a different name"
     )
 
 
@@ -211,20 +222,20 @@ def _start(client: JobSubmissionClient, package: Package) -> str:
             metadata={"run": package.name, "number": str(number), "digest": package.digest},
         )
     except RuntimeError as error:
-        # Somebody else submitted it a moment ago.
+        # Someone else submitted it a moment ago.
         if "already exists" not in str(error):
             raise ConfigError(f"--cluster: the job is refused: {_line(error)}") from error
     return job
 
 
 def _jobs(client: JobSubmissionClient, name: str) -> list[Any]:
-    """The submissions of a run, the latest last."""
+    """The jobs of a run, the latest last."""
     found = [job for job in client.list_jobs() if (job.metadata or {}).get("run") == name]
     return sorted(found, key=lambda job: int(job.metadata["number"]))
 
 
 def _follow(client: JobSubmissionClient, job: str) -> None:
-    """Print the log of a job to its end.
+    """Print the log of a job until it ends.
 
     Raises:
         JobEnded: unless the job succeeds.
@@ -251,7 +262,7 @@ async def _print_log(client: JobSubmissionClient, job: str) -> None:
         seen = 0
         try:
             async for text in client.tail_job_logs(job):
-                # After a break the log comes from its beginning.
+                # After a broken connection the log starts again from its beginning.
                 new = text[max(0, printed - seen) :]
                 seen += len(text)
                 printed = max(printed, seen)
@@ -263,7 +274,7 @@ async def _print_log(client: JobSubmissionClient, job: str) -> None:
 
 
 def _fetch(config: RunConfig) -> None:
-    """Bring the results here, if the storage can be reached from here."""
+    """Bring the results here, if this machine reaches the storage."""
     assert config.storage is not None
     there = f"results: {config.storage}"
     if config.storage.startswith("/") and not Path(config.storage).is_dir():

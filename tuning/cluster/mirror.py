@@ -17,10 +17,10 @@ from results.store import write_bytes, write_text
 from tuning.cluster.storage import SCRATCH, Storage
 from tuning.errors import ConfigError
 
-# Names who wrote the copy last.
-WRITER = ".writer"
-# This machine's own business.
-LEFT_OUT = (".lock", WRITER)
+# In the run folder: held by the process that works on it, and the name of who copied it last.
+LOCK, WRITER = ".lock", ".writer"
+# What concerns this machine only.
+LEFT_OUT = (LOCK, WRITER)
 # Between two copies.
 SECONDS = 5.0
 
@@ -42,7 +42,7 @@ class Mirror:
         return bool(self._writer())
 
     def fetch(self) -> None:
-        """Replace the folder by the copy, if another host was the last to work on the run.
+        """Replace the folder by the copy, if a different host was the last to work on the run.
 
         What was there before is kept beside it.
 
@@ -105,7 +105,7 @@ class Mirror:
             started = time.monotonic()
             with contextlib.suppress(OSError, sqlite3.Error):
                 self.push()
-            # A large study takes a while, and the storage has better things to do.
+            # Copying a large study takes a while, and should not keep the storage busy.
             pause = max(SECONDS, 10 * (time.monotonic() - started))
 
     def _take_over(self) -> None:
@@ -131,7 +131,7 @@ def _unreadable(storage: Storage, error: OSError) -> ConfigError:
 def _content(path: Path) -> bytes:
     if path.suffix != ".db":
         return path.read_bytes()
-    # Whole, although somebody may be writing to it.
+    # A consistent copy, although another process may be writing to it.
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         with closing(sqlite3.connect(path, timeout=30)) as db, closing(sqlite3.connect(copy)) as to:

@@ -14,7 +14,7 @@ from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
 
-class Node(NamedTuple):
+class Host(NamedTuple):
     """What a machine offers."""
 
     cpus: int
@@ -48,14 +48,14 @@ class Resources:
         """Make this process a worker; returns its device."""
         return prepare_worker(self.device, self.cpus_per_trial, self.gpus_per_trial)
 
-    def workers_on(self, node: Node) -> int:
+    def workers_on(self, host: Host) -> int:
         """How many workers fit on a machine."""
-        workers = node.cpus // self.cpus_per_trial
+        workers = host.cpus // self.cpus_per_trial
         if not self.gpus_per_trial:
             return workers
         # A worker's share lies on one GPU, unless it has several.
         share = self.gpus_per_trial
-        most = node.gpus * int(1 / share) if share <= 1 else int(node.gpus / share)
+        most = host.gpus * int(1 / share) if share <= 1 else int(host.gpus / share)
         return min(workers, most)
 
 
@@ -65,7 +65,7 @@ def local_resources(config: RunConfig) -> Resources:
     Raises:
         ConfigError: when the machine has too few cores for one trial.
     """
-    machine = Node(len(os.sched_getaffinity(0)), torch.cuda.device_count())
+    machine = Host(len(os.sched_getaffinity(0)), torch.cuda.device_count())
     return fit_resources(config, [machine], "this machine")
 
 
@@ -81,16 +81,16 @@ def hoped_for(config: RunConfig) -> Resources:
 
 
 def fit_resources(
-    config: RunConfig, nodes: Sequence[Node], who: str, *, shared: bool = False
+    config: RunConfig, hosts: Sequence[Host], who: str, *, shared: bool = False
 ) -> Resources:
     """As many workers as fit; each has a GPU where there are any, unless the user says otherwise.
 
-    A worker lies on one machine, so what counts is each of them, not their sum.
+    A worker runs on one host, so each host counts, not their sum. `who` names them in messages.
 
     Raises:
-        ConfigError: when not even one fits; Ray would wait for ever.
+        ConfigError: when not even one fits, for which Ray would wait for ever.
     """
-    cpus, gpus = (max((node[kind] for node in nodes), default=0) for kind in (0, 1))
+    cpus, gpus = (max((host[kind] for host in hosts), default=0) for kind in (0, 1))
     wanted = config.gpus_per_trial
     resources = Resources(
         config.cpus_per_trial,
@@ -107,7 +107,7 @@ def fit_resources(
         raise ConfigError(
             f"--gpus-per-trial: {resources.gpus_per_trial:g} asked for, but {who} has {gpus} GPUs"
         )
-    workers = sum(resources.workers_on(node) for node in nodes)
+    workers = sum(resources.workers_on(host) for host in hosts)
     if not workers:
         raise ConfigError(
             f"--gpus-per-trial: no machine of {who} has {config.cpus_per_trial} cores beside "

@@ -31,6 +31,22 @@ class Confirmed:
     accuracy: float
 
 
+@dataclass(frozen=True)
+class Confirmation:
+    """All that was confirmed, and what it means: for each variant the chosen one.
+
+    `front` holds the members of the Pareto front by name, if the search was for one; `bare` is the
+    classifier itself at each sigma. Each was scored with `votes` on every image of the `folds`.
+    """
+
+    variants: dict[str, Confirmed]
+    front: dict[str, Confirmed]
+    trials: tuple[Confirmed, ...]
+    bare: tuple[Confirmed, ...]
+    votes: int
+    folds: int
+
+
 def shortlisted(
     records: Sequence[TrialRecord], top: int, pareto: bool = False
 ) -> list[TrialRecord]:
@@ -56,9 +72,9 @@ def shortlisted(
 def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Confirmed:
     """The simplest of the candidates that score as well as the best one.
 
-    As well: lower by no more than one standard error of the difference, image by image. Source:
-    Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule). None of them has a clean
-    accuracy below `min_accuracy`.
+    "As well" means: lower by no more than one standard error of the difference, image by image.
+    Source: Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule). Candidates whose clean
+    accuracy is below `min_accuracy` do not count.
 
     Raises:
         ConfigError: when no candidate is that accurate.

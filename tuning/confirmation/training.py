@@ -90,7 +90,7 @@ class Trainer:
     @property
     def _source(self) -> str:
         initial = hashlib.sha256(self.task.initial or b"").hexdigest()
-        return f"{weights_hash(self.task.classifier)} {initial} {self.task.seed}"
+        return f"{weights_hash(self.task.classifier)} {initial} {self.task.shared_seed}"
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"

@@ -1,4 +1,4 @@
-"""What can happen to a run that no configuration could mend."""
+"""What can stop a run although nothing is wrong with its configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.errors import InputError
 from tuning.errors import CertificationIncomplete
 from tuning.study.database import StudyError
 
-# A full disk, a lost cluster, a damaged ledger, an endpoint that went away.
+# A full disk, a lost cluster, a damaged ledger, an endpoint that is gone.
 ENVIRONMENT_ERRORS = (
     InputError,
     OSError,
@@ -26,7 +26,7 @@ ENVIRONMENT_ERRORS = (
 
 @contextmanager
 def stopping(go_on: str) -> Iterator[None]:
-    """Tell what the environment did to the block in one line; `go_on` are the flags to resume with.
+    """Report in one line what stops the block; `go_on` says how to continue afterwards.
 
     Raises:
         CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.
@@ -37,5 +37,5 @@ def stopping(go_on: str) -> Iterator[None]:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         reason = str(cause).strip().splitlines()[-1]
         raise CertificationIncomplete(
-            f"the run stopped: {reason}; mend that, then go on with {go_on}"
+            f"the run stopped: {reason}; fix that, then go on with {go_on}"
         ) from error

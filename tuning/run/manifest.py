@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import platform
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from results.store import write_json
+from trainables.acceleration.voting import Precision
 from trainables.weights.checkpoint import weights_hash
 from tuning.cluster.connection import Cluster
-from tuning.config import RunConfig, to_yaml
+from tuning.config import RunConfig, config_hash
 from tuning.errors import ConfigError
 from tuning.setting.setting import Setting
 
-MANIFEST = "manifest.json"
 # What a resumed run must find as it was, and the flag that names it. (The ledger checks the space.)
 UNCHANGED = {
     "images_hash": "--data-dir: the images",
@@ -31,9 +34,70 @@ UNCHANGED = {
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
 
 
-def config_hash(config: RunConfig) -> str:
-    """SHA-256 of the resolved configuration."""
-    return hashlib.sha256(to_yaml(config).encode()).hexdigest()
+class Manifest:
+    """manifest.json of a run that has started; every change is written at once.
+
+    `previous` is the manifest of the run that is resumed, or empty.
+    """
+
+    def __init__(
+        self, path: Path, config: RunConfig, cluster: Cluster, previous: Mapping[str, Any]
+    ) -> None:
+        self._path, self._previous = path, previous
+        self._content = run_manifest(config, cluster, previous)
+
+    @property
+    def run_id(self) -> str:
+        """Tells the run from others of the same name that use the same database."""
+        found: str = self._content["run_id"]
+        return found
+
+    def add_setting(self, setting: Setting, classifier: nn.Module) -> None:
+        """Record what a setting is made of.
+
+        Raises:
+            ConfigError: when images or classifier are not those with which the run started.
+        """
+        entry = setting_manifest(setting, classifier, self._previous)
+        self._content["settings"][setting.name] = entry
+        self._write()
+
+    def precision(self, setting: str) -> Precision | None:
+        """In which precision an earlier start decided to count the votes of a setting."""
+        found: Precision | None = self._entry(setting).get("precision")
+        return found
+
+    def record(self, setting: str, **found: Any) -> None:
+        """Record what was found out about a setting, by name."""
+        self._entry(setting).update(found)
+        self._write()
+
+    def add_seconds(self, setting: str, stage: str, more: float) -> None:
+        """Add to what a stage has taken in a setting, over all starts of the run."""
+        seconds = self._entry(setting).setdefault("seconds", {})
+        seconds[stage] = round(seconds.get(stage, 0.0) + more, 2)
+        self._write()
+
+    @contextmanager
+    def timed(self, setting: str, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to what the stage has taken."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_seconds(setting, stage, time.perf_counter() - started)
+
+    def add_lost_hosts(self, reasons: Iterable[str]) -> None:
+        """Record the hosts that the run had to go on without."""
+        self._content["lost_hosts"] += reasons
+        self._write()
+
+    def _entry(self, setting: str) -> dict[str, Any]:
+        entry: dict[str, Any] = self._content["settings"].setdefault(setting, {})
+        return entry
+
+    def _write(self) -> None:
+        write_json(self._path, self._content)
 
 
 def images_hash(setting: Setting) -> str:
@@ -51,11 +115,10 @@ def images_hash(setting: Setting) -> str:
 def run_manifest(
     config: RunConfig, cluster: Cluster, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The part that is known when a run starts; `previous` is the manifest it resumes, or empty."""
+    """What is known when a run starts, `previous` being as in `Manifest`."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "schema_version": 1,
-        # Tells this run from another one of the same name that uses the same database.
         "run_id": previous.get("run_id", uuid.uuid4().hex),
         "starts": [*previous.get("starts", []), now],
         "seed": config.seed,
@@ -80,9 +143,7 @@ def run_manifest(
 def setting_manifest(
     setting: Setting, classifier: nn.Module, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The part that is known of a setting before its search starts, as `run_manifest`.
-
-    `seconds` adds up over all starts of the run.
+    """What is known of a setting before its search starts, `previous` being as in `Manifest`.
 
     Raises:
         ConfigError: when images or classifier are not those with which the run started.
@@ -108,13 +169,13 @@ def setting_manifest(
         "tuning_indices": setting.shots.tuning_indices,
         "test_indices": setting.test.indices,
         "seconds": dict(before.get("seconds", {})),
-        # Measured once: another one would make other certificates.
+        # Measured once: in the other precision the certificates would be different.
         **({"precision": before["precision"]} if "precision" in before else {}),
     }
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the run that is resumed, or an empty one.
+    """The manifest of a run, empty if it has none.
 
     Raises:
         ConfigError: when it is damaged.

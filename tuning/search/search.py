@@ -208,7 +208,7 @@ def _task(setting: Setting, classifier: BaseClassifier, context: Context) -> Tri
         tuning_votes=config.tuning_votes,
         n=config.n,
         alpha=config.alpha,
-        seed=context.seed(setting.name, "tuning"),
+        shared_seed=context.seed(setting.name, "tuning"),
         rungs=setting.rungs,
         samples=SharedSamples(),
         initial=setting.initial,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import mean
 
 from tuning.study.attempts import TrialRecord
+from tuning.study.choices import SchedulerName
 from tuning.study.ledger import Ledger
-from tuning.study.pruning import SchedulerName
 
 # The share of trials that go on at a rung: the best third of those that are compared there, and
 # more while proposals still improve. Hyperband compares half of them.

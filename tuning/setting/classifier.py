@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from results import files
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.queries import BlackBox, Queries
 from trainables.black_box.surrogate import EPOCHS as SURROGATE_EPOCHS
@@ -25,8 +26,6 @@ from tuning.setting.setting import Setting
 
 # The architecture that is trained for a data set when the user brings no classifier.
 DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
-# In the setting's folder: what the classifier answered for training.
-QUERIES = "queries.db"
 
 
 class Access(NamedTuple):
@@ -68,7 +67,7 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
         return Access(classifier, classifier, {})
     if isinstance(classifier, BaseClassifier):
         classifier = BlackBox(classifier)
-    queries = Queries(classifier, setting.folder / QUERIES, config.query_budget)
+    queries = Queries(classifier, setting.folder / files.QUERIES, config.query_budget)
     sweep = setting.space.sweep
     with (
         reporter.track(f"{setting.name}: surrogate", ROUNDS * SURROGATE_EPOCHS) as advance,

@@ -10,6 +10,7 @@ from torch import Tensor
 from search_spaces import SearchSpace
 from search_spaces.space import Value
 from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_images
 from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
@@ -22,7 +23,7 @@ from tuning.setting.space import choose_space
 
 @dataclass(frozen=True)
 class Setting:
-    """What one study works on; `test` is for certification alone.
+    """What one study works on; `test` is only for certification.
 
     `initial` is the trained denoiser from which every trial starts, if the user named one.
     Certificates are made with noise rounded to multiples of 1 / `pixel_steps`; 0 stands for
@@ -66,7 +67,7 @@ def make_settings(config: RunConfig) -> list[Setting]:
     return [_make(config, dataset, shots) for dataset in datasets for shots in shot_counts]
 
 
-def _make(config: RunConfig, dataset: Dataset, shots: str) -> Setting:
+def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
     # Checked now, so that nothing is written or computed for a run that could not end.
     test = held_out_images(dataset, config.certify_images)
     drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))

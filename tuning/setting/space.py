@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from search_spaces import SearchSpace, SpaceError, load_space, shipped_spaces
+from trainables.data.shots import ShotCount
 from trainables.decrop.config import DecropConfig
 from trainables.errors import nearest
 from tuning.config import RunConfig, setting_name
@@ -15,7 +16,7 @@ from tuning.study.samplers import check_sampler
 BANDS = {"-10pct": 0.05, "-1pct": 0.005}
 
 
-def choose_space(config: RunConfig, dataset: str, shots: str, share: float) -> SearchSpace:
+def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float) -> SearchSpace:
     """The space named by --space, or the most specific one shipped for the data set.
 
     `share` is that of the training images that are shots.

@@ -9,8 +9,7 @@ from functools import cached_property
 from search_spaces import SearchSpace
 from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
-from tuning.study.pruning import SchedulerName
-from tuning.study.samplers import SamplerName
+from tuning.study.choices import SamplerName, SchedulerName
 
 
 @dataclass(frozen=True)

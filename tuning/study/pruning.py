@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-SchedulerName = Literal["asha", "hyperband", "none"]
+from tuning.study.choices import SchedulerName
+
 REDUCTION_FACTOR = 3
 
 

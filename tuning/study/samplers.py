@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
 from search_spaces import SearchSpace
 from tuning.errors import ConfigError
-
-SamplerName = Literal["tpe", "gp", "random", "cmaes"]
+from tuning.study.choices import SamplerName
 
 
 def make_sampler(

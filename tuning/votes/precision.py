@@ -7,16 +7,22 @@ from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision
 from trainables.smoothing.precision import choose_precision
+from tuning.cluster.context import Context
 from tuning.cluster.resources import Resources
-from tuning.config import RunConfig
 
 
 def decide_precision(
-    config: RunConfig, model: nn.Module, image: Tensor, resources: Resources
+    context: Context, model: nn.Module, image: Tensor, decided: Precision | None
 ) -> Precision:
-    """What --precision says, or else the one in which `model` votes fastest on `image`."""
+    """What --precision says, or what was `decided` before, or in what `model` votes fastest.
+
+    `image` [C, H, W] is an example.
+    """
+    config, resources = context.config, context.resources
     if config.precision != "auto":
         return config.precision
+    if decided is not None:
+        return decided
     task = _measure.options(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)
     found: Precision = ray.get(task.remote(model, image, resources))
     return found

@@ -1,7 +1,7 @@
 """Counts of votes on disk, each recorded exactly once.
 
-They are keyed by everything they depend on and upserted, so that a repeated or resumed task cannot
-change a certificate.
+They are keyed by everything they depend on and upserted, so that a task that is repeated or resumed
+cannot change a certificate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tuning.errors import ConfigError
 
-# Of the file, and of what its counts mean.
+# Of the file format, and of the meaning of its counts.
 VERSION = 2
 
 
@@ -35,6 +35,11 @@ class VoteKey(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def size(self) -> int:
+        """The number of draws."""
+        return self.stop - self.start
+
 
 class Counts(NamedTuple):
     """Votes per class, the seconds it took to count them, and the address of the host that did."""
@@ -48,7 +53,7 @@ class VoteStore:
     """Counts in an SQLite file.
 
     Raises:
-        ConfigError: when another version of this program wrote it.
+        ConfigError: when a different version of this program wrote it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +77,7 @@ class VoteStore:
             )
 
     def find(self, keys: Sequence[VoteKey]) -> dict[VoteKey, Counts]:
-        """What is recorded of `keys`, which differ in their draws alone."""
+        """What is recorded of `keys`, which differ only in their draws."""
         *shared, _, _ = keys[0]
         query = (
             "SELECT start, stop, votes, seconds, node FROM counts WHERE model = ? AND phase = ? "

@@ -8,7 +8,7 @@ from trainables.acceleration.voting import Precision, prepared
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import Block
+from trainables.smoothing.noise import Block, Noise
 from trainables.smoothing.precision import choose_precision
 from trainables.weights.checkpoint import weights_hash
 
@@ -53,8 +53,8 @@ def test_in_bfloat16_most_votes_stay_and_logits_are_float32() -> None:
     head = {n for n, p in rounded.named_parameters() if p.dtype == torch.float32}
     assert len(head) == 2 < len(list(rounded.parameters()))
     assert rounded(IMAGE[None]).dtype == torch.float32
-    exact = torch.tensor(total_votes(original, IMAGE, 0.5, blocks))
-    found = torch.tensor(total_votes(rounded, IMAGE, 0.5, blocks))
+    exact = torch.tensor(total_votes(original, IMAGE, Noise(0.5), blocks))
+    found = torch.tensor(total_votes(rounded, IMAGE, Noise(0.5), blocks))
     # No logits tie, as many of so few digits would.
     assert found.sum() == 500
     assert (exact - found).abs().sum() < 75
@@ -78,7 +78,7 @@ def test_votes_are_in_the_precision_they_say_whatever_a_program_allows(
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     copy = prepared(model(Switches), SHAPE, precision)
-    total_votes(copy, IMAGE, 0.5, [Block(10, 0)])
+    total_votes(copy, IMAGE, Noise(0.5), [Block(10, 0)])
     assert Switches.seen == (False, False, True)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (True, True)
 

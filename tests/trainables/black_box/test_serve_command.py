@@ -59,7 +59,7 @@ def test_bad_flags_are_refused_in_one_line(
         assert "--image-shape" in fails(capsys, path, "--image-shape", shape)
     assert "(3, 8, 8)" in fails(capsys, path, "--image-shape", "3,8,8")
     assert "--port" in fails(capsys, path, "--port", "65536")
-    assert "checkpoint" in fails(capsys)
+    assert "CHECKPOINT" in fails(capsys)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}" in fails(capsys, path, "--port", port)

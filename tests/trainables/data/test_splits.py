@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.data.datasets import Dataset, TensorImages, load_dataset
+from trainables.data.shots import ShotCount
 from trainables.data.splits import certification_indices, draw_shots
 from trainables.errors import InputError
 
@@ -21,7 +22,7 @@ def numbered(per_class: int, classes: int = 3) -> Dataset:
 @settings(deadline=None)
 @given(count=st.integers(2, 60), seed=st.integers(0, 2**32))
 def test_every_class_has_the_same_number_of_shots(count: int, seed: int) -> None:
-    shots = draw_shots(numbered(60), str(count), seed)
+    shots = draw_shots(numbered(60), ShotCount(str(count)), seed)
     train, tuning = torch.bincount(shots.train_labels), torch.bincount(shots.tuning_labels)
     assert (train + tuning).tolist() == [count] * 3
     assert len(set(tuning.tolist())) == 1
@@ -32,20 +33,20 @@ def test_every_class_has_the_same_number_of_shots(count: int, seed: int) -> None
 @settings(deadline=None)
 @given(count=st.integers(2, 30), seed=st.integers(0, 2**32))
 def test_training_and_tuning_shots_are_distinct_images(count: int, seed: int) -> None:
-    shots = draw_shots(numbered(30), str(count), seed)
+    shots = draw_shots(numbered(30), ShotCount(str(count)), seed)
     drawn = shots.train_indices + shots.tuning_indices
     assert len(set(drawn)) == len(drawn) == 3 * count
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(2, 1), (5, 1), (10, 2), (50, 10)])
 def test_one_shot_in_five_is_held_out_and_at_least_one(count: int, held_out: int) -> None:
-    shots = draw_shots(numbered(50), str(count), seed=0)
+    shots = draw_shots(numbered(50), ShotCount(str(count)), seed=0)
     assert torch.bincount(shots.tuning_labels).tolist() == [held_out] * 3
 
 
 def test_images_and_labels_belong_to_their_indices() -> None:
     dataset = numbered(20)
-    shots = draw_shots(dataset, "10", seed=3)
+    shots = draw_shots(dataset, ShotCount("10"), seed=3)
     assert shots.train_images[:, 0, 0, 0].tolist() == shots.train_indices
     assert shots.tuning_images[:, 0, 0, 0].tolist() == shots.tuning_indices
     assert torch.equal(shots.train_labels, dataset.train.labels[shots.train_indices])
@@ -54,7 +55,10 @@ def test_images_and_labels_belong_to_their_indices() -> None:
 
 def test_the_same_seed_draws_the_same_shots() -> None:
     digits = load_dataset("digits")
-    first, again = draw_shots(digits, "10", seed=7), draw_shots(digits, "10", seed=7)
+    first, again = (
+        draw_shots(digits, ShotCount("10"), seed=7),
+        draw_shots(digits, ShotCount("10"), seed=7),
+    )
     assert first.train_indices == again.train_indices
     assert first.tuning_indices == again.tuning_indices
     assert torch.equal(first.train_images, again.train_images)
@@ -62,45 +66,42 @@ def test_the_same_seed_draws_the_same_shots() -> None:
 
 def test_another_seed_draws_other_shots() -> None:
     digits = load_dataset("digits")
-    first, other = draw_shots(digits, "10", seed=7), draw_shots(digits, "10", seed=8)
+    first, other = (
+        draw_shots(digits, ShotCount("10"), seed=7),
+        draw_shots(digits, ShotCount("10"), seed=8),
+    )
     assert set(first.train_indices) != set(other.train_indices)
 
 
 def test_a_seed_draws_the_shots_that_it_always_drew() -> None:
-    shots = draw_shots(numbered(8), "5", seed=3)
+    shots = draw_shots(numbered(8), ShotCount("5"), seed=3)
     assert shots.train_indices == [12, 9, 15, 3, 19, 10, 22, 7, 11, 17, 23, 14]
     assert shots.tuning_indices == [6, 16, 8]
 
 
 def test_drawing_shots_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
-    draw_shots(numbered(20), "10", seed=0)
+    draw_shots(numbered(20), ShotCount("10"), seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("shots", "expected"), [("10%", 4), ("5%", 2), ("12.5%", 5), ("100%", 40)])
 def test_a_percentage_is_a_share_of_each_class(shots: str, expected: int) -> None:
-    drawn = draw_shots(numbered(40), shots, seed=0)
+    drawn = draw_shots(numbered(40), ShotCount(shots), seed=0)
     counts = torch.bincount(torch.cat((drawn.train_labels, drawn.tuning_labels)))
     assert counts.tolist() == [expected] * 3
 
 
-@pytest.mark.parametrize("shots", ["41", "110%"])
+@pytest.mark.parametrize("shots", ["41", "999999999"])
 def test_too_many_shots_are_refused_saying_how_many_images_there_are(shots: str) -> None:
     with pytest.raises(InputError, match=r"'class-0', which has 40$"):
-        draw_shots(numbered(40), shots, seed=0)
+        draw_shots(numbered(40), ShotCount(shots), seed=0)
 
 
-@pytest.mark.parametrize("shots", ["1", "0", "1%", "0%"])
+@pytest.mark.parametrize("shots", ["1", "1%", "0%"])
 def test_fewer_than_two_shots_are_refused(shots: str) -> None:
     with pytest.raises(InputError, match=r"^--shots: .* at least 2 are needed[^\n]*$"):
-        draw_shots(numbered(40), shots, seed=0)
-
-
-@pytest.mark.parametrize("shots", ["", "ten", "-3", "1.5", "5 %", "%", "1e1", "10\n"])
-def test_shots_that_are_no_number_are_refused(shots: str) -> None:
-    with pytest.raises(InputError, match=r"^--shots: .* is neither a number nor a percentage"):
-        draw_shots(numbered(40), shots, seed=0)
+        draw_shots(numbered(40), ShotCount(shots), seed=0)
 
 
 @settings(deadline=None)

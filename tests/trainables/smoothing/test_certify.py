@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.smoothing.certify import ABSTAIN, Certificate, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Fixed
 
 torch.set_num_threads(1)
@@ -101,8 +101,8 @@ def test_the_certified_radius_never_exceeds_the_distance_to_a_linear_boundary() 
             linear.bias.copy_(torch.stack((-offset, offset)) / 2)
         model = nn.Sequential(nn.Flatten(), linear).eval()
         proof = certificate(
-            total_votes(model, image, sigma, plan_blocks(100, case, "select")),
-            total_votes(model, image, sigma, plan_blocks(1000, case, "estimate")),
+            total_votes(model, image, Noise(sigma), plan_blocks(100, case, "select")),
+            total_votes(model, image, Noise(sigma), plan_blocks(1000, case, "estimate")),
             n0=100, n=1000, sigma=sigma, alpha=1e-6,
         )  # fmt: skip
         if proof.predicted == ABSTAIN:

@@ -19,7 +19,7 @@ from trainables.smoothing.counting import (
     forward_batch,
     total_votes,
 )
-from trainables.smoothing.noise import Block, draw_noise, plan_blocks
+from trainables.smoothing.noise import Block, Noise, draw_noise, plan_blocks
 
 torch.set_num_threads(1)
 DEVICES = [
@@ -76,7 +76,7 @@ def test_votes_are_those_of_a_naive_count_and_sum_to_the_block(
     size: int, seed: int, sigma: float
 ) -> None:
     model, block = random_linear(), Block(size, seed)
-    counts = total_votes(model, IMAGE, sigma, [block])
+    counts = total_votes(model, IMAGE, Noise(sigma), [block])
     noisy = (IMAGE + draw_noise(block, IMAGE.shape, sigma, IMAGE.device)).numpy()
     weights = model[1].weight.detach().numpy().astype(np.float64)
     winners = (noisy.reshape(size, 16).astype(np.float64) @ weights.T).argmax(axis=1)
@@ -92,7 +92,11 @@ def test_votes_are_those_of_a_naive_count_and_sum_to_the_block(
 def test_every_piece_gets_the_votes_it_would_get_alone(sizes: list[list[int]], steps: int) -> None:
     images = torch.randint(256, (len(sizes), 1, 4, 4)) / 255
     pieces = [
-        Piece(image, 0.2 + number, [Block(size, seed) for seed, size in enumerate(of_piece)], steps)
+        Piece(
+            image,
+            Noise(0.2 + number, steps),
+            [Block(size, seed) for seed, size in enumerate(of_piece)],
+        )
         for number, (image, of_piece) in enumerate(zip(images, sizes, strict=True))
     ]
     model = random_linear()
@@ -105,7 +109,7 @@ def test_every_piece_gets_the_votes_it_would_get_alone(sizes: list[list[int]], s
 def test_copies_of_all_images_share_forward_passes_of_one_size() -> None:
     images = torch.rand(5, 1, 64, 64)
     model = Watched(nn.Sequential(nn.AvgPool2d(64), nn.Flatten(), nn.Linear(1, 3)).eval())
-    counts = count_votes(model, [Piece(image, 0.5, [Block(11, 0)]) for image in images])
+    counts = count_votes(model, [Piece(image, Noise(0.5), [Block(11, 0)]) for image in images])
     assert counts.sum(dim=1).tolist() == [11] * 5
     # 55 copies, and one more that is nothing, votes for nobody, and costs no query.
     assert model.sizes == [4] * 14
@@ -140,7 +144,7 @@ def test_a_gpu_is_never_waited_for_while_it_counts(steps: int) -> None:
     )
     model = prepared(network, (3, 16, 16), "bfloat16").to("cuda")
     image = (torch.randint(256, (3, 16, 16)) / 255).to("cuda")
-    pieces = [Piece(image, 0.5, plan_blocks(12_000, "x"), steps)] * 2
+    pieces = [Piece(image, Noise(0.5, steps), plan_blocks(12_000, "x"))] * 2
     count_votes(model, pieces)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -164,14 +168,14 @@ def test_a_forward_pass_holds_about_the_same_number_of_pixels(side: int, device:
      (math.inf, math.inf)],
 )  # fmt: skip
 def test_a_tied_or_non_finite_top_logit_votes_for_no_class(row: tuple[float, float]) -> None:
-    assert total_votes(Scores(row, row), IMAGE, 0.25, [Block(50, 0)]) == [0, 0]
+    assert total_votes(Scores(row, row), IMAGE, Noise(0.25), [Block(50, 0)]) == [0, 0]
 
 
 @pytest.mark.parametrize("bad", [(2.0, 2.0), (math.nan, 0.0), (0.0, math.inf)])
 def test_only_the_bad_copies_lose_their_vote(bad: tuple[float, float]) -> None:
     block = Block(300, 0)
     model = Scores(positive=(0.0, 1.0), negative=bad)
-    assert total_votes(model, IMAGE, 0.25, [block]) == [0, share_above(block)]
+    assert total_votes(model, IMAGE, Noise(0.25), [block]) == [0, share_above(block)]
     assert 100 < share_above(block) < 200
 
 
@@ -180,20 +184,20 @@ def test_ties_below_the_top_do_no_harm() -> None:
     with torch.no_grad():
         model[1].weight.zero_()
         model[1].bias.copy_(torch.tensor([0.0, 3.0, 0.0]))
-    assert total_votes(model, IMAGE, 0.25, [Block(20, 0)]) == [0, 20, 0]
+    assert total_votes(model, IMAGE, Noise(0.25), [Block(20, 0)]) == [0, 20, 0]
 
 
 def test_the_same_blocks_give_the_same_votes_in_any_order_and_other_seeds_others() -> None:
-    model, blocks = random_linear(), plan_blocks(2500, "x")
-    total = total_votes(model, IMAGE, 1.0, blocks)
-    parts: Sequence[list[int]] = [total_votes(model, IMAGE, 1.0, [block]) for block in blocks]
-    assert total == np.sum(parts, axis=0).tolist() == total_votes(model, IMAGE, 1.0, blocks[::-1])
+    model, blocks, noise = random_linear(), plan_blocks(2500, "x"), Noise(1.0)
+    total = total_votes(model, IMAGE, noise, blocks)
+    parts: Sequence[list[int]] = [total_votes(model, IMAGE, noise, [b]) for b in blocks]
+    assert total == np.sum(parts, axis=0).tolist() == total_votes(model, IMAGE, noise, blocks[::-1])
     assert sum(total) == 2500
-    assert len({tuple(total_votes(model, IMAGE, 1.0, [Block(500, s)])) for s in range(5)}) == 5
+    assert len({tuple(total_votes(model, IMAGE, noise, [Block(500, s)])) for s in range(5)}) == 5
 
 
 def test_counting_votes_tracks_no_gradient_and_leaves_the_image_alone() -> None:
     image = IMAGE.clone().requires_grad_(True)
-    counts = count_votes(random_linear(), [Piece(image, 0.5, [Block(10, 0)])])
+    counts = count_votes(random_linear(), [Piece(image, Noise(0.5), [Block(10, 0)])])
     assert not counts.requires_grad
     assert torch.equal(image, IMAGE)

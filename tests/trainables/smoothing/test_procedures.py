@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables.smoothing import procedures
 from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive, Claim, Fixed, Procedure, Tally, Tolerance
 
 SIGMA = 0.5
@@ -257,7 +257,8 @@ def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_to_its_bou
         image = torch.rand(1, 2, 3, generator=generator)
         distance = 1.5 * float(torch.rand((), generator=generator)) ** 2
         offset = float(image.flatten() @ normal - distance * normal.norm())
-        votes = total_votes(HalfSpace(normal, offset), image, SIGMA, plan_blocks(400, case))[1]
+        model, blocks = HalfSpace(normal, offset), plan_blocks(400, case)
+        votes = total_votes(model, image, Noise(SIGMA), blocks)[1]
         procedure = every[case % 3]
         claim = procedure.claim([Tally(400, votes)], SIGMA)
         certified += claim.radius > 0

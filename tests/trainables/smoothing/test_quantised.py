@@ -15,7 +15,7 @@ from trainables.data.splits import held_out_images
 from trainables.errors import InputError
 from trainables.smoothing.certify import Certificate, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import Block, plan_blocks
+from trainables.smoothing.noise import Block, Noise, plan_blocks
 from trainables.smoothing.procedures import Fixed
 from trainables.smoothing.quantised import (
     BITS,
@@ -37,13 +37,13 @@ def certificate(
     model: nn.Module, image: Tensor, sigma: float, steps: int, n: int, seed: int
 ) -> Certificate:
     """With a fixed number of votes, at a level at which none should ever be wrong."""
-    procedure = Fixed(100, n, 1e-6, allowance=allowance(sigma, steps, image.shape))
+    procedure = Fixed(100, n, 1e-6, allowance=allowance(Noise(sigma, steps), image.shape))
     asking = certifying(procedure, sigma)
     request = next(asking)
     while True:
         blocks = plan_blocks(request.stop, seed, request.phase)
         try:
-            request = asking.send(total_votes(model, image, sigma, blocks, steps))
+            request = asking.send(total_votes(model, image, Noise(sigma, steps), blocks))
         except StopIteration as done:
             found: Certificate = done.value
             return found
@@ -53,7 +53,7 @@ def certificate(
 def test_the_noise_is_as_close_to_the_rounded_gaussian_as_the_allowance_says(
     sigma: float, steps: int
 ) -> None:
-    upper = tails(sigma, steps)
+    upper = tails(Noise(sigma, steps))
     reach = len(upper)
     with mp.workdps(60):
 
@@ -70,25 +70,27 @@ def test_the_noise_is_as_close_to_the_rounded_gaussian_as_the_allowance_says(
         off = [drawn(k) - exact(k) for k in everything]
         distance = sum(abs(b - a) for a, b in zip([0, *off], off, strict=False)) / 2
         assert max(map(abs, off)) <= mp.mpf(2) ** -64 * (1 + mp.mpf("1e-18"))
-        of_pixel = mp.mpf(allowance(sigma, steps, (1,))) - ROUNDING
+        of_pixel = mp.mpf(allowance(Noise(sigma, steps), (1,))) - ROUNDING
         assert distance <= of_pixel + 1e-27
         # What adding up gives: no more than eight times too careful where there is much noise.
         assert reach < 30 or of_pixel < 8 * distance
-        assert allowance(sigma, steps, (3, 32, 32)) == pytest.approx(3072 * of_pixel + ROUNDING)
+        assert allowance(Noise(sigma, steps), (3, 32, 32)) == pytest.approx(
+            3072 * of_pixel + ROUNDING
+        )
 
 
 def test_the_allowance_is_tiny_and_gaussian_noise_needs_none() -> None:
-    assert allowance(0.25, 0, (3, 32, 32)) == 0.0
-    assert ROUNDING < allowance(0.25, 16, (1, 8, 8)) < 1.001e-12
-    assert allowance(0.25, 255, (3, 32, 32)) < 1.2e-12
-    assert allowance(1.0, 255, (3, 224, 224)) < 1e-10
+    assert allowance(Noise(0.25, 0), (3, 32, 32)) == 0.0
+    assert ROUNDING < allowance(Noise(0.25, 16), (1, 8, 8)) < 1.001e-12
+    assert allowance(Noise(0.25, 255), (3, 32, 32)) < 1.2e-12
+    assert allowance(Noise(1.0, 255), (3, 224, 224)) < 1e-10
 
 
 @pytest.mark.parametrize(("sigma", "steps"), [(0.12, 16), (0.25, 16), (0.25, 255)])
 def test_drawn_noise_has_the_probabilities_of_the_rounded_gaussian(
     sigma: float, steps: int
 ) -> None:
-    noise = draw_steps(Block(4000, 5), torch.Size((1, 16, 16)), sigma, steps, CPU).flatten()
+    noise = draw_steps(Block(4000, 5), torch.Size((1, 16, 16)), Noise(sigma, steps), CPU).flatten()
     assert noise.dtype == torch.int32
     edges = np.arange(-4 * steps, 4 * steps + 1) + 0.5
     probabilities = np.diff(norm.cdf(edges / (sigma * steps)))
@@ -105,20 +107,21 @@ def test_drawn_noise_has_the_probabilities_of_the_rounded_gaussian(
 def test_every_draw_is_the_number_of_thresholds_at_or_below_a_uniform_integer(
     sigma: float, steps: int
 ) -> None:
-    shape, upper = torch.Size((1, 40, 40)), np.array(tails(sigma, steps), dtype=np.int64)
+    shape, upper = torch.Size((1, 40, 40)), np.array(tails(Noise(sigma, steps)), dtype=np.int64)
     generator = torch.Generator().manual_seed(9)
     uniform = torch.empty((50, *shape), dtype=torch.int64).random_(generator=generator).numpy()
     assert uniform.min() >= 0
     assert uniform.max() > 2**BITS - 2**48
     thresholds = np.concatenate((upper[::-1], [2**BITS - int(tail) for tail in upper]))
     expected = np.searchsorted(thresholds.astype(np.int64), uniform, side="right") - len(upper)
-    drawn = draw_steps(Block(50, 9), shape, sigma, steps, CPU)
+    drawn = draw_steps(Block(50, 9), shape, Noise(sigma, steps), CPU)
     assert np.array_equal(drawn.numpy(), expected)
 
 
 def test_the_same_block_draws_the_same_noise_and_others_draw_others() -> None:
     first, again, other = (
-        draw_steps(Block(50, seed), torch.Size((1, 4, 4)), 0.5, 255, CPU) for seed in (1, 1, 2)
+        draw_steps(Block(50, seed), torch.Size((1, 4, 4)), Noise(0.5, 255), CPU)
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     correlation = np.corrcoef(first.flatten().numpy(), other.flatten().numpy())[0, 1]
@@ -132,9 +135,9 @@ def test_what_the_network_sees_depends_on_the_sum_of_image_and_noise_alone(steps
     # As another program may have computed the same pixels.
     images.append(whole.float() * (1 / steps))
     block, sigma = Block(60, 3), 0.5
-    noise = draw_steps(block, whole.shape, sigma, steps, CPU)
+    noise = draw_steps(block, whole.shape, Noise(sigma, steps), CPU)
     for shift, image in zip([*range(8), 0], images, strict=True):
-        copies = quantised_copies(image, sigma, steps, block)
+        copies = quantised_copies(image, Noise(sigma, steps), block)
         # Shifted noise would have brought the unshifted image to these very numbers.
         sums = whole + (noise + shift)
         assert torch.equal(copies.view(torch.int32), (sums.float() / steps).view(torch.int32))

@@ -12,7 +12,7 @@ from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive, Fixed
 from trainables.smoothing.quantised import allowance
 from trainables.smoothing.smoothed import CONFIG, WEIGHTS, ExportConfig, export_config
@@ -68,7 +68,9 @@ def config(**changes: Any) -> ExportConfig:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    text = export_config(linear_classifier(), IMAGE, 3, 0.25, Fixed(50, 1000, 0.001), "float32")
+    text = export_config(
+        linear_classifier(), IMAGE, 3, Noise(0.25), Fixed(50, 1000, 0.001), "float32"
+    )
     (tmp_path / CONFIG).write_text(text)
     (tmp_path / WEIGHTS).write_bytes(denoiser_bytes(trained_denoiser()))
     return tmp_path
@@ -102,7 +104,7 @@ def test_the_exported_configuration_describes_image_numbers_and_classifier(expor
 def test_the_procedure_of_the_export_decides_how_many_votes_are_cast(export: Path) -> None:
     votes = {}
     procedure = Adaptive(50, 5000, 0.001, (0.0, 0.1))
-    adaptive = export_config(linear_classifier(), IMAGE, 3, 0.25, procedure, "float32")
+    adaptive = export_config(linear_classifier(), IMAGE, 3, Noise(0.25), procedure, "float32")
     for name, text in {
         "adaptive": adaptive,
         "tolerance": adaptive.replace('"adaptive"', '"tolerance"'),
@@ -209,15 +211,15 @@ def test_an_export_with_quantised_noise_runs_it_and_refuses_images_off_its_grid(
     image = torch.full((1, 4, 4), 0.6)
     gaussian = SmoothedClassifier.load(export, linear_classifier()).certify(image)
     procedure = Fixed(50, 1000, 0.001)
-    text = export_config(linear_classifier(), IMAGE, 3, 0.25, procedure, "float32", 255)
+    text = export_config(linear_classifier(), IMAGE, 3, Noise(0.25, 255), procedure, "float32")
     (export / CONFIG).write_text(text)
     smoothed = SmoothedClassifier.load(export, linear_classifier())
     proof = smoothed.certify(image)
     assert smoothed.config.pixel_steps == 255
     blocks = plan_blocks(1000, 0, 1, "estimate")
-    votes = total_votes(smoothed.model, image, 0.25, blocks, 255)
+    votes = total_votes(smoothed.model, image, Noise(0.25, 255), blocks)
     assert proof.votes_top == max(votes) != gaussian.votes_top
-    taken = allowance(0.25, 255, (1, 4, 4))
+    taken = allowance(Noise(0.25, 255), (1, 4, 4))
     assert proof.p_lower == lower_bound(proof.votes_top, 1000, 0.001) - taken
     assert 1e-12 < taken < 1e-11
     for act in (smoothed.certify, smoothed.predict):

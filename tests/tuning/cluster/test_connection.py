@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tuning.cluster.connection import private_token
-from tuning.cluster.resources import Node, Resources, fit_resources, hoped_for, local_resources
+from tuning.cluster.resources import Host, Resources, fit_resources, hoped_for, local_resources
 from tuning.config import make_config
 from tuning.errors import ConfigError
 
@@ -78,19 +78,19 @@ def test_as_many_workers_as_fit(
     flags: dict[str, float], cpus: int, gpus: int, expected: Resources
 ) -> None:
     config = make_config({"name": "x", **flags})
-    assert fit_resources(config, [Node(cpus, gpus)], "it") == expected
+    assert fit_resources(config, [Host(cpus, gpus)], "it") == expected
 
 
 def test_a_worker_lies_on_one_host() -> None:
     whole = make_config({"name": "x", "cpus_per_trial": 3})
-    hosts = [Node(2, 0), Node(4, 0), Node(3, 0), Node(7, 0)]
+    hosts = [Host(2, 0), Host(4, 0), Host(3, 0), Host(7, 0)]
     assert fit_resources(whole, hosts, "it").concurrency == 4
     with pytest.raises(ConfigError, match="--cpus-per-trial: 3 asked for, but it has 2 cores"):
-        fit_resources(whole, [Node(2, 0)] * 9, "it")
+        fit_resources(whole, [Host(2, 0)] * 9, "it")
 
 
 def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
-    hosts = [Node(64, 0), Node(8, 4), Node(2, 4)]
+    hosts = [Host(64, 0), Host(8, 4), Host(2, 4)]
     assert fit_resources(make_config({"name": "x"}), hosts, "it").concurrency == 6
     shared = make_config({"name": "x", "gpus_per_trial": 0.5, "cpus_per_trial": 4})
     assert fit_resources(shared, hosts, "it").concurrency == 2
@@ -100,7 +100,7 @@ def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
 
 def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
     with pytest.raises(ConfigError, match="--gpus-per-trial: 2 asked for, but it has 1 GPUs"):
-        fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), [Node(8, 1)], "it")
+        fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), [Host(8, 1)], "it")
 
 
 def test_of_a_cluster_that_adds_hosts_all_that_the_user_wants_is_asked() -> None:

@@ -1,28 +1,69 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainables.models.classifiers import BaseClassifier, DigitsCNN
-from tuning.config import make_config
+from tuning.cluster.connection import Cluster
+from tuning.cluster.resources import Resources
+from tuning.cluster.storage import local_storage
+from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
-from tuning.run.manifest import setting_manifest
+from tuning.run.manifest import Manifest, read_manifest, setting_manifest
 from tuning.setting.setting import Setting, make_settings
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    values: dict[str, Any] = {"name": "x", "out": tmp_path, "certify_images": 5, "shots": "3"}
-    (made,) = make_settings(make_config(values))
+def config(tmp_path: Path) -> RunConfig:
+    return make_config({"name": "x", "out": tmp_path, "certify_images": 5, "shots": "3"})
+
+
+@pytest.fixture
+def setting(config: RunConfig) -> Setting:
+    (made,) = make_settings(config)
     return made
 
 
-def test_unchanged_run_resumes_and_its_seconds_add_up(setting: Setting) -> None:
-    classifier = BaseClassifier(DigitsCNN())
-    first = setting_manifest(setting, classifier, {})
-    first["seconds"]["search"] = 12.0
-    again = setting_manifest(setting, classifier, {"settings": {setting.name: first}})
-    assert again == first
+def start(config: RunConfig, folder: Path) -> Manifest:
+    """The manifest of a run that starts, or is resumed."""
+    path = folder / "manifest.json"
+    cluster = Cluster("local", None, Resources(1, 0.0, 2), local_storage(folder))
+    return Manifest(path, config, cluster, read_manifest(path))
+
+
+def test_a_resumed_run_adds_to_what_its_first_start_recorded(
+    config: RunConfig, setting: Setting, tmp_path: Path
+) -> None:
+    classifier, name = BaseClassifier(DigitsCNN()), setting.name
+    first = start(config, tmp_path)
+    first.add_setting(setting, classifier)
+    assert first.precision(name) is None
+    first.record(name, precision="bfloat16")
+    first.add_seconds(name, "search", 12.0)
+    first.add_lost_hosts(["10.0.0.2: gone"])
+
+    second = start(config, tmp_path)
+    assert (second.run_id, second.precision(name)) == (first.run_id, "bfloat16")
+    second.add_setting(setting, classifier)
+    assert second.precision(name) == "bfloat16"
+    second.add_seconds(name, "search", 0.5)
+    with second.timed(name, "confirmation"):
+        pass
+    second.add_lost_hosts(["10.0.0.3: gone"])
+    written = json.loads((tmp_path / "manifest.json").read_text())
+    assert len(written["starts"]) == 2
+    assert written["lost_hosts"] == ["10.0.0.2: gone", "10.0.0.3: gone"]
+    seconds = written["settings"][name]["seconds"]
+    assert seconds == {"search": 12.5, "confirmation": pytest.approx(0, abs=0.5)}
+
+
+def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    assert read_manifest(path) == {}
+    path.write_text('{"seed": ')
+    with pytest.raises(ConfigError, match="damaged"):
+        read_manifest(path)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +75,6 @@ def test_unchanged_run_resumes_and_its_seconds_add_up(setting: Setting) -> None:
 )
 def test_resumption_with_something_else_is_refused(setting: Setting, name: str, flag: str) -> None:
     classifier = BaseClassifier(DigitsCNN())
-    before = setting_manifest(setting, classifier, {}) | {name: "another"}
+    before: dict[str, Any] = setting_manifest(setting, classifier, {}) | {name: "other"}
     with pytest.raises(ConfigError, match=f"{flag}: .* changed since the run started"):
         setting_manifest(setting, classifier, {"settings": {setting.name: before}})

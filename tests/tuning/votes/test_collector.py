@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from tests.support.counts import recorded
 from trainables.smoothing.certify import Request, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.noise import plan_blocks
+from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive
 from tuning.cluster.resources import Resources
 from tuning.votes import collector as votes
-from tuning.votes.collector import Answer, Asking, VoteJob, collect_votes, task_votes
+from tuning.votes.collector import collect_votes, task_votes
+from tuning.votes.job import Evaluation, Outcome, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
 
 SIGMA, VOTES, SEED = 0.5, 2500, 11
@@ -32,29 +33,33 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), linear).eval()
 
 
-def casting(votes: int = VOTES, phase: str = "estimate") -> Asking[list[int]]:
+def casting(votes: int = VOTES, phase: str = "estimate") -> Evaluation[list[int]]:
     return (yield Request(phase, 0, votes))
 
 
 def job(
-    indices: range = range(6), ask: Callable[[], Asking[Any]] = casting, most: int = VOTES
+    indices: range = range(6), evaluate: Callable[[], Evaluation[Any]] = casting, most: int = VOTES
 ) -> VoteJob[Any]:
     images = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
-    return VoteJob("x", model(), "hash", images[list(indices)], indices, SIGMA, SEED, ask, most)
+    return VoteJob(
+        "x", model(), "hash", images[list(indices)], indices, Noise(SIGMA), SEED, evaluate, most
+    )
 
 
 def workers(count: int) -> Resources:
     return Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=count)
 
 
-def results(answers: list[list[Answer[Any]]]) -> list[list[Any]]:
-    return [[answer.result for answer in of_job] for of_job in answers]
+def results(outcomes: list[list[Outcome[Any]]]) -> list[list[Any]]:
+    return [[outcome.result for outcome in of_job] for of_job in outcomes]
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> None:
     expected = [
-        total_votes(model(), image, SIGMA, plan_blocks(VOTES, SEED, "estimate", index, SIGMA))
+        total_votes(
+            model(), image, Noise(SIGMA), plan_blocks(VOTES, SEED, "estimate", index, SIGMA)
+        )
         for index, image in zip(job().indices, job().images, strict=True)
     ]
     for count in (1, 2, 4):
@@ -143,9 +148,9 @@ def test_a_worker_reads_a_model_once_for_all_its_tasks(
 @pytest.mark.usefixtures("local_ray")
 def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
     procedure = Adaptive(100, 20_000, 0.001, (0.1, 0.3))
-    ask = partial(certifying, procedure, SIGMA)
+    evaluate = partial(certifying, procedure, SIGMA)
     done: list[int] = []
-    jobs = [job(ask=ask, most=20_100), job(range(3), ask=ask, most=20_100)]
+    jobs = [job(evaluate=evaluate, most=20_100), job(range(3), evaluate=evaluate, most=20_100)]
     store = VoteStore(tmp_path / "a.db")
     whole, part = collect_votes(jobs, store, workers(2), done.append)
     # The same model on the same images: counted once, and the same for both.
@@ -154,21 +159,23 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
         a.result.votes for a in whole
     )
     assert sum(done) == 9 * 20_100
-    cast = [answer.result.votes for answer in whole]
+    cast = [outcome.result.votes for outcome in whole]
     assert min(cast) < 2000 < 20_100 < sum(cast) < 6 * 20_100
     # What one worker alone, without Ray, would have found.
-    for index, answer in enumerate(whole):
-        asking = ask()
-        request, found = next(asking), None
+    for index, outcome in enumerate(whole):
+        evaluation = evaluate()
+        request, found = next(evaluation), None
         while found is None:
             blocks = plan_blocks(
                 request.stop, SEED, request.phase, index, SIGMA, start=request.start
             )
             try:
-                request = asking.send(total_votes(model(), job().images[index], SIGMA, blocks))
+                request = evaluation.send(
+                    total_votes(model(), job().images[index], Noise(SIGMA), blocks)
+                )
             except StopIteration as ended:
                 found = ended.value
-        assert found == answer.result
+        assert found == outcome.result
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -177,9 +184,9 @@ def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     collect_votes([job()], store, workers(2))
     planted = {key: Counts([1, 2, 3], 0.5, "host") for key in recorded(store.path)}
     store.put(planted)
-    (answers,) = collect_votes([job()], store, workers(2))
+    (outcomes,) = collect_votes([job()], store, workers(2))
     # In pieces of a thousand.
-    assert answers == [Answer([3, 6, 9], 1.5)] * 6
+    assert outcomes == [Outcome([3, 6, 9], 1.5)] * 6
 
 
 class Watched:
@@ -232,7 +239,7 @@ def test_tasks_are_longer_where_one_driver_serves_many_workers(
 @pytest.mark.usefixtures("local_ray")
 def test_phases_draw_fresh_noise(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
-    jobs = [job(ask=partial(casting, VOTES, phase)) for phase in ("select", "estimate")]
+    jobs = [job(evaluate=partial(casting, VOTES, phase)) for phase in ("select", "estimate")]
     first, second = results(collect_votes(jobs, store, workers(2)))
     assert first != second
 
@@ -243,10 +250,12 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
 ) -> None:
     store = VoteStore(tmp_path / "votes.db")
     image, blocks = job().images[:1], plan_blocks(VOTES, SEED, "estimate", 0, SIGMA)
-    expected = [total_votes(model(), image[0], SIGMA, blocks, steps) for steps in (0, 255, 16)]
+    expected = [
+        total_votes(model(), image[0], Noise(SIGMA, steps), blocks) for steps in (0, 255, 16)
+    ]
     for _ in range(2):  # counted, and then read
         for steps, counts in zip((0, 255, 16), expected, strict=True):
-            one = replace(job(range(1)), pixel_steps=steps)
+            one = replace(job(range(1)), noise=Noise(SIGMA, steps))
             assert results(collect_votes([one], store, workers(2))) == [[counts]]
     # What is there of another model is not even looked at.
     store.put(
@@ -276,7 +285,7 @@ def test_what_the_driver_holds_does_not_grow_with_the_images(
     monkeypatch.setattr(votes, "TASKS_A_SECOND", 1e4)
     one, images = job(), 400
     many = replace(one, images=one.images[:1].expand(images, -1, -1, -1), indices=range(images))
-    (answers,) = collect_votes([many], VoteStore(tmp_path / "votes.db"), workers(2))
-    assert len(answers) == images
+    (outcomes,) = collect_votes([many], VoteStore(tmp_path / "votes.db"), workers(2))
+    assert len(outcomes) == images
     # Of three pieces an image.
     assert max(held) < 0.4 * 3 * images

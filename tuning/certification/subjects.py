@@ -1,0 +1,157 @@
+"""What is certified: the models of a run, of an export, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from results import files
+from results.run import load_run
+from trainables.acceleration.voting import Precision
+from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.splits import HeldOutImages, held_out_images
+from trainables.models.denoisers import Denoiser
+from trainables.smoothing.quantised import steps_of
+from trainables.smoothing.smoothed import CONFIG as EXPORT
+from trainables.smoothing.smoothed import read_export
+from trainables.weights.denoiser_file import load_denoiser, read_denoiser, trained_sigma
+from tuning.config import RunConfig, read_yaml, setting_name
+from tuning.errors import ConfigError
+
+# What a run says of where it computed, which says nothing of its certificates.
+WHERE_IT_RAN = ("cluster", "storage", "concurrency", "autoscaling")
+# Each of these flags gives a meaning to the other.
+TOGETHER = {"radii", "procedure"}
+
+
+class Model(NamedTuple):
+    """A denoiser in front of the classifier, or None for the classifier itself, and its sigma.
+
+    `trial`, `objective` and `accuracy` are what the search and the confirmation say of it.
+    """
+
+    denoiser: Denoiser | None
+    sigma: float
+    trial: int | None = None
+    objective: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Models by variant, to certify on the same held-out images of `dataset`.
+
+    `precision` is the one in which they were certified before, if they were. The noise is rounded
+    to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
+    """
+
+    name: str
+    dataset: Dataset
+    test: HeldOutImages
+    models: Mapping[str, Model]
+    pixel_steps: int
+    precision: Precision | None = None
+
+
+def configuration_of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run, without where it ran, and without what `flags` replace."""
+    left_out = {*WHERE_IT_RAN, *(TOGETHER if TOGETHER & flags.keys() else ())}
+    stored = read_yaml(run / files.CONFIG)
+    return {name: value for name, value in stored.items() if name not in left_out}
+
+
+def configuration_of_export(path: Path | None) -> dict[str, Any]:
+    """The noise of an export: what it certifies with, unless flags say otherwise."""
+    if path is None or not (path / EXPORT).is_file():
+        return {}
+    export, _ = read_export(path)
+    return {"noise": "quantised" if export.pixel_steps else "gaussian"}
+
+
+def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
+    """The settings of a run, each with everything that was certified there.
+
+    Raises:
+        StoreError: when the run is incomplete or damaged.
+        InputError: when a data set or a denoiser cannot be loaded.
+    """
+    datasets = {
+        setting_name(dataset, shots): dataset
+        for dataset in config.dataset
+        for shots in config.shots
+    }
+    loaded = load_run(run)
+    subjects = []
+    for setting in loaded.settings:
+        models = {row["variant"]: _certified_before(run, row) for row in setting.summary}
+        precision = loaded.manifest["settings"].get(setting.name, {}).get("precision")
+        subjects.append(_subject(config, datasets[setting.name], setting.name, models, precision))
+    return subjects
+
+
+def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -> Subject:
+    """A denoiser file or an export, or without either the classifier, on the only data set.
+
+    Raises:
+        ConfigError: when `sigma` is missing or not the one it was trained for, or the images have
+            other channels.
+        InputError: when the data set or the denoiser cannot be loaded.
+    """
+    if len(config.dataset) > 1:
+        raise ConfigError(f"--dataset: name one, not {', '.join(config.dataset)}")
+    (dataset,) = config.dataset
+    if path is None:
+        model, precision = Model(None, _valid(sigma)), None
+        return _subject(config, dataset, dataset, {"none": model}, precision)
+    data = read_denoiser(path, "--denoiser")
+    denoiser, trained, precision = load_denoiser(data), trained_sigma(data), None
+    if path.is_dir():
+        export, _ = read_export(path)
+        trained, precision = export.sigma, export.precision
+    if None not in (sigma, trained) and sigma != trained:
+        raise ConfigError(
+            f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
+            f"denoiser trained for {sigma:g}"
+        )
+    model = Model(denoiser, _valid(sigma if trained is None else trained))
+    subject = _subject(config, dataset, dataset, {"best": model}, precision)
+    channels = subject.test.images.shape[1]
+    if denoiser.channels != channels:
+        raise ConfigError(
+            f"--denoiser: it takes images of {denoiser.channels} channels, but those of "
+            f"{dataset} have {channels}"
+        )
+    return subject
+
+
+def _subject(
+    config: RunConfig,
+    dataset_name: str,
+    name: str,
+    models: Mapping[str, Model],
+    precision: Precision | None,
+) -> Subject:
+    dataset = load_dataset(dataset_name, config.data_dir, download=config.download)
+    test = held_out_images(dataset, config.certify_images)
+    pixel_steps = steps_of(config.noise, dataset, test)
+    return Subject(name, dataset, test, models, pixel_steps, precision)
+
+
+def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:
+    """The model of a row of the run's summary."""
+    denoiser = None
+    if row["trial"] is not None:
+        path = run / row["setting"] / files.denoiser(row["variant"])
+        denoiser = load_denoiser(read_denoiser(path))
+    known = (row["trial"], row["tuning_objective"], row["tuning_accuracy"])
+    return Model(denoiser, row["sigma"], *known)
+
+
+def _valid(sigma: float | None) -> float:
+    if sigma is None:
+        raise ConfigError("--sigma: the noise to certify under is missing; pass for example 0.25")
+    if not 0 < sigma < float("inf"):
+        raise ConfigError(f"--sigma: must be above 0; got {sigma}")
+    return sigma

@@ -1,0 +1,114 @@
+"""What certification writes: certificates as a table, as Cohen et al.'s logs and as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from results import files
+from results.curves import summary_row
+from results.figures import curves_figure
+from results.schema import CERTIFICATES, VARIANTS
+from results.store import write_bytes, write_cohen_tsv, write_table
+from trainables.acceleration.voting import Precision
+from trainables.smoothing.certify import Certificate
+from trainables.smoothing.counting import forward_pixels
+from trainables.smoothing.noise import BLOCK_SIZE
+from trainables.weights.checkpoint import weights_hash
+from tuning.certification.subjects import Subject
+from tuning.cluster.context import Context
+from tuning.config import config_hash
+
+
+class Certified(NamedTuple):
+    """One image's certificate, and the seconds its votes took."""
+
+    image_index: int
+    label: int
+    certificate: Certificate
+    seconds: float
+
+
+def write_certificates(
+    folder: Path, certified: Mapping[str, Sequence[Certified]], metadata: Mapping[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Write certificates.parquet, the logs and curves.png; returns the rows by variant.
+
+    Certificates of the Pareto front go to front.parquet.
+    """
+    how = {column: metadata[column] for column in ("precision", "device")}
+    by_variant = {
+        variant: [_certificate_row(variant, c) | how for c in of_images]
+        for variant, of_images in certified.items()
+    }
+    rows = [row for name in VARIANTS for row in by_variant.get(name, ())]
+    write_table(folder / files.CERTIFICATES, rows, CERTIFICATES, metadata)
+    front = [row for name, group in by_variant.items() if name not in VARIANTS for row in group]
+    if front:
+        write_table(folder / files.FRONT, front, CERTIFICATES, metadata)
+    for variant, group in by_variant.items():
+        write_cohen_tsv(folder / files.log(variant), group)
+    # A front that was extended by more trials may have become shorter.
+    for path in folder.glob(files.log("front-*")):
+        if path.stem not in by_variant:
+            path.unlink()
+    write_bytes(folder / files.CURVES, curves_figure(by_variant))
+    return by_variant
+
+
+def certificate_metadata(
+    context: Context, subject: Subject, models: Mapping[str, nn.Module], precision: Precision
+) -> dict[str, str]:
+    """What certificates.parquet says of the models, the images and the noise."""
+    config, device = context.config, context.resources.device
+    hashes = {variant: weights_hash(model) for variant, model in models.items()}
+    return {
+        "config_hash": config_hash(config),
+        "model_hash": hashes.get("best", hashes.get("none", "")),
+        **{f"model_hash_{variant}": found for variant, found in hashes.items()},
+        "noise": config.noise,
+        # With sigma, all that the allowance for quantised noise depends on.
+        "pixel_steps": str(subject.pixel_steps),
+        "pixels": str(subject.test.images[0].numel()),
+        "precision": precision,
+        "block_size": str(BLOCK_SIZE),
+        "forward_pixels": str(forward_pixels(torch.device(device))),
+        "device": device,
+    }
+
+
+def summary_rows(
+    subject: Subject, certificates: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """One row of summary.parquet for each model, from the rows of its certificates."""
+    return [
+        summary_row(
+            *(subject.name, variant, model.trial, model.objective, model.accuracy),
+            certificates[variant],
+        )
+        for variant, model in subject.models.items()
+    ]
+
+
+def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
+    c = certified.certificate
+    return {
+        "variant": variant,
+        "image_index": certified.image_index,
+        "label": certified.label,
+        "predicted": c.predicted,
+        "radius": c.radius,
+        "votes_top": c.votes_top,
+        "n": c.n,
+        "n0": c.n0,
+        "p_lower": c.p_lower,
+        "sigma": c.sigma,
+        "alpha": c.alpha,
+        "seconds": certified.seconds,
+        "procedure": c.procedure,
+        "votes": c.votes,
+    }

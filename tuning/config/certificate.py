@@ -1,0 +1,85 @@
+"""What is certified, and how sure a certificate is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from trainables.choices import NoiseName, ProcedureName
+from trainables.command import Flag
+from tuning.config.lists import Numbers
+from tuning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainables.smoothing.procedures import Procedure
+
+
+class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
+    """Certificates."""
+
+    certify_images: int = Field(200, ge=1, description="test images to certify")
+    n: int = Field(
+        10_000,
+        ge=1,
+        le=100_000_000,
+        description="votes that bound the probability of the class, at most",
+    )
+    n0: int = Field(100, ge=1, le=1_000_000, description="votes that pick the class")
+    alpha: float = Field(
+        0.001, gt=0, lt=1, description="probability that one certificate is wrong, at most"
+    )
+    radii: Annotated[Numbers, Flag("R[,R]")] = Field(
+        (), description="adaptive: the radii to decide, and nothing else"
+    )
+    procedure: Annotated[ProcedureName, Flag(default="tolerance; adaptive with --radii")] = Field(
+        default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance",
+        description="how many votes: all n; as many as keep the radius within --tolerance of "
+        "theirs; or as many as decide --radii",
+    )
+    tolerance: float = Field(
+        0.02,
+        gt=0,
+        allow_inf_nan=False,
+        description="how much smaller a radius may be than that of all n votes",
+    )
+    noise: NoiseName = Field(
+        "gaussian",
+        description="noise of certificates; quantised: on the grid of the pixels, for which the "
+        "proof holds in floating point",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="in which votes are counted; auto: the faster one here"
+    )
+
+    @field_validator("radii")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)) or not all(0 <= r < math.inf for r in value):
+            raise ValueError(f"{value} must ascend, from 0 or above")
+        return value
+
+    @property
+    def certificates(self) -> Procedure:
+        """How certificates are made."""
+        # Not before it is needed: SciPy takes long to import.
+        from trainables.smoothing.procedures import make_procedure
+
+        numbers = (self.n0, self.n, self.alpha)
+        return make_procedure(self.procedure, *numbers, tolerance=self.tolerance, radii=self.radii)
+
+
+def check_certificate(config: CertificateConfig) -> None:
+    """Refuse flags that contradict each other.
+
+    Raises:
+        ConfigError: naming one of them.
+    """
+    if (config.procedure == "adaptive") != bool(config.radii):
+        raise ConfigError(
+            f"--procedure: {config.procedure} {'takes no' if config.radii else 'needs'} --radii; "
+            "adaptive decides radii, for example --radii 0.25,0.5,0.75"
+        )
+    if config.n < config.n0:
+        raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")

@@ -1,0 +1,49 @@
+"""Which images a run works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, field_validator
+
+from trainables.choices import DATASETS
+from trainables.command import Flag
+from trainables.data.shots import ShotCount
+from tuning.config.lists import Names, ShotCounts
+
+
+class DataConfig(BaseModel, frozen=True, extra="forbid"):
+    """Data sets and shots."""
+
+    dataset: Annotated[Names, Flag("NAME[,NAME]")] = Field(
+        ("digits",),
+        min_length=1,
+        description=f"{', '.join(DATASETS[:-1])} or {DATASETS[-1]}; several data sets or shot "
+        "counts make one study each",
+    )
+    data_dir: Annotated[Path | None, Flag("DIR", default="the cache")] = Field(
+        None, description="where the data lies; a folder holds train/CLASS/IMAGE and "
+        "test/CLASS/IMAGE, or CLASS/IMAGE alone",
+    )  # fmt: skip
+    download: bool = Field(
+        False, description="fetch the data set, or torchvision's weights, if they are not there"
+    )
+    shots: Annotated[ShotCounts, Flag("N|P%[,...]")] = Field(
+        (ShotCount("10"),),
+        min_length=1,
+        description="labelled images per class: a number, or a percentage such as 1%",
+    )
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in DATASETS:
+                raise ValueError(f"{name!r} is unknown; choose from {', '.join(DATASETS)}")
+        return value
+
+
+def setting_name(dataset: str, shots: ShotCount) -> str:
+    """For example `digits-10shot`, or `digits-5pct`."""
+    return f"{dataset}-{shots.label}"

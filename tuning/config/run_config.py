@@ -1,0 +1,76 @@
+"""The validated configuration of a run: flags and YAML become this, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from trainables.command import flag, problem
+from trainables.errors import nearest
+from tuning.config.certificate import CertificateConfig, check_certificate
+from tuning.config.classifier import ClassifierConfig, check_classifier
+from tuning.config.cluster import ClusterConfig, check_cluster
+from tuning.config.data import DataConfig
+from tuning.config.output import OutputConfig
+from tuning.config.search import SearchConfig, check_search
+from tuning.errors import ConfigError
+
+# The help groups of the flags, and their order.
+GROUPS: Mapping[str, type[BaseModel]] = {
+    "data": DataConfig,
+    "classifier": ClassifierConfig,
+    "search": SearchConfig,
+    "certificate": CertificateConfig,
+    "cluster": ClusterConfig,
+    "output": OutputConfig,
+}
+# What a resumed run may change: how long and where it runs, never what it computes. (Another
+# number of cores a trial adds numbers up in another order.)
+RESUMABLE = {
+    *("trials", "budget", "device_hours", "trial_timeout"),
+    *("cluster", "concurrency", "autoscaling", "storage", "out", "download"),
+    # Picks from what was confirmed.
+    "min_accuracy",
+}
+
+
+# Pydantic takes the fields of the last base first: they are in the order of `GROUPS`.
+class RunConfig(
+    OutputConfig, ClusterConfig, CertificateConfig, SearchConfig, ClassifierConfig, DataConfig
+):
+    """Everything a run depends on. Field names are those of the flags."""
+
+
+def make_config(values: Mapping[str, Any]) -> RunConfig:
+    """Validate `values`, by field name.
+
+    Raises:
+        ConfigError: naming the first field that is wrong, and what it should be.
+    """
+    config = _validated(values)
+    check_classifier(config)
+    check_search(config)
+    check_certificate(config)
+    check_cluster(config)
+    return config
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Refuse values that are wrong whatever the rest of the configuration is.
+
+    Raises:
+        ConfigError: naming the first of them, and what it should be.
+    """
+    _validated({"name": "unnamed", **values})
+
+
+def _validated(values: Mapping[str, Any]) -> RunConfig:
+    for name in values:
+        if name not in RunConfig.model_fields:
+            raise ConfigError(f"{flag(name)}: unknown{nearest(name, RunConfig.model_fields)}")
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(problem(error)) from error

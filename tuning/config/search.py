@@ -1,0 +1,174 @@
+"""What a run tries, for how long, and how trials are compared and confirmed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
+
+from trainables.choices import PARETO, objective_radius
+from trainables.command import Flag
+from tuning.errors import ConfigError
+from tuning.study.choices import SamplerName, SchedulerName
+
+DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# One in so many trials of a search is confirmed, unless the user says.
+TRIALS_PER_CANDIDATE = 8
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value)
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration; write for example 90s, 30m or 2h")
+    return float(match.group(1)) * DURATION_UNITS[match.group(2) or "s"]
+
+
+def _assignments(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    assignments = {}
+    for text in value:
+        name, equals, literal = str(text).partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} is not NAME=VALUE")
+        assignments[name.strip()] = yaml.safe_load(literal)
+    return assignments
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Assignments = Annotated[dict[str, bool | int | float | str], BeforeValidator(_assignments)]
+
+
+class SearchConfig(BaseModel, frozen=True, extra="forbid"):
+    """Search and confirmation. Durations are in seconds."""
+
+    init_denoiser: Path | None = Field(
+        None,
+        description="start every trial from this denoiser, a file or an exported "
+        "smoothed_classifier; its architecture is then fixed",
+    )
+    space: Annotated[
+        str | None, Flag("NAME|FILE.yaml", default="by data set and share of shots")
+    ] = Field(None, description="search space: a shipped one, or your own")
+    set: Annotated[Assignments, Flag("NAME=VALUE")] = Field(
+        {}, description="hold a hyperparameter at a value; repeatable"
+    )
+    objective: Annotated[str, Flag("NAME")] = Field(
+        "acr",
+        description="what is maximised: acr, certified-accuracy@R, or pareto: clean accuracy and "
+        "ACR",
+    )
+    min_accuracy: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="pareto: the clean accuracy, in [0, 1], that `best` must have; may change with "
+        "--resume",
+    )
+    trials: int = Field(16, ge=1, le=1_000_000, description="points that the search evaluates")
+    budget: Annotated[Duration | None, Flag("DURATION")] = Field(
+        None, gt=0, description="stop when search and confirmation have taken so long: 90s, 30m, 2h"
+    )
+    device_hours: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="as --budget, in hours of GPUs, or of cores where there are none",
+    )
+    trial_timeout: Annotated[Duration, Flag("DURATION", default="6h")] = Field(
+        6 * 3600, gt=0, description="end a worker that reports nothing for so long"
+    )
+    sampler: SamplerName = Field("tpe", description="what proposes trials")
+    # Successive halving compares one score.
+    scheduler: Annotated[SchedulerName, Flag(default="asha; none for pareto")] = Field(
+        default_factory=lambda given: "none" if given.get("objective") == PARETO else "asha",
+        description="what ends bad trials early",
+    )
+    transfer: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="best points that a shot setting takes over from the one before it of the same "
+        "data set",
+    )
+    ledger: Annotated[str | None, Flag("URL", default="study.db in the run folder")] = Field(
+        None,
+        description="a PostgreSQL database for the study; the password goes in PGPASSWORD",
+    )
+    cohort: Annotated[int | None, Flag(default="4, or the number of workers if that is larger")] = (
+        Field(
+            None,
+            ge=1,
+            le=10_000,
+            description="trials proposed together; with the seed it determines every proposal",
+        )
+    )
+    tuning_votes: int = Field(
+        400, ge=50, le=1_000_000, description="votes per tuning image in a trial"
+    )
+    confirm_votes: int = Field(
+        2000, ge=50, le=1_000_000, description="votes per tuning image in confirmation"
+    )
+    confirm_top: Annotated[int | None, Flag(default="one in eight, 2 to 8")] = Field(
+        None, ge=1, le=1000, description="trials that are confirmed"
+    )
+    confirm_folds: int = Field(
+        3, ge=2, le=100, description="fresh splits on which each of them is trained again"
+    )
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        objective_radius(value)
+        return value
+
+    @field_validator("ledger")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if not parts.scheme.startswith("postgresql"):
+                raise ValueError(
+                    f"{parts.scheme!r} is not PostgreSQL; write postgresql://HOST/NAME"
+                )
+            if parts.password or "password" in parts.query:
+                raise ValueError(
+                    "a password there is seen by everybody on this machine; leave it out, and set "
+                    "PGPASSWORD or write it to ~/.pgpass"
+                )
+        return value
+
+    @property
+    def pareto(self) -> bool:
+        """Whether the search is for the trade-off of clean accuracy and ACR."""
+        return self.objective == PARETO
+
+    @property
+    def candidates(self) -> int:
+        """How many trials of a search are confirmed."""
+        if self.confirm_top is not None:
+            return self.confirm_top
+        return min(8, max(2, round(self.trials / TRIALS_PER_CANDIDATE)))
+
+
+def check_search(config: SearchConfig) -> None:
+    """Refuse flags that contradict each other.
+
+    Raises:
+        ConfigError: naming one of them.
+    """
+    if config.pareto and config.scheduler != "none":
+        raise ConfigError(
+            f"--scheduler: {config.scheduler} compares one score, and --objective pareto has two; "
+            "pass none"
+        )
+    if config.min_accuracy is not None and not config.pareto:
+        raise ConfigError(
+            "--min-accuracy: picks from the front of --objective pareto; pass that too"
+        )

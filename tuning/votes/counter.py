@@ -1,0 +1,50 @@
+"""How the votes of a setting are counted: in one precision, on the workers of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from trainables.acceleration.voting import Precision, prepared
+from trainables.models.denoisers import Denoiser
+from trainables.weights.checkpoint import weights_hash
+from tuning.cluster.resources import Resources
+from tuning.votes.collector import collect_votes
+from tuning.votes.job import Outcome, T, VoteJob
+from tuning.votes.store import VoteStore
+
+
+class Voter(NamedTuple):
+    """A model as it votes: the fast copy of it, and the hash under which its votes are stored."""
+
+    model: nn.Module
+    model_hash: str
+
+
+@dataclass(frozen=True)
+class VoteCounter:
+    """Counts the votes of a setting's models, all in the same precision and into the same store."""
+
+    store: VoteStore
+    precision: Precision
+    resources: Resources
+
+    def voter(self, model: nn.Module, shape: Sequence[int]) -> Voter:
+        """`model` prepared to vote on images of `shape` [C, H, W]."""
+        return Voter(
+            prepared(model, shape, self.precision), f"{weights_hash(model)}-{self.precision}"
+        )
+
+    def count(
+        self, jobs: Sequence[VoteJob[T]], advance: Callable[[int], None]
+    ) -> list[list[Outcome[T]]]:
+        """The outcome for each image of each job, as `collect_votes`."""
+        return collect_votes(jobs, self.store, self.resources, advance)
+
+
+def smoothable(denoiser: Denoiser | None, classifier: nn.Module) -> nn.Module:
+    """What is smoothed: the classifier of denoised images, or without a denoiser the classifier."""
+    return classifier if denoiser is None else nn.Sequential(denoiser, classifier).eval()
