@@ -89,7 +89,7 @@ def test_study_of_another_run_is_refused_and_another_study_is_not(url: str) -> N
     in_postgres(url, "digits", run="1")
     in_postgres(url, "digits", run="1")
     in_postgres(url, "mnist", run="2")
-    with pytest.raises(ConfigError, match="belongs to another run"):
+    with pytest.raises(ConfigError, match="belongs to a different run"):
         in_postgres(url, "digits", run="2")
 
 

@@ -20,7 +20,7 @@ Score = Callable[[DecropConfig], float]
 def open_ledger(
     folder: Path, trials: int = 8, cohort: int = 3, seed: int = 1, **options: Any
 ) -> Ledger:
-    planned = ("sampler", "scheduler", "pareto")
+    planned = ("sampler", "scheduler", "pareto", "awaits_transfer")
     given = {name: options.pop(name) for name in planned if name in options}
     plan = Plan(trials, cohort, seed, **given)
     options = {"name": "digits", "space": SPACE, **options}

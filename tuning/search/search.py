@@ -178,6 +178,7 @@ def _ledger(setting: Setting, source: str | None, context: Context, run_id: str)
         sampler=config.sampler,
         scheduler=config.scheduler,
         pareto=config.pareto,
+        awaits_transfer=source is not None,
     )
     only_warnings()
     # In a database of many runs, a study needs a name of its own.
@@ -189,7 +190,6 @@ def _ledger(setting: Setting, source: str | None, context: Context, run_id: str)
         plan,
         setting.rungs,
         run=run_id,
-        awaits_transfer=source is not None,
     )
     if abandoned := ledger.reconcile():
         context.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")

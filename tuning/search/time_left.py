@@ -12,7 +12,7 @@ from tuning.study.ledger import Ledger
 # The share of trials that go on at a rung: the best third of those that are compared there, and
 # more while proposals still improve. Hyperband compares half of them.
 EXPECTED_TO_PASS: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.7, "none": 1.0}
-# For how many trials of the search an expectation counts, beside what trials really did.
+# How many trials of the search an expectation weighs as much as.
 PRIOR_TRIALS = 4
 
 

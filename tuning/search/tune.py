@@ -211,7 +211,7 @@ def run_search(
 ) -> None:
     """Run trials of all studies, until their ledgers are finished or a limit is reached.
 
-    Each study whose `source` is another one evaluates the `transfer` best points of that first.
+    A study that has a `source` evaluates the `transfer` best points of that one first.
     `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials go on
     from the checkpoints in it.
     """

@@ -127,7 +127,7 @@ class DurableStudy:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Say what the database has against it, where Optuna only guesses."""
+        """Report what the database says, where Optuna only guesses."""
         try:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
@@ -149,8 +149,8 @@ def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, cohort: in
         study.set_attribute("cohort", cohort)
     if study.attributes.get("run", run) != run:
         raise ConfigError(
-            f"--ledger: the study {study.name} there belongs to another run; pass another --name "
-            "or --ledger"
+            f"--ledger: the study {study.name} there belongs to a different run; pass a different "
+            "--name or --ledger"
         )
     if difference := space.difference(study.attributes.get("space", {})):
         raise ConfigError(

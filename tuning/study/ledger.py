@@ -53,8 +53,7 @@ class Ledger:
 
     An attempt whose hyperparameters do not go together fails before it is proposed.
 
-    `run` names the run that a study in a shared database belongs to. With `awaits_transfer` no
-    point after the baselines is proposed until `transfer` is called.
+    `run` names the run that a study in a shared database belongs to.
 
     Raises:
         ConfigError: when the study belongs to a different run, or its search space was different.
@@ -68,16 +67,14 @@ class Ledger:
         space: SearchSpace,
         plan: Plan,
         rungs: tuple[int, ...],
-        *,
         run: str = "",
-        awaits_transfer: bool = False,
     ) -> None:
         self.plan, self.rungs, self.attempts = plan, rungs, Attempts()
         one = StudyDirection.MAXIMIZE
         directions = [one, one] if plan.pareto else [one]
         self._study = DurableStudy(url, name, directions)
         begin_or_check(self._study, run, space, plan.cohort)
-        if not awaits_transfer:
+        if not plan.awaits_transfer:
             self.transfer([])
         self.points = Points(space, plan.trials, self._study.attributes["cohort"])
         self._cohorts = Cohorts(self.points, plan, directions)

@@ -17,6 +17,8 @@ class Plan:
     """How a study searches. The first start decides about `cohort`, and resumptions keep it.
 
     With `pareto` a trial has two values, the objective and the clean accuracy, and none is pruned.
+    With `awaits_transfer` no point after the baselines is proposed before those of a different
+    setting are there.
     """
 
     trials: int
@@ -25,6 +27,7 @@ class Plan:
     sampler: SamplerName = "tpe"
     scheduler: SchedulerName = "asha"
     pareto: bool = False
+    awaits_transfer: bool = False
 
 
 @dataclass(frozen=True)

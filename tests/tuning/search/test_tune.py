@@ -37,9 +37,8 @@ def open_study(folder: Path, name: str = "x", trials: int = 8, source: str | Non
         sqlite_url(folder / "study.db"),
         name,
         SPACE,
-        Plan(trials, cohort=4, seed=0),
+        Plan(trials, cohort=4, seed=0, awaits_transfer=source is not None),
         RUNGS,
-        awaits_transfer=source is not None,
     )
     nobody: Any = None
     return Study(name, ledger, nobody, nobody, lambda: None, source)

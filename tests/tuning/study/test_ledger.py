@@ -219,7 +219,7 @@ def test_another_search_space_is_refused_with_the_difference(tmp_path: Path) -> 
 def test_a_study_of_another_run_is_refused(tmp_path: Path) -> None:
     open_ledger(tmp_path, run="mine")
     open_ledger(tmp_path, run="mine")
-    with pytest.raises(ConfigError, match="another run"):
+    with pytest.raises(ConfigError, match="belongs to a different run"):
         open_ledger(tmp_path, run="yours")
 
 
