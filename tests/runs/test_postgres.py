@@ -71,7 +71,7 @@ def test_ledger_in_postgresql_equals_the_one_in_sqlite(url: str, tmp_path: Path)
     drive(ours, workers=2)
     assert ours.finished
     assert ours.attempts.records() == theirs.attempts.records()
-    assert in_postgres(url).attempts.records() == ours.records()
+    assert in_postgres(url).attempts.records() == ours.attempts.records()
 
 
 def test_abandoned_attempts_resume_in_postgresql(url: str, tmp_path: Path) -> None:
