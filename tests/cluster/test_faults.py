@@ -22,7 +22,6 @@ from tests.support.hosts import TwoHosts, signal_to, workers
 from tests.support.runs import SETTING, Finished, tables, without_incidentals
 from tuning.votes.store import VoteKey
 
-pytestmark = pytest.mark.timeout(900)
 # Runs with two random faults each; ten of them in a soak test.
 SOAKS = int(os.environ.get("DECROP_FAULTS", "0")) // 2
 CUT_SECONDS = 30

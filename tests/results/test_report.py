@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html import unescape
@@ -15,7 +14,6 @@ from results.schema import CERTIFICATES, SUMMARY, VARIANTS
 from results.store import read_table, write_json, write_table
 from tests.support.invented import certificate_rows, scores, write_run
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FIGURES = {
     "Importance": {
         "data": [{"type": "bar", "orientation": "h", "x": [0.25, 0.75], "y": ["w_mmd", "sigma"]}],
@@ -107,14 +105,13 @@ def test_a_report_without_figures_may_run_no_code(html):
     assert "<h3>Insight" not in html
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme):
+def test_a_browser_draws_the_figures_without_a_network(browser, insight, tmp_path, scheme):
     page = insight / "report.html"
     page.write_text(built(insight).replace("<style>", f"<script>{_PROBE}</script><style>", 1))
     done = subprocess.run(
         [
-            BROWSER,
+            browser,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -305,6 +302,15 @@ def test_a_damaged_table_is_one_line_and_leaves_the_old_report(tmp_path, capsys,
     assert error.count("\n") == 1
     assert name in error
     assert (run / "report.html").read_text(encoding="utf-8") == old
+
+
+def test_a_command_without_a_run_is_refused_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: the following arguments are required: run (see --help)\n"
+    )
 
 
 def test_results_load_neither_pyplot_nor_what_only_workers_need():

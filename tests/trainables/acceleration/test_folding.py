@@ -20,7 +20,8 @@ from tests.support.foldable import (
     build,
 )
 from trainables.acceleration.folding import folded
-from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 
 torch.set_num_threads(1)
