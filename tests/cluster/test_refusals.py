@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
+from results.files import LEDGER
 from tests.cluster.conftest import SMALL
 from tests.cluster.test_faults import wait_for
 from tests.support.hosts import BUCKET, TwoHosts
 from tests.support.runs import ended
-from tuning.study.database import FILE as LEDGER
 
 
 @pytest.mark.parametrize(

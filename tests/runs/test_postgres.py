@@ -19,7 +19,7 @@ from tests.support.runs import SETTING, Launcher, ended, tables, wait_until
 from tuning.errors import ConfigError
 from tuning.launch import main
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 # Six trials: the published point, two baselines at the space's one sigma, and three of a search.
 SMALLEST = [
@@ -60,14 +60,14 @@ def test_ledger_in_postgresql_is_abandoned_and_resumed_to_what_one_in_sqlite_hol
     drive(resumed, workers=2)
     assert resumed.finished
     assert outcomes(resumed) == outcomes(ours)
-    assert in_postgres(url).records() == resumed.records()
+    assert in_postgres(url).attempts.records() == resumed.attempts.records()
 
 
 def test_study_of_another_run_is_refused_and_another_study_is_not(url: str) -> None:
     in_postgres(url, "digits", run="1")
     in_postgres(url, "digits", run="1")
     in_postgres(url, "mnist", run="2")
-    with pytest.raises(ConfigError, match="belongs to another run"):
+    with pytest.raises(ConfigError, match="belongs to a different run"):
         in_postgres(url, "digits", run="2")
 
 
@@ -77,7 +77,7 @@ def test_lost_connection_is_made_again(url: str, postgres: Server) -> None:
         drive(ledger, workers=2, stop_after=3)
         postgres.disconnect_all()
     drive(ledger, workers=2)
-    assert in_postgres(url).records() == ledger.records()
+    assert in_postgres(url).attempts.records() == ledger.attempts.records()
 
 
 class Watch(threading.Thread):

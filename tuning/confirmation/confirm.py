@@ -15,7 +15,6 @@ from statistics import mean
 from torch import nn
 
 from trainables.data.splits import Shots
-from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Score
@@ -161,7 +160,7 @@ def choose_variants(
 
 def sigma_of(record: TrialRecord) -> float:
     """The noise a trial was trained for."""
-    return DecropConfig.model_validate(record.hyperparameters).sigma
+    return record.hyperparameters.sigma
 
 
 def _of_origin(trials: Sequence[Confirmed], origin: str) -> list[Confirmed]:

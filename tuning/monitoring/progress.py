@@ -36,50 +36,74 @@ class Reporter:
         self.err = Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
 
     def say(self, message: str) -> None:
-        """One line about what happens."""
+        """One line about what is happening."""
         self.err.print(message, markup=False)
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Advance]:
         """A step of `total` units; call the result with the number of units just done."""
-        started, done = time.monotonic(), 0
-
-        def remaining(left: float | None) -> str:
-            if left is None and done:
-                left = (time.monotonic() - started) / done * (total - done)
-            return "" if left is None or done >= total else f", about {_duration(left)} left"
-
-        if self.err.is_terminal:
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
-                console=self.err,
-            ) as bars:
-                task = bars.add_task(what, total=total, left="")
-
-                def draw(units: int, left: float | None = None) -> None:
-                    nonlocal done
-                    done += units
-                    bars.update(task, advance=units, left=remaining(left).removeprefix(", "))
-
-                yield draw
+        if not self.err.is_terminal:
+            self.say(f"{what}: 0/{total}")
+            yield _Lines(self, what, total)
             return
-        shown = started
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self.err,
+        ) as bars:
+            yield _Bar(bars, what, total)
 
-        def write(units: int, left: float | None = None) -> None:
-            nonlocal done, shown
-            done += units
-            now = time.monotonic()
-            if done >= total or now - shown >= LINE_EVERY:
-                shown = now
-                seconds = _duration(now - started)
-                self.say(f"{what}: {done}/{total} ({seconds}{remaining(left)})")
 
-        self.say(f"{what}: 0/{total}")
-        yield write
+class _Step:
+    """How much of a step of `total` units is done."""
+
+    def __init__(self, total: int) -> None:
+        self.started, self.done, self.total = time.monotonic(), 0, total
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self.started
+
+    def remaining(self, left: float | None) -> str:
+        """In words, the seconds that are `left`; if that is not known, in proportion."""
+        if left is None and self.done:
+            left = self.seconds / self.done * (self.total - self.done)
+        if left is None or self.done >= self.total:
+            return ""
+        return f"about {_duration(left)} left"
+
+
+class _Bar:
+    """Draws a step as a bar."""
+
+    def __init__(self, bars: Progress, what: str, total: int) -> None:
+        self._bars, self._step = bars, _Step(total)
+        self._task = bars.add_task(what, total=total, left="")
+
+    def __call__(self, units: int, left: float | None = None) -> None:
+        self._step.done += units
+        self._bars.update(self._task, advance=units, left=self._step.remaining(left))
+
+
+class _Lines:
+    """Writes a line about a step now and then."""
+
+    def __init__(self, reporter: Reporter, what: str, total: int) -> None:
+        self._reporter, self._what, self._step = reporter, what, _Step(total)
+        self._shown = self._step.started
+
+    def __call__(self, units: int, left: float | None = None) -> None:
+        step = self._step
+        step.done += units
+        now = time.monotonic()
+        if step.done >= step.total or now - self._shown >= LINE_EVERY:
+            self._shown = now
+            taken = ", ".join(filter(None, (_duration(step.seconds), step.remaining(left))))
+            self._reporter.say(f"{self._what}: {step.done}/{step.total} ({taken})")
 
 
 def _duration(seconds: float) -> str:

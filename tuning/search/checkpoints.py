@@ -15,10 +15,10 @@ def trial_name(setting: str, number: int) -> str:
 
 
 class Scratch:
-    """A folder with one folder for each start of the search, and in that one for each trial.
+    """A folder with a folder for each start of the search, which holds one for each trial.
 
-    Tune could keep the last checkpoint of a trial alone, but would then record the state of the
-    whole search at each of them.
+    Tune could keep only the last checkpoint of a trial, but would then record the state of the
+    whole search with each of them.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -49,6 +49,6 @@ class Scratch:
 
 
 def _remove(storage: Storage) -> None:
-    # What cannot be deleted costs room, not the run.
+    # What cannot be deleted takes up space, but need not stop the run.
     with contextlib.suppress(OSError):
         storage.remove()

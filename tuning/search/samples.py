@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from torch import Tensor
 
-# The least recently used samples make room beyond this.
+# Beyond this, the least recently used samples are dropped.
 SHELF_BYTES = 200_000_000
 
 
@@ -33,7 +33,7 @@ class SharedSamples:
         return None
 
     def put(self, key: str, samples: Tensor) -> None:
-        """Store `samples` under `key`, unless somebody did already."""
+        """Store `samples` under `key`, unless some are there already."""
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self._shelf.keep.remote(key, samples.cpu()))
 

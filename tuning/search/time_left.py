@@ -12,7 +12,7 @@ from tuning.study.ledger import Ledger
 # The share of trials that go on at a rung: the best third of those that are compared there, and
 # more while proposals still improve. Hyperband compares half of them.
 EXPECTED_TO_PASS: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.7, "none": 1.0}
-# For how many trials of the search an expectation counts, beside what trials really did.
+# How many trials of the search an expectation weighs as much as.
 PRIOR_TRIALS = 4
 
 
@@ -26,16 +26,16 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
     """
     work, trials = 0.0, 0
     for ledger in ledgers:
-        records = [r for r in ledger.records() if r.state != "failed"]
+        records = [r for r in ledger.attempts.records() if r.state != "failed"]
         plain = [r.seconds for r in records if r.is_baseline and r.origin != "published"]
         full = _full_trial(records, plain)
         searched = [r for r in records if not r.is_baseline]
         done = len(records) - len(searched)
-        open_baselines = max(0, ledger.baselines - done)
-        open_searched = max(0, ledger.open_roots - open_baselines)
+        open_baselines = max(0, ledger.points.baselines - done)
+        open_searched = max(0, ledger.open_points - open_baselines)
         work += open_baselines * (mean(plain) if plain else full)
         work += open_searched * _searched_trial(searched, full, ledger)
-        trials += ledger.open_roots
+        trials += ledger.open_points
     if not rate:
         return None
     # No worker has more than one trial: the last ones leave others idle.

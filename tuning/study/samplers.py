@@ -33,7 +33,7 @@ def make_sampler(
 
 
 def check_sampler(name: SamplerName, space: SearchSpace, pareto: bool = False) -> None:
-    """Refuse a sampler that cannot work in the space, or not for two objectives.
+    """Refuse a sampler that cannot work in the space, or with two objectives.
 
     Raises:
         ConfigError: naming what is in its way.
@@ -41,7 +41,7 @@ def check_sampler(name: SamplerName, space: SearchSpace, pareto: bool = False) -
     if name != "cmaes":
         return
     if pareto:
-        raise ConfigError("--sampler: cmaes knows one objective; for pareto pass tpe")
+        raise ConfigError("--sampler: cmaes takes one objective only; for pareto pass tpe")
     unfit = [n for n, p in space.parameters.items() if p.choices is not None or p.when]
     if unfit:
         raise ConfigError(

@@ -15,7 +15,7 @@ def record(
     state, error = changes.pop("state", "complete"), changes.pop("error", "")
     accuracy = changes.pop("accuracy", 0.9)
     return TrialRecord(
-        number, number, origin, state, DecropConfig(**changes).model_dump(), objective, accuracy,
+        number, number, origin, state, DecropConfig(**changes), objective, accuracy,
         600, 1.0, 0, "n", error, 0,
     )  # fmt: skip
 

@@ -1,9 +1,11 @@
+import io
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from tuning.monitoring import progress
 from tuning.monitoring.progress import Reporter
@@ -83,3 +85,14 @@ def test_progress_says_how_long_it_is_going_to_take(
         "votes: 20/100 (10 s, about 40 s left)",
         "votes: 22/100 (15 s, about 10 min left)",
     ]
+
+
+def test_on_a_terminal_a_bar_shows_how_much_is_done_and_left() -> None:
+    reporter, written = Reporter(), io.StringIO()
+    reporter.err = Console(file=written, force_terminal=True, width=100)
+    with reporter.track("votes", 10) as advance:
+        advance(4, 600)
+    text = written.getvalue()
+    assert "votes" in text
+    assert "4/10" in text
+    assert "about 10 min left" in text
