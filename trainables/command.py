@@ -67,6 +67,7 @@ class CommandLine(argparse.ArgumentParser):
         self._titled: dict[str, argparse._ActionsContainer] = {"": self}
         self._names = ["--help"]
         if version is not None:
+            self._names.append("--version")
             shown = f"{program.split()[0]} {version}"
             self.add_argument("--version", action="version", version=shown)
 

@@ -9,8 +9,8 @@ sides take turns; printed are medians of votes a second, and ratios.
 Noise on the grid of 8-bit pixels (--noise quantised) is counted beside Gaussian noise, and many
 images with 100 votes each beside one image with all of them.
 The bare forward is only the prepared network, on noise made before, at the best of a few batch
-sizes: the difference is the cost of noise and counting. On a GPU the share of the matrix units' peak
-is printed as well, as a large bfloat16 product reaches it in the same run.
+sizes: the difference is the cost of noise and counting. On a GPU the share of the matrix units'
+peak is printed as well, as a large bfloat16 product reaches it in the same run.
 """
 
 import argparse

@@ -39,7 +39,8 @@ def test_the_build_sees_what_is_copied_and_nothing_else() -> None:
 
 def test_the_image_holds_every_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    found = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {pattern.removesuffix("*") for pattern in found}
     files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
     assert packages | files | {"constraints.txt"} == set(copied())
 

@@ -307,6 +307,15 @@ def test_a_damaged_table_is_one_line_and_leaves_the_old_report(tmp_path, capsys,
     assert (run / "report.html").read_text(encoding="utf-8") == old
 
 
+def test_a_command_without_a_run_is_refused_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: the following arguments are required: run (see --help)\n"
+    )
+
+
 def test_results_load_neither_pyplot_nor_what_only_workers_need():
     script = "import sys, results.report, results.terminal; print(*sys.modules)"
     done = subprocess.run(

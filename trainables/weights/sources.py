@@ -136,9 +136,9 @@ def _default_weights(name: str, download: bool) -> dict[str, Any]:
 
 def _from_factory(spec: str, path: Path | None) -> nn.Module:
     module_name, _, factory_name = spec.partition(":")
-    # As in `python -m`; it stays, because networks may import more later.
+    # Behind what is installed. It stays, because networks may import more later.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))
     try:
         factory: Any = importlib.import_module(module_name)
         for attribute in factory_name.split("."):
