@@ -37,8 +37,8 @@ class DecropTrainable(tune.Trainable):
     """Trains one denoiser from rung to rung and scores it on the tuning images.
 
     The configuration holds the name of the `setting`, the `number` of the trial, its `seed`,
-    `hyperparameters`, a full set of `DecropConfig` fields, and `checkpoints`, files that earlier
-    attempts at the same trial left, the latest first.
+    `hyperparameters` as a `DecropConfig`, and `checkpoints`, files that earlier attempts at the
+    same trial left, the latest first.
     """
 
     def setup(
@@ -56,7 +56,7 @@ class DecropTrainable(tune.Trainable):
         self.task = self.tasks[config["setting"]]
         prepare_worker(self.task.device, self.task.threads, self.task.gpu_share)
         self.setting, self.number = config["setting"], config["number"]
-        self.hyperparameters = DecropConfig.model_validate(config["hyperparameters"])
+        self.hyperparameters: DecropConfig = config["hyperparameters"]
         self.training = self.task.training(
             self.hyperparameters, self.task.train_images, self.task.train_labels, config["seed"]
         )

@@ -28,8 +28,9 @@ class Nothing(tune.Trainable):
     def step(self) -> dict[str, Any]:
         first, epochs = (0, *RUNGS)[self.rung], RUNGS[self.rung]
         self.rung += 1
-        values = self.config.get("hyperparameters", self.config)
-        score = epochs / RUNGS[-1] - (values["sigma"] - 0.3) ** 2
+        values = self.config.get("hyperparameters")
+        sigma = self.config["sigma"] if values is None else values.sigma
+        score = epochs / RUNGS[-1] - (sigma - 0.3) ** 2
         return {
             "objective": score,
             "accuracy": score,

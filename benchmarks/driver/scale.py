@@ -39,18 +39,19 @@ from trainables.smoothing.certify import certifying
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed
 from tuning.cluster.connection import OBJECT_STORE_BYTES, Cluster
+from tuning.cluster.context import Context
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.config import RunConfig
 from tuning.monitoring.tensorboard import StudyBoard
-from tuning.run.export import TrialsTable
 from tuning.search import search as grid
 from tuning.search.checkpoints import Scratch
+from tuning.search.trials_table import TrialsTable
 from tuning.search.tune import LedgerScheduler, LedgerSearcher, run_search
-from tuning.study import database as study
 from tuning.study.database import open_database, sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.optuna_internals import EventStorage
+from tuning.study.points import Plan
 from tuning.study.proposer import Proposer
 from tuning.votes import collector as votes
 from tuning.votes.job import VoteJob
@@ -127,7 +128,7 @@ def fill(database: Path, trials: int) -> None:
 def charge_driver(shares: Shares) -> None:
     """Tell the parts of the driver of a search from each other; the rest is Tune's and Ray's."""
     shares.charge("proposals", Proposer, "learn", "recall", "propose")
-    shares.charge("database", study._Database, "start", "report", "tell")
+    shares.charge("database", EventStorage, "start", "report", "tell")
     shares.charge("TensorBoard", StudyBoard, "result", "end")
     shares.charge("table", TrialsTable, "update")
     shares.charge("progress", grid, "remaining_seconds", "trial_ended")
@@ -153,12 +154,13 @@ def search(filled: Path, workers: int, trials: int, terms: int, shares: Shares) 
         nobody: Any = None
         task: Any = terms
         meter: Any = Meter(shares, workers)
-        grid.search(
-            [grid.Part(setting, nobody, ledger, task, StudyBoard(folder / "tensorboard"))],
+        context = Context(
             RunConfig(name="scale", out=folder, trials=plan.trials),
             Cluster("", None, Resources(1, 0.0, workers), local_storage(folder)),
             meter,
         )
+        board = StudyBoard(folder / "tensorboard")
+        grid.search([grid.Part(setting, nobody, ledger, task, board)], context)
         assert ledger.finished
         return {**meter.per_trial(), "MB": memory()}
 

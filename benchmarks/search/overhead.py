@@ -28,9 +28,10 @@ from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
 from tuning.search.tune import Study, run_search
+from tuning.study.attempts import TrialResult
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 VARIED = 10
 WORKERS = 2
@@ -66,7 +67,7 @@ def ours(trials: int, folder: Path) -> float:
     )
     seconds = time.perf_counter() - started
     assert ledger.finished
-    return seconds / ledger.roots
+    return seconds / len(ledger.points)
 
 
 def define(trial: optuna.Trial) -> dict[str, Any]:
@@ -115,16 +116,9 @@ def ask_latency(trials: int, folder: Path) -> None:
         asked += [(time.perf_counter() - started) / len(cohort)] * len(cohort)
         for proposal in cohort:
             started = time.perf_counter()
-            score = -((proposal.hyperparameters["sigma"] - 0.3) ** 2)
+            score = -((proposal.hyperparameters.sigma - 0.3) ** 2)
             pruned = any(ledger.report(proposal.number, rung, score, 1.0) for rung in RUNGS[:-1])
-            ledger.tell(
-                proposal.number,
-                objective=score,
-                epochs=25 if pruned else 200,
-                complete=not pruned,
-                seconds=1.0,
-                node="",
-            )
+            ledger.tell(proposal.number, TrialResult(score, 25 if pruned else 200, 1.0, node=""))
             told.append(time.perf_counter() - started)
         if len(told) // 500 != (len(told) - len(cohort)) // 500:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from results.files import LEDGER
 from tests.cluster.conftest import SMALL
 from tests.cluster.test_faults import wait_for
 from tests.support.hosts import BUCKET, TwoHosts
-from tuning.study.database import FILE as LEDGER
 
 pytestmark = pytest.mark.timeout(300)
 # On a machine that does nothing else, within 20; this suite has two clusters on one.

@@ -21,7 +21,7 @@ from tests.support.runs import SETTING, Workplace, tables
 from tuning.errors import ConfigError
 from tuning.launch import main
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 pytestmark = [
     pytest.mark.timeout(1800),
@@ -70,8 +70,8 @@ def test_ledger_in_postgresql_equals_the_one_in_sqlite(url: str, tmp_path: Path)
     drive(theirs, workers=2)
     drive(ours, workers=2)
     assert ours.finished
-    assert ours.records() == theirs.records()
-    assert in_postgres(url).records() == ours.records()
+    assert ours.attempts.records() == theirs.attempts.records()
+    assert in_postgres(url).attempts.records() == ours.records()
 
 
 def test_abandoned_attempts_resume_in_postgresql(url: str, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_lost_connection_is_made_again(url: str, server: Server) -> None:
         drive(ledger, workers=2, stop_after=3)
         server.disconnect_all()
     drive(ledger, workers=2)
-    assert in_postgres(url).records() == ledger.records()
+    assert in_postgres(url).attempts.records() == ledger.attempts.records()
 
 
 class Watch(threading.Thread):

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import load_space
+from trainables.decrop.config import DecropConfig
+from tuning.study.attempts import TrialResult
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan, Proposal
+from tuning.study.points import Plan, Proposal
 
 SPACE = load_space("digits")
 BASELINES = 1 + 2 * len(SPACE.sweep)
 RUNGS = (25, 75, 200)
-Score = Callable[[dict[str, object]], float]
+Score = Callable[[DecropConfig], float]
 
 
 def open_ledger(
@@ -21,33 +23,29 @@ def open_ledger(
     planned = ("sampler", "scheduler", "pareto")
     given = {name: options.pop(name) for name in planned if name in options}
     plan = Plan(trials, cohort, seed, **given)
-    options = {"name": "digits", "space": SPACE} | options
+    options = {"name": "digits", "space": SPACE, **options}
     return Ledger(sqlite_url(folder / "study.db"), plan=plan, rungs=RUNGS, **options)
 
 
-def sigma_of(hyperparameters: dict[str, object]) -> float:
-    sigma = hyperparameters["sigma"]
-    assert isinstance(sigma, float)
-    return sigma
+def by_sigma(hyperparameters: DecropConfig) -> float:
+    return 1 - (hyperparameters.sigma - 0.3) ** 2
 
 
-def by_sigma(hyperparameters: dict[str, object]) -> float:
-    return 1 - (sigma_of(hyperparameters) - 0.3) ** 2
+def result(
+    objective: float | None, epochs: int = RUNGS[-1], seconds: float = 1.5, **options: Any
+) -> TrialResult:
+    """What a worker tells of a trial; with so many epochs, of one that trained to its end."""
+    return TrialResult(objective, epochs, seconds, node="10.0.0.1", **options)
 
 
 def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> None:
     """Run one trial to its end, as a worker would: a rung at 25 epochs, the end at 200."""
-    value = score(proposal.hyperparameters)
-    pruned = ledger.report(proposal.number, 25, value - 0.1, 0.5)
-    ledger.tell(
-        proposal.number,
-        objective=value - 0.1 if pruned else value,
-        epochs=25 if pruned else 200,
-        complete=not pruned,
-        seconds=1.5,
-        node="10.0.0.1",
-        accuracy=1 - sigma_of(proposal.hyperparameters),
-    )
+    value, accuracy = score(proposal.hyperparameters), 1 - proposal.hyperparameters.sigma
+    if ledger.report(proposal.number, 25, value - 0.1, 0.5):
+        ended = result(value - 0.1, 25, accuracy=accuracy)
+    else:
+        ended = result(value, accuracy=accuracy)
+    ledger.tell(proposal.number, ended)
 
 
 def drive(ledger: Ledger, workers: int, last_first: bool = False, stop_after: int = 10**9) -> None:
@@ -61,6 +59,7 @@ def drive(ledger: Ledger, workers: int, last_first: bool = False, stop_after: in
         finish(ledger, running.pop(-1 if last_first else 0))
 
 
-def outcomes(ledger: Ledger) -> dict[int, tuple[str, dict[str, object], int]]:
-    settled = [r for r in ledger.records() if not r.error]
+def outcomes(ledger: Ledger) -> dict[int, tuple[str, DecropConfig, int]]:
+    """By root, what its attempt that was not interrupted came to."""
+    settled = [r for r in ledger.attempts.records() if not r.error]
     return {r.root: (r.state, r.hyperparameters, r.seed) for r in settled}

@@ -52,12 +52,11 @@ def make_task(timeout: float | None = None) -> TrialTask:
 
 def trial(number: int, **hyperparameters: Any) -> dict[str, Any]:
     config = DecropConfig(**{**SIZE, **hyperparameters})
-    hyperparameters = config.model_dump()
     return {
         "setting": "x",
         "number": number,
         "seed": 7,
-        "hyperparameters": hyperparameters,
+        "hyperparameters": config,
         "checkpoints": [],
     }
 

@@ -86,8 +86,6 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     try:
         yield _join(config) if config.cluster is not None else _start(config)
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.terminal import round_down
-from trainables.decrop.config import BASELINES, DecropConfig
+from trainables.decrop.config import BASELINES
 from trainables.models.denoisers import DENOISERS
 from trainables.smoothing.objective import Score
 from tuning.errors import AllTrialsFailed, ConfigError
@@ -110,7 +110,7 @@ def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
 def _complexity(confirmed: Confirmed) -> tuple[float, ...]:
     """Fewer loss terms, a smaller denoiser and cheaper samples are simpler; then the score."""
     assert confirmed.trial is not None
-    config = DecropConfig.model_validate(confirmed.trial.hyperparameters)
+    config = confirmed.trial.hyperparameters
     weights = (config.w_label, config.w_mse, config.w_cosine, config.w_mmd)
     terms = sum(weight > 0 for weight in (*weights, config.reversal_strength))
     sizes = [float(getattr(config, name)) for name in DENOISERS[config.denoiser].sizes]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from torch import Tensor
@@ -35,14 +34,14 @@ RETRIES = 3
 class Training:
     """A denoiser to train on `images` [n, C, H, W] with `labels` [n]."""
 
-    hyperparameters: Mapping[str, Any]
+    hyperparameters: DecropConfig
     images: Tensor
     labels: Tensor
     seed: int
 
     def key(self, source: str) -> str:
         """A hash of everything the denoiser depends on, `source` being that of what is shared."""
-        config = DecropConfig.model_validate(self.hyperparameters).model_dump_json()
+        config = self.hyperparameters.model_dump_json()
         digest = hashlib.sha256(json.dumps([source, config, self.seed]).encode())
         for tensor in (self.images, self.labels):
             digest.update(tensor.numpy().tobytes())
@@ -105,7 +104,7 @@ class Trainer:
 def _train(task: TrialTask, training: Training) -> bytes:
     """The weights; nothing if they are of no use."""
     prepare_worker(task.device, task.threads, task.gpu_share)
-    config = DecropConfig.model_validate(training.hyperparameters)
+    config = training.hyperparameters
     decrop = task.training(config, training.images, training.labels, training.seed)
     try:
         while decrop.epoch < config.epochs:

@@ -6,7 +6,6 @@ import math
 
 from rich.table import Table
 
-from results.schema import VARIANTS
 from search_spaces import SearchSpace
 from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
@@ -14,6 +13,13 @@ from trainables.models.denoisers import DENOISERS
 from tuning.cluster.resources import local_resources
 from tuning.config import RunConfig, to_yaml
 from tuning.monitoring.progress import Reporter
+from tuning.search.budget import (
+    certified_models,
+    confirmation_votes,
+    later_trainings,
+    search_share,
+    shortlist_size,
+)
 from tuning.setting.setting import Setting
 
 
@@ -31,33 +37,6 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
     reporter.out.print("dry run: nothing was started or written", highlight=False)
 
 
-def confirmation_votes(config: RunConfig, setting: Setting, shortlist: int) -> int:
-    """Votes that confirmation casts on `shortlist` trials and on the bare classifier."""
-    images = config.confirm_folds * len(setting.shots.tuning_labels)
-    return (shortlist + len(setting.space.sweep)) * images * config.confirm_votes
-
-
-def search_share(config: RunConfig, setting: Setting) -> float:
-    """The search's share of the training: the rest is for confirmation, and for the variants."""
-    search = config.trials + len(BASELINES) * len(setting.space.sweep)
-    return search / (search + _retrained(config))
-
-
-def _shortlist(config: RunConfig) -> int:
-    """Configurations that are confirmed: the best of the search, and of each baseline."""
-    return min(config.candidates, config.trials - 1) + 1 + len(BASELINES)
-
-
-def _retrained(config: RunConfig) -> int:
-    """Denoisers that are trained after the search: for each fold, and on all shots."""
-    return _shortlist(config) * config.confirm_folds + _certified(config) - 1
-
-
-def _certified(config: RunConfig) -> int:
-    """Models that are certified: the variants, and at most every confirmed one as of the front."""
-    return len(VARIANTS) + (_shortlist(config) if config.pareto else 0)
-
-
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     space = setting.space
     trained = DecropConfig.model_validate({**space.published, **space.fixed})
@@ -67,8 +46,9 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     images, tuning = len(setting.shots.train_labels), len(setting.shots.tuning_labels)
     steps = trained.epochs * math.ceil(images / smallest)
     reports = trials * len(setting.rungs)
-    confirm = confirmation_votes(config, setting, _shortlist(config))
-    certify = _certified(config) * config.certify_images * (config.n0 + config.n)
+    shortlist = shortlist_size(config)
+    confirm = confirmation_votes(config, setting, shortlist)
+    certify = certified_models(config) * config.certify_images * (config.n0 + config.n)
     sizes = [
         f"{name} {' or '.join(map(str, _values(space, name, getattr(trained, name))))}"
         for name in DENOISERS[trained.denoiser].sizes
@@ -79,9 +59,9 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
         "denoiser": f"{trained.denoiser}: {', '.join(sizes)}",
         "trials": f"{config.trials} of the search, {plain} of plain denoised smoothing",
         "rungs (epochs)": ", ".join(str(rung) for rung in setting.rungs),
-        "confirmation": f"{_shortlist(config)} configurations on {config.confirm_folds} folds each",
+        "confirmation": f"{shortlist} configurations on {config.confirm_folds} folds each",
         "budget": f"{search_share(config, setting):.0%} search, the rest confirmation",
-        "training steps": f"at most {(trials + _retrained(config)) * steps:,}",
+        "training steps": f"at most {(trials + later_trainings(config)) * steps:,}",
         "votes to search": f"at most {reports * tuning * config.tuning_votes:,}",
         "votes to confirm": f"at most {confirm:,}",
         "votes to certify": f"at most {certify:,}",

@@ -8,19 +8,17 @@ from contextlib import contextmanager
 
 import ray
 import ray.tune
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from trainables.errors import InputError
 from tuning.errors import CertificationIncomplete
+from tuning.study.database import StudyError
 
 # A full disk, a lost cluster, a damaged ledger, an endpoint that is gone.
 ENVIRONMENT_ERRORS = (
     InputError,
     OSError,
     sqlite3.Error,
-    StorageInternalError,
-    SQLAlchemyError,
+    StudyError,
     ray.exceptions.RayError,
     ray.tune.TuneError,
 )

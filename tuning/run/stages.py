@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import optuna
-
 from results import files
-from results.terminal import objective_label
 from trainables.decrop.config import DecropConfig
-from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
-from trainables.smoothing.objective import Objective
-from trainables.task import TrialTask
 from tuning.certification.certificates import certify
 from tuning.certification.subjects import Model, Subject
 from tuning.cluster.context import Context
@@ -20,42 +14,28 @@ from tuning.confirmation.confirm import confirm
 from tuning.confirmation.final import Finalist, train_finalists
 from tuning.confirmation.training import Trainer
 from tuning.errors import AllTrialsFailed
-from tuning.monitoring.tensorboard import StudyBoard
-from tuning.run.export import export, show_denoised, write_trials
+from tuning.run.export import export, show_denoised
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
-from tuning.search.samples import SharedSamples
-from tuning.search.search import Part, search, sources
+from tuning.search.search import Part, prepare, search, sources
 from tuning.setting.classifier import base_classifier, gain_access
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
-from tuning.study.database import sqlite_url
-from tuning.study.figures import write_insight
-from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
 from tuning.votes.counter import VoteCounter, smoothable
 from tuning.votes.precision import decide_precision
 from tuning.votes.store import VoteStore
-
-# Trials proposed together, so that a few workers more or less change nothing.
-SMALLEST_COHORT = 4
 
 
 def search_and_certify(
     settings: Sequence[Setting], folder: RunFolder, context: Context, manifest: Manifest
 ) -> Iterator[Rows]:
     """The stages of `tuning.launch`: the search in all settings at once, the others one by one."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
     source = sources(settings, context.config)
-    parts = [
-        _prepare(setting, folder, source[setting.name] is not None, context, manifest)
-        for setting in settings
-    ]
-    seconds = search(parts, context.config, context.cluster, context.reporter)
-    for name, of_setting in seconds.items():
-        manifest.add_seconds(name, "search", of_setting)
+    parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
+    for name, seconds in search(parts, context).items():
+        manifest.add_seconds(name, "search", seconds)
     for part in parts:
         yield _after_the_search(part, context, manifest)
 
@@ -82,7 +62,7 @@ def certify_subjects(
 def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
     """Confirm what the search found, train the winners on all shots, export and certify them."""
     setting, classifier = part.setting, part.access.certified
-    records = _searched(part, context)
+    records = _complete(part)
     counter = _counter(part, context, manifest)
     trainer = Trainer(setting.name, part.task, setting.folder / files.DENOISERS, context.resources)
     with manifest.timed(setting.name, "confirmation"):
@@ -101,88 +81,26 @@ def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
     return rows
 
 
-def _prepare(
-    setting: Setting, folder: RunFolder, transfers: bool, context: Context, manifest: Manifest
-) -> Part:
-    """Get a setting ready for its search; `transfers` if it takes over points of an earlier one."""
+def _prepare(setting: Setting, source: str | None, context: Context, manifest: Manifest) -> Part:
+    """Get a setting ready for its search; `source` is the setting that it takes over points of."""
     setting.folder.mkdir(parents=True, exist_ok=True)
     # Votes of a different version are refused before the search, not after it.
     VoteStore(setting.folder / files.VOTES)
     access = gain_access(context.config, setting, context.reporter)
     manifest.add_setting(setting, access.certified)
-    return Part(
-        setting,
-        access,
-        _ledger(setting, folder, manifest.run_id, transfers, context),
-        _task(setting, access.trained_through, context),
-        StudyBoard(folder.tensorboard / setting.name),
-    )
+    return prepare(setting, access, source, context, manifest.run_id)
 
 
-def _ledger(
-    setting: Setting, folder: RunFolder, run_id: str, transfers: bool, context: Context
-) -> Ledger:
-    config = context.config
-    plan = Plan(
-        trials=config.trials,
-        cohort=config.cohort or max(SMALLEST_COHORT, context.resources.concurrency),
-        seed=context.seed(setting.name, "search"),
-        sampler=config.sampler,
-        scheduler=config.scheduler,
-        pareto=config.pareto,
-    )
-    # In a database of many runs, a study needs the name of its own.
-    shared = config.ledger is not None
-    ledger = Ledger(
-        config.ledger or sqlite_url(folder.ledger),
-        f"{config.name}/{setting.name}" if shared else setting.name,
-        setting.space,
-        plan,
-        setting.rungs,
-        run=run_id,
-        awaits_transfer=transfers,
-    )
-    if abandoned := ledger.reconcile():
-        context.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")
-    return ledger
-
-
-def _task(setting: Setting, classifier: BaseClassifier, context: Context) -> TrialTask:
-    config, resources = context.config, context.resources
-    return TrialTask(
-        classifier=classifier,
-        train_images=setting.shots.train_images,
-        train_labels=setting.shots.train_labels,
-        tuning_images=setting.shots.tuning_images,
-        tuning_labels=setting.shots.tuning_labels,
-        objective=Objective.parse(config.objective),
-        tuning_votes=config.tuning_votes,
-        n=config.n,
-        alpha=config.alpha,
-        shared_seed=context.seed(setting.name, "tuning"),
-        rungs=setting.rungs,
-        samples=SharedSamples(),
-        initial=setting.initial,
-        device=resources.device,
-        threads=resources.cpus_per_trial,
-        gpu_share=resources.gpus_per_trial,
-        timeout=config.trial_timeout,
-    )
-
-
-def _searched(part: Part, context: Context) -> list[TrialRecord]:
-    """All attempts of a search that is over, in its table and figures as well.
+def _complete(part: Part) -> list[TrialRecord]:
+    """All attempts of a search that is over.
 
     Raises:
         AllTrialsFailed: when none of them is complete.
     """
-    setting, records = part.setting, part.ledger.records()
-    write_trials(setting.folder, setting.space, records)
-    objective = objective_label(context.config.objective)
-    write_insight(setting.folder, part.ledger.study, objective)
+    records = part.ledger.attempts.records()
     if not any(r.state == "complete" for r in records):
         errors = "; ".join(sorted({r.error for r in records if r.error}))
-        raise AllTrialsFailed(f"every trial of {setting.name} failed: {errors}")
+        raise AllTrialsFailed(f"every trial of {part.setting.name} failed: {errors}")
     return records
 
 

@@ -1,4 +1,4 @@
-"""When a search starts no more trials."""
+"""How a run's budget is shared out, and when its search starts no more trials."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from results.schema import VARIANTS
+from trainables.decrop.config import BASELINES
+from tuning.config import RunConfig
+from tuning.setting.setting import Setting
 from tuning.study.ledger import Ledger
 
 
@@ -25,3 +29,30 @@ class Limits:
             return False
         spent = sum(ledger.seconds for ledger in ledgers) * self.devices_per_trial
         return spent >= self.device_seconds
+
+
+def search_share(config: RunConfig, setting: Setting) -> float:
+    """The search's share of the training: the rest is for confirmation, and for the variants."""
+    search = config.trials + len(BASELINES) * len(setting.space.sweep)
+    return search / (search + later_trainings(config))
+
+
+def confirmation_votes(config: RunConfig, setting: Setting, shortlist: int) -> int:
+    """Votes that confirmation casts on `shortlist` trials and on the bare classifier."""
+    images = config.confirm_folds * len(setting.shots.tuning_labels)
+    return (shortlist + len(setting.space.sweep)) * images * config.confirm_votes
+
+
+def shortlist_size(config: RunConfig) -> int:
+    """Configurations that are confirmed: the best of the search, and of each baseline."""
+    return min(config.candidates, config.trials - 1) + 1 + len(BASELINES)
+
+
+def later_trainings(config: RunConfig) -> int:
+    """Denoisers that are trained after the search: for each fold, and on all shots."""
+    return shortlist_size(config) * config.confirm_folds + certified_models(config) - 1
+
+
+def certified_models(config: RunConfig) -> int:
+    """Models that are certified: the variants, and at most every confirmed one as of the front."""
+    return len(VARIANTS) + (shortlist_size(config) if config.pareto else 0)

@@ -1,82 +1,85 @@
-"""The search in all settings of a run at once."""
+"""The search in all settings of a run at once: what it needs, how far it is, what it leaves."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from results.files import LEDGER, TENSORBOARD
+from results.terminal import objective_label
+from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
-from tuning.cluster.connection import Cluster
+from tuning.cluster.context import Context
 from tuning.cluster.storage import SCRATCH
 from tuning.config import RunConfig
 from tuning.monitoring.metrics import trial_ended
-from tuning.monitoring.progress import Reporter
+from tuning.monitoring.progress import Advance
 from tuning.monitoring.tensorboard import StudyBoard
-from tuning.run import export as publish
-from tuning.run.dry_run import search_share
-from tuning.search.budget import Limits
+from tuning.search.budget import Limits, search_share
+from tuning.search.samples import SharedSamples
 from tuning.search.time_left import remaining_seconds
+from tuning.search.trials_table import PAUSE, TrialsTable, write_trials
 from tuning.search.tune import Study, run_search
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
+from tuning.study.database import only_warnings, sqlite_url
+from tuning.study.figures import write_insight
 from tuning.study.ledger import Ledger
+from tuning.study.points import Plan
+
+# Trials proposed together, so that a few workers more or less change nothing.
+SMALLEST_COHORT = 4
 
 
 class Part(NamedTuple):
-    """One setting with all that its search needs."""
+    """One setting with all that its search needs.
+
+    `source` is the setting of the same data set whose best points it evaluates first, if any.
+    """
 
     setting: Setting
     access: Access
     ledger: Ledger
     task: TrialTask
     board: StudyBoard
+    source: str | None = None
 
 
-def search(
-    parts: Sequence[Part], config: RunConfig, cluster: Cluster, reporter: Reporter
-) -> dict[str, float]:
-    """Run all trials that are still to do; the seconds that took, by setting.
+def prepare(
+    setting: Setting, access: Access, source: str | None, context: Context, run_id: str
+) -> Part:
+    """Open the ledger of a setting, and gather what its trials share.
+
+    `run_id` tells the run from others of the same name that use the same database.
+
+    Raises:
+        ConfigError: when the study belongs to a different run, or its search space was different.
+        StudyError: when the database fails.
+    """
+    return Part(
+        setting,
+        access,
+        _ledger(setting, source, context, run_id),
+        _task(setting, access.trained_through, context),
+        StudyBoard(context.config.run_folder / TENSORBOARD / setting.name),
+        source,
+    )
+
+
+def search(parts: Sequence[Part], context: Context) -> dict[str, float]:
+    """Run all trials that are still to do, and write what came of them; the seconds by setting.
 
     All settings are searched side by side, so that one fills the pauses of another.
     """
-    if all(part.ledger.finished for part in parts):
-        return {}
-    started = time.perf_counter()
-    ledgers = [part.ledger for part in parts]
-    total = sum(ledger.roots for ledger in ledgers)
-    name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
-    with reporter.track(f"{name}: search", total) as advance:
-        before, shown, due = sum(ledger.seconds for ledger in ledgers), 0, -math.inf
-        left: float | None = None
-
-        def show() -> None:
-            nonlocal shown, due, left
-            done, now = total - sum(ledger.open_roots for ledger in ledgers), time.perf_counter()
-            if now >= due:
-                worked = sum(ledger.seconds for ledger in ledgers) - before
-                left = remaining_seconds(ledgers, worked / (now - started))
-                ended = time.perf_counter()
-                due = ended + publish.PAUSE * (ended - now)
-            advance(done - shown, left)
-            shown = done
-
-        show()
-        source = sources([part.setting for part in parts], config)
-        run_search(
-            [_study(part, source[part.setting.name], config, cluster, show) for part in parts],
-            resources=cluster.resources,
-            scratch=cluster.storage / SCRATCH,
-            limits=_limits(parts, config, cluster),
-            transfer=config.transfer,
-        )
-    seconds = time.perf_counter() - started
-    worked = sum(ledger.seconds for ledger in ledgers)
-    return {
-        part.setting.name: seconds * part.ledger.seconds / worked if worked else 0.0
-        for part in parts
-    }
+    seconds = _search(parts, context)
+    for part in parts:
+        folder, ledger = part.setting.folder, part.ledger
+        write_trials(folder, part.setting.space, ledger.attempts.records())
+        write_insight(folder, ledger.study, objective_label(context.config.objective))
+    return seconds
 
 
 def sources(settings: Sequence[Setting], config: RunConfig) -> dict[str, str | None]:
@@ -89,32 +92,128 @@ def sources(settings: Sequence[Setting], config: RunConfig) -> dict[str, str | N
     return found
 
 
-def _study(
-    part: Part, source: str | None, config: RunConfig, cluster: Cluster, show: Callable[[], None]
-) -> Study:
-    table = publish.TrialsTable(part.setting.folder, part.setting.space)
+class SearchProgress:
+    """Tells `advance` how many trials have ended since it was last called, and how long is left."""
+
+    def __init__(self, ledgers: Sequence[Ledger], advance: Advance) -> None:
+        self._ledgers, self._advance = ledgers, advance
+        self._started, self._before = time.perf_counter(), self._worked()
+        self._shown, self._due = 0, -math.inf
+        self._left: float | None = None
+
+    def show(self) -> None:
+        """Show how far the search is."""
+        done = sum(len(ledger.attempts.settled) for ledger in self._ledgers)
+        now = time.perf_counter()
+        if now >= self._due:
+            worked = self._worked() - self._before
+            rate = worked / (now - self._started) if worked else 0.0
+            self._left = remaining_seconds(self._ledgers, rate)
+            ended = time.perf_counter()
+            self._due = ended + PAUSE * (ended - now)
+        self._advance(done - self._shown, self._left)
+        self._shown = done
+
+    def _worked(self) -> float:
+        return sum(ledger.seconds for ledger in self._ledgers)
+
+
+def _search(parts: Sequence[Part], context: Context) -> dict[str, float]:
+    ledgers = [part.ledger for part in parts]
+    if all(ledger.finished for ledger in ledgers):
+        return {}
+    started = time.perf_counter()
+    name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
+    total = sum(len(ledger.points) for ledger in ledgers)
+    with context.reporter.track(f"{name}: search", total) as advance:
+        progress = SearchProgress(ledgers, advance)
+        progress.show()
+        run_search(
+            [_study(part, context, progress) for part in parts],
+            resources=context.resources,
+            scratch=context.cluster.storage / SCRATCH,
+            limits=_limits(parts, context),
+            transfer=context.config.transfer,
+        )
+    seconds = time.perf_counter() - started
+    worked = sum(ledger.seconds for ledger in ledgers)
+    return {
+        part.setting.name: seconds * part.ledger.seconds / worked if worked else 0.0
+        for part in parts
+    }
+
+
+def _study(part: Part, context: Context, progress: SearchProgress) -> Study:
+    setting, attempts = part.setting, part.ledger.attempts
+    table = TrialsTable(setting.folder, setting.space)
 
     def on_end() -> None:
-        table.update(part.ledger.records)
-        latest = part.ledger.latest
-        trial_ended(
-            config.name,
-            part.setting.name,
-            latest.state,
-            latest.seconds * cluster.resources.devices_per_trial,
-            part.ledger.highest,
-        )
-        show()
+        table.update(attempts.records)
+        latest = attempts.latest
+        seconds = latest.seconds * context.resources.devices_per_trial
+        trial_ended(context.config.name, setting.name, latest.state, seconds, attempts.highest)
+        progress.show()
 
-    return Study(part.setting.name, part.ledger, part.task, part.board, on_end, source)
+    return Study(setting.name, part.ledger, part.task, part.board, on_end, part.source)
 
 
-def _limits(parts: Sequence[Part], config: RunConfig, cluster: Cluster) -> Limits:
+def _limits(parts: Sequence[Part], context: Context) -> Limits:
     """The budgets, less what confirmation is going to need of them."""
+    config = context.config
     share = min(search_share(config, part.setting) for part in parts)
     budget, hours = config.budget, config.device_hours
     return Limits(
         None if budget is None else time.monotonic() + share * budget,
         None if hours is None else share * hours * 3600,
-        cluster.resources.devices_per_trial,
+        context.resources.devices_per_trial,
+    )
+
+
+def _ledger(setting: Setting, source: str | None, context: Context, run_id: str) -> Ledger:
+    config = context.config
+    plan = Plan(
+        trials=config.trials,
+        cohort=config.cohort or max(SMALLEST_COHORT, context.resources.concurrency),
+        seed=context.seed(setting.name, "search"),
+        sampler=config.sampler,
+        scheduler=config.scheduler,
+        pareto=config.pareto,
+    )
+    only_warnings()
+    # In a database of many runs, a study needs a name of its own.
+    shared = config.ledger is not None
+    ledger = Ledger(
+        config.ledger or sqlite_url(config.run_folder / LEDGER),
+        f"{config.name}/{setting.name}" if shared else setting.name,
+        setting.space,
+        plan,
+        setting.rungs,
+        run=run_id,
+        awaits_transfer=source is not None,
+    )
+    if abandoned := ledger.reconcile():
+        context.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")
+    return ledger
+
+
+def _task(setting: Setting, classifier: BaseClassifier, context: Context) -> TrialTask:
+    config, resources = context.config, context.resources
+    return TrialTask(
+        classifier=classifier,
+        train_images=setting.shots.train_images,
+        train_labels=setting.shots.train_labels,
+        tuning_images=setting.shots.tuning_images,
+        tuning_labels=setting.shots.tuning_labels,
+        objective=Objective.parse(config.objective),
+        tuning_votes=config.tuning_votes,
+        n=config.n,
+        alpha=config.alpha,
+        shared_seed=context.seed(setting.name, "tuning"),
+        rungs=setting.rungs,
+        samples=SharedSamples(),
+        initial=setting.initial,
+        device=resources.device,
+        threads=resources.cpus_per_trial,
+        gpu_share=resources.gpus_per_trial,
+        timeout=config.trial_timeout,
     )

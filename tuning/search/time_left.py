@@ -26,16 +26,16 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
     """
     work, trials = 0.0, 0
     for ledger in ledgers:
-        records = [r for r in ledger.records() if r.state != "failed"]
+        records = [r for r in ledger.attempts.records() if r.state != "failed"]
         plain = [r.seconds for r in records if r.is_baseline and r.origin != "published"]
         full = _full_trial(records, plain)
         searched = [r for r in records if not r.is_baseline]
         done = len(records) - len(searched)
-        open_baselines = max(0, ledger.baselines - done)
-        open_searched = max(0, ledger.open_roots - open_baselines)
+        open_baselines = max(0, ledger.points.baselines - done)
+        open_searched = max(0, ledger.open_points - open_baselines)
         work += open_baselines * (mean(plain) if plain else full)
         work += open_searched * _searched_trial(searched, full, ledger)
-        trials += ledger.open_roots
+        trials += ledger.open_points
     if not rate:
         return None
     # No worker has more than one trial: the last ones leave others idle.

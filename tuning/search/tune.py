@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
-from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from trainables.decrop.config import DecropConfig
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
 from tuning.cluster.hosts import workers
@@ -27,21 +21,26 @@ from tuning.cluster.storage import Storage
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch, trial_name
-from tuning.search.tune_internals import idle_workers_kept
+from tuning.search.tune_internals import (
+    configure_tune,
+    failure_reason,
+    idle_workers_kept,
+    interruption,
+)
+from tuning.study.attempts import TrialResult
 from tuning.study.ledger import Ledger
 
 # How often Ray restarts a trial whose worker died before the trial counts as failed. A host that is
 # lost can take a trial with it twice: as the network breaks, and as Ray gives it up.
 WORKER_RESTARTS = 3
-UNLIMITED = 1_000_000
 
 
 @dataclass(frozen=True)
 class Study:
     """One setting's part in a search: its ledger, what its trials share, and whom they inform.
 
-    `source` is the setting whose best points this one evaluates first; `on_end` is called after
-    each trial.
+    `source` is the setting whose best points this one evaluates first, if any; `on_end` is called
+    after each trial.
     """
 
     setting: str
@@ -89,20 +88,21 @@ class LedgerSearcher(Searcher):
             self._pass_on(study)
             proposal = ledger.next_proposal()
             if proposal is not None:
-                full = DecropConfig.model_validate(proposal.hyperparameters).model_dump()
                 return {
                     "setting": study.setting,
                     "number": proposal.number,
                     "seed": proposal.seed,
-                    "hyperparameters": full,
+                    "hyperparameters": proposal.hyperparameters,
                     "checkpoints": self._scratch.checkpoints(study.setting, proposal.abandoned),
                 }
         return None
 
     def _pass_on(self, study: Study) -> None:
         """Give a study the best points of its source, once that has them."""
-        if study.source is not None and self._studies[study.source].ledger.finished:
-            study.ledger.transfer(self._studies[study.source].ledger.best(self._transfer))
+        if study.source is None or not self._studies[study.source].ledger.finished:
+            return
+        found = self._studies[study.source].ledger
+        study.ledger.transfer(found.attempts.best(self._transfer, found.plan.pareto))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing goes into Tune's own files: they are not read, and must hold no password."""
@@ -145,22 +145,22 @@ class LedgerScheduler(FIFOScheduler):
         """The trial reached its last rung, was pruned, or found that it cannot go on."""
         study = self._studies[trial.config["setting"]]
         number, hyperparameters = trial.config["number"], trial.config["hyperparameters"]
-        complete = result["epochs"] == hyperparameters["epochs"]
-        if complete:
+        if result["epochs"] == hyperparameters.epochs:
             study.board.result(number, result)
-        study.ledger.tell(
-            number,
+        ended = TrialResult(
             objective=result["objective"],
             epochs=result["epochs"],
-            complete=complete,
             seconds=result["trial_seconds"],
             node=result["node"],
             accuracy=result["accuracy"],
             error=result["error"],
             restarts=trial.num_failures,
-            restarted=_reason(trial) if trial.num_failures else "",
+            restarted=failure_reason(trial) if trial.num_failures else "",
         )
-        study.board.end(number, hyperparameters, result["objective"], result["accuracy"])
+        study.ledger.tell(number, ended)
+        study.board.end(
+            number, hyperparameters.model_dump(), result["objective"], result["accuracy"]
+        )
         self._scratch.ended(study.setting, number)
         study.on_end()
 
@@ -183,22 +183,20 @@ class FailureCallback(tune.Callback):
     ) -> None:
         """Close the trial as failed, with its reason."""
         study, last = self._studies[trial.config["setting"]], trial.last_result or {}
-        number, reason = trial.config["number"], _reason(trial)
+        number, reason = trial.config["number"], failure_reason(trial)
         if trial.should_recover():
             # Tune gives a trial up when it hears twice of one death.
             study.ledger.interrupt(number, reason)
-            study.on_end()
-            return
-        study.ledger.tell(
-            number,
-            objective=None,
-            epochs=last.get("epochs", 0),
-            complete=False,
-            seconds=last.get("trial_seconds", 0.0),
-            node=last.get("node", ""),
-            error=reason,
-            restarts=trial.num_failures - 1,
-        )
+        else:
+            failed = TrialResult(
+                objective=None,
+                epochs=last.get("epochs", 0),
+                seconds=last.get("trial_seconds", 0.0),
+                node=last.get("node", ""),
+                error=reason,
+                restarts=trial.num_failures - 1,
+            )
+            study.ledger.tell(number, failed)
         study.on_end()
 
 
@@ -218,14 +216,7 @@ def run_search(
     from the checkpoints in it.
     """
     files = Scratch(scratch)
-    # Tune would copy the bucket's keys to where others see them: command lines, and Ray's logs.
-    class_cache.ENV_VARS_TO_PROPAGATE -= {
-        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
-    }
-    # Ours is the searcher's to say: more hosts may come. Of those that wait an autoscaler hears.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(UNLIMITED)
-    # The ledger is what a run resumes from: Tune need not keep a record of all trials as well.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+    configure_tune()
     searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
     try:
         while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
@@ -277,31 +268,17 @@ def _tuner(
 
 
 def _interruption(tuner: tune.Tuner) -> str:
-    """Run trials until there are no more, or until Tune gives up; then the reason.
-
-    Tune ends when Ray kills workers because a host runs out of memory.
-    """
+    """Run trials until there are no more, or until Tune gives up; then the reason."""
     try:
         with idle_workers_kept():
             tuner.fit()
     except RuntimeError as error:
-        if not isinstance(error.__cause__, ray.exceptions.RayError):
+        reason = interruption(error)
+        if not reason:
             raise
-        return str(error.__cause__).strip().splitlines()[0]
+        return reason
     return ""
 
 
 def _name(trial: Trial) -> str:
     return trial_name(trial.config["setting"], trial.config["number"])
-
-
-def _reason(trial: Trial) -> str:
-    """The line that says most of the trial's last failure, from Tune's own record of it."""
-    try:
-        record = Path(str(trial.error_file)).read_text()
-    except OSError:
-        return "the worker failed, and Ray kept no record of it"
-    last = re.split(r"^Failure # .*\n", record, flags=re.MULTILINE)[-1]
-    lines = [line for line in re.sub(r"\x1b\[\d*m", "", last).splitlines() if line.strip()]
-    # The traceback of an exception ends with its message; the death of a worker begins with it.
-    return lines[-1] if lines[0].startswith("ray::") else lines[0]

@@ -1,17 +1,22 @@
-"""What the study knows of each attempt at a trial."""
+"""Attempts at points: what is recorded of each, and what became of all of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
-from trainables.decrop.config import BASELINES
+from search_spaces.space import Value
+from trainables.decrop.config import BASELINES, DecropConfig
 from tuning.study.database import RESULT
 from tuning.study.pareto import by_rank
 
+# How the error of an attempt begins whose point is to be tried again.
+ABANDONED = "abandoned: "
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -21,18 +26,57 @@ STATES = {
 
 
 @dataclass(frozen=True)
+class TrialResult:
+    """How an attempt ended, as its worker tells it.
+
+    `objective` and the clean `accuracy` are those of its last rung, after so many `epochs`. It
+    continued in a new worker `restarts` times, the last time because of what `restarted` says.
+    """
+
+    objective: float | None
+    epochs: int
+    seconds: float
+    node: str
+    accuracy: float | None = None
+    error: str = ""
+    restarts: int = 0
+    restarted: str = ""
+
+    @property
+    def failure(self) -> str:
+        """Why the attempt failed: its error, or a score that is not finite. Empty if it did not."""
+        if self.error or (self.objective is not None and math.isfinite(self.objective)):
+            return self.error
+        return f"objective is {self.objective}"
+
+    def stored(self) -> dict[str, Any]:
+        """What the study keeps beside the values of the trial."""
+        kept: dict[str, Any] = {
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "node": self.node,
+            "error": self.failure,
+        }
+        if self.accuracy is not None and not self.failure:
+            kept["accuracy"] = self.accuracy
+        if self.restarts:
+            kept |= {"restarts": self.restarts, "restarted": self.restarted}
+        return kept
+
+
+@dataclass(frozen=True)
 class TrialRecord:
-    """One attempt at a root, as the results need it.
+    """One attempt at a point, as the results need it.
 
     `accuracy` is the clean accuracy beside the `objective`; both are of the last rung it reached.
-    `restarts` is how often it went on in another worker; `error` then says why it had to.
+    `restarts` is how often it continued in a new worker; `error` then says why it had to.
     """
 
     number: int
     root: int
     origin: str
     state: str
-    hyperparameters: dict[str, Any]
+    hyperparameters: DecropConfig
     objective: float | None
     accuracy: float | None
     epochs: int
@@ -48,8 +92,58 @@ class TrialRecord:
         return self.origin == "published" or self.origin in BASELINES
 
 
+class Attempts:
+    """An account of the attempts that have ended, kept as they end.
+
+    `highest` is the objective of the best complete one, if there is one. `seconds` is what workers
+    spent on them, the interrupted ones included. `settled` holds, for each point that has its
+    result, the attempt that brought it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.highest: float | None = None
+        self.settled: dict[int, FrozenTrial] = {}
+        self._ended: list[TrialRecord] = []
+        self._abandoned: dict[int, list[FrozenTrial]] = {}
+
+    def take(self, trial: FrozenTrial) -> bool:
+        """Take in an attempt that has ended; whether it settles its point."""
+        root, record = trial.user_attrs["root"], read_record(trial)
+        self._ended.append(record)
+        self.seconds += record.seconds
+        if trial.state == TrialState.COMPLETE:
+            self.highest = max(trial.values[0], -math.inf if self.highest is None else self.highest)
+        if read_result(trial).get("error", "").startswith(ABANDONED):
+            self._abandoned.setdefault(root, []).insert(0, trial)
+            return False
+        self.settled[root] = trial
+        return True
+
+    @property
+    def latest(self) -> TrialRecord:
+        """The attempt that ended last."""
+        return self._ended[-1]
+
+    def records(self) -> list[TrialRecord]:
+        """Every attempt, in order of number."""
+        return sorted(self._ended, key=lambda record: record.number)
+
+    def abandoned(self, root: int) -> list[FrozenTrial]:
+        """Attempts at a point that were given up, the latest first."""
+        return list(self._abandoned.get(root, ()))
+
+    def best(self, count: int, pareto: bool = False) -> list[dict[str, Value]]:
+        """Hyperparameters of the `count` best complete trials of the search, best first.
+
+        They are as the search space gave them: those it does not name are left out.
+        """
+        searched = best_first((r for r in self._ended if not r.is_baseline), pareto)
+        return [self.settled[r.root].user_attrs["hyperparameters"] for r in searched[:count]]
+
+
 def best_first(records: Iterable[TrialRecord], pareto: bool = False) -> list[TrialRecord]:
-    """The complete ones, by their score in the search; of equals the first root.
+    """The complete ones, by their score in the search; of equals the first point.
 
     With `pareto`, by the fronts of accuracy and objective.
     """
@@ -62,9 +156,18 @@ def best_first(records: Iterable[TrialRecord], pareto: bool = False) -> list[Tri
 
 
 def read_result(trial: FrozenTrial) -> Mapping[str, Any]:
-    """What came of an attempt so far."""
+    """What has come of an attempt so far."""
     result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
     return result
+
+
+def read_hyperparameters(trial: FrozenTrial) -> DecropConfig:
+    """The hyperparameters that an attempt was proposed with.
+
+    Raises:
+        ValidationError: for values that are valid each, but not together.
+    """
+    return DecropConfig.model_validate(trial.user_attrs["hyperparameters"])
 
 
 def read_record(trial: FrozenTrial) -> TrialRecord:
@@ -72,12 +175,19 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
     attributes, result = trial.user_attrs, read_result(trial)
     values = trial.intermediate_values
     last = values[max(values)] if values else None
+    try:
+        hyperparameters = read_hyperparameters(trial)
+    except ValidationError:
+        if trial.state != TrialState.FAIL:
+            raise
+        # It failed because of them; the table shows them all the same.
+        hyperparameters = DecropConfig.model_construct(**attributes["hyperparameters"])
     return TrialRecord(
         number=trial.number,
         root=attributes["root"],
         origin=attributes["origin"],
         state=STATES[trial.state],
-        hyperparameters=attributes["hyperparameters"],
+        hyperparameters=hyperparameters,
         objective=trial.values[0] if trial.state == TrialState.COMPLETE else last,
         accuracy=result.get("accuracy"),
         epochs=result.get("epochs", max(values, default=0)),

@@ -5,7 +5,6 @@ Whatever looks at all trials then takes milliseconds, wherever the database is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,32 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import (
-    TrialIntermediateValueModel,
-    TrialModel,
-    TrialParamModel,
-    TrialSystemAttributeModel,
-    TrialUserAttributeModel,
-    TrialValueModel,
-)
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import insert, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
+from search_spaces import SearchSpace
 from tuning.errors import ConfigError
+from tuning.study.optuna_internals import EventStorage
 
 # A server that does not answer at all is given up after so many seconds.
 CONNECT_SECONDS = 8
-# In the run folder.
-FILE = "study.db"
 # The attribute of a trial that says what came of it.
 RESULT = "result"
+
+
+class StudyError(Exception):
+    """The database of a study failed; the message is one line that says where and why."""
 
 
 class DurableStudy:
@@ -48,17 +38,17 @@ class DurableStudy:
 
     Raises:
         ConfigError: when a PostgreSQL database cannot be opened.
-        StorageInternalError: by each method that writes, when the database fails; one line.
+        StudyError: by each method that writes, when the database fails.
     """
 
     def __init__(self, url: str, name: str, directions: Sequence[StudyDirection]) -> None:
         self._url = url
-        self._database = open_database(url)
         with self._writing():
+            self._database = open_database(url)
             kept = optuna.create_study(
                 storage=self._database, study_name=name, directions=directions, load_if_exists=True
             )
-            self.name, self._study_id = name, kept._study_id
+            self.name, self._study_id = name, self._database.get_study_id_from_name(name)
             self._directions = directions
             self._attributes: dict[str, Any] = dict(kept.user_attrs)
             self._trials = kept.get_trials(deepcopy=False)
@@ -88,7 +78,7 @@ class DurableStudy:
 
     def start(self, proposed: FrozenTrial) -> FrozenTrial:
         """Start a trial with the parameters and attributes of `proposed`."""
-        started = FrozenTrial(
+        trial = FrozenTrial(
             number=len(self._trials),
             trial_id=-1,
             state=TrialState.RUNNING,
@@ -102,16 +92,16 @@ class DurableStudy:
             intermediate_values={},
         )
         with self._writing():
-            started._trial_id = self._database.start(self._study_id, started)
-        self._trials.append(started)
-        return started
+            self._database.start(self._study_id, trial)
+        self._trials.append(trial)
+        return trial
 
     def report(self, number: int, step: int, value: float, result: Mapping[str, Any]) -> None:
         """Record an intermediate value of a running trial, and its result so far."""
-        trial = self._trials[number]
+        trial, attributes = self._trials[number], {RESULT: dict(result)}
         with self._writing():
-            self._database.report(trial._trial_id, step, value, result)
-        trial.user_attrs[RESULT] = dict(result)
+            self._database.report(trial, step, value, attributes)
+        trial.user_attrs.update(attributes)
         trial.intermediate_values[step] = value
 
     def tell(
@@ -125,12 +115,12 @@ class DurableStudy:
 
         A pruned one has the last of its intermediate values, as Optuna has it.
         """
-        trial = self._trials[number]
+        trial, attributes = self._trials[number], {RESULT: dict(result)}
         if state == TrialState.PRUNED and trial.last_step is not None:
             values = [trial.intermediate_values[trial.last_step]]
         with self._writing():
-            self._database.tell(trial._trial_id, state, values, result)
-        trial.user_attrs[RESULT] = dict(result)
+            self._database.tell(trial, state, values, attributes)
+        trial.user_attrs.update(attributes)
         trial.state, trial.values = state, values
         trial.datetime_complete = datetime.now()
         return trial
@@ -141,112 +131,46 @@ class DurableStudy:
         try:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
-            raise StorageInternalError(f"the study in {self._url}: {_reason(error)}") from error
+            raise StudyError(f"the study in {self._url}: {_reason(error)}") from error
 
 
-class _Database(RDBStorage):
-    """Optuna's, with one transaction and few reads for each thing that happens to a trial."""
+def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, cohort: int) -> None:
+    """Record in a new study what it belongs to and begins with, or compare it with the record.
 
-    def start(self, study_id: int, trial: FrozenTrial) -> int:
-        """Record a running trial; its id.
+    The `cohort`, how many trials are proposed together, is not compared: a study keeps its first.
 
-        That its number is free and its parameters fit those of earlier trials is known already.
-        """
-        with _create_scoped_session(self.scoped_session) as session:
-            row = TrialModel(
-                study_id=study_id,
-                number=trial.number,
-                state=trial.state,
-                datetime_start=trial.datetime_start,
-            )
-            session.add(row)
-            session.flush()
-            own = {"trial_id": row.trial_id}
-            params = [
-                {
-                    **own,
-                    "param_name": name,
-                    "param_value": distribution.to_internal_repr(trial.params[name]),
-                    "distribution_json": distribution_to_json(distribution),
-                }
-                for name, distribution in trial.distributions.items()
-            ]
-            _insert(session, TrialParamModel, params)
-            for model, attributes in (
-                (TrialUserAttributeModel, trial.user_attrs),
-                (TrialSystemAttributeModel, trial.system_attrs),
-            ):
-                rows = [
-                    {**own, "key": key, "value_json": json.dumps(content)}
-                    for key, content in attributes.items()
-                ]
-                _insert(session, model, rows)
-            return int(row.trial_id)
-
-    def report(self, trial_id: int, step: int, value: float, result: Mapping[str, Any]) -> None:
-        """Record an intermediate value and the result so far, both or neither."""
-        with _create_scoped_session(self.scoped_session) as session:
-            _put_result(session, trial_id, result)
-            stored, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-            _put(
-                session,
-                TrialIntermediateValueModel,
-                {"trial_id": trial_id, "step": step},
-                {"intermediate_value": stored, "intermediate_value_type": kind},
-            )
-
-    def tell(
-        self,
-        trial_id: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        result: Mapping[str, Any],
-    ) -> None:
-        """Record how a running trial ended, with finite `values`; all of it or nothing."""
-        with _create_scoped_session(self.scoped_session) as session:
-            _put_result(session, trial_id, result)
-            finite = TrialValueModel.TrialValueType.FINITE
-            rows = [
-                {"trial_id": trial_id, "objective": i, "value": value, "value_type": finite}
-                for i, value in enumerate(values or ())
-            ]
-            _insert(session, TrialValueModel, rows)
-            row = TrialModel.find_or_raise_by_id(trial_id, session)
-            row.state, row.datetime_complete = state, datetime.now()
+    Raises:
+        ConfigError: when the study belongs to a different run, or its search space was different.
+    """
+    # The cohort comes last: a process that is killed before that starts again from here.
+    if "cohort" not in study.attributes:
+        study.set_attribute("run", run)
+        study.set_attribute("space", space.model_dump(mode="json"))
+        study.set_attribute("cohort", cohort)
+    if study.attributes.get("run", run) != run:
+        raise ConfigError(
+            f"--ledger: the study {study.name} there belongs to another run; pass another --name "
+            "or --ledger"
+        )
+    if difference := space.difference(study.attributes.get("space", {})):
+        raise ConfigError(
+            f"--space: the run was started with a different search space: {difference}; restore "
+            "it, or start a new run"
+        )
 
 
-def _put_result(session: Session, trial_id: int, result: Mapping[str, Any]) -> None:
-    place = {"trial_id": trial_id, "key": RESULT}
-    _put(session, TrialUserAttributeModel, place, {"value_json": json.dumps(dict(result))})
-
-
-def _put(
-    session: Session, model: type[Any], place: Mapping[str, Any], content: Mapping[str, Any]
-) -> None:
-    """Change a row, or add it."""
-    changed: Any = session.execute(update(model).filter_by(**place).values(**content))
-    if not changed.rowcount:
-        _insert(session, model, [{**place, **content}])
-
-
-def _insert(session: Session, model: type[Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows in one statement; as objects of the session they cost twice as much."""
-    if rows:
-        session.execute(insert(model), rows)
-
-
-def open_database(url: str) -> _Database:
+def open_database(url: str) -> EventStorage:
     """Optuna's storage in a database; its tables are created if they are not there.
 
     Raises:
         ConfigError: when `url` is PostgreSQL's, and no database with our tables is reached by it.
     """
     if not url.startswith("postgresql"):
-        return _Database(url)
+        return EventStorage(url)
     # A trial may last longer than a server or a firewall keeps a silent connection.
     options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     try:
-        return _Database(url, options)
+        return EventStorage(url, options)
     except Exception as error:  # URL, driver, server and tables each have their own types
         raise ConfigError(
             f"--ledger: {url} cannot be used: {_reason(error)}; check the address and the user, "
@@ -254,13 +178,18 @@ def open_database(url: str) -> _Database:
         ) from error
 
 
-def _reason(error: BaseException) -> str:
-    """What the database said, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def only_warnings() -> None:
+    """Keep Optuna from printing a line about each study that is created."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def sqlite_url(path: Path) -> str:
     """Optuna's storage URL for an SQLite file."""
     return f"sqlite:///{path}"
+
+
+def _reason(error: BaseException) -> str:
+    """What the database said, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,10 +1,4 @@
-"""The Optuna study as the only record of trials: what ran, what runs, what is still to do.
-
-A *root* is a point the study means to evaluate; each of its attempts is an Optuna trial that
-carries the root's number. Roots come in cohorts: all points of a cohort are proposed at once, from
-the results of earlier cohorts alone. Proposals and pruning therefore do not depend on how many
-workers there are or which of them is fastest.
-"""
+"""The Optuna study as the only record of trials: what ran, what runs, what is still to do."""
 
 from __future__ import annotations
 
@@ -15,35 +9,56 @@ from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
-from trainables.decrop.config import DecropConfig
-from trainables.smoothing.noise import derive_seed
-from tuning.study.attempts import TrialRecord, best_first, read_result
-from tuning.study.database import DurableStudy
-from tuning.study.ended import ABANDONED, Attempts
-from tuning.study.identity import begin_or_check
-from tuning.study.plan import Plan, Proposal
-from tuning.study.points import Roots
-from tuning.study.proposer import Proposer
+from tuning.study.attempts import (
+    ABANDONED,
+    Attempts,
+    TrialResult,
+    read_hyperparameters,
+    read_result,
+)
+from tuning.study.cohorts import Cohorts
+from tuning.study.database import DurableStudy, begin_or_check
+from tuning.study.points import Plan, Points, Proposal
 from tuning.study.pruning import Pruner
-from tuning.study.samplers import make_sampler
 
-# How often a trial starts again that may have ended all others.
+# How often a point is tried again whose trial may have ended all others.
 INTERRUPTIONS = 2
 
 
 class Ledger:
     """The study of one setting, in any database Optuna knows.
 
-    Of its roots the published point and those after the baselines are the `trials` of the plan.
-    `run` names the run that a study in a shared database belongs to.
+    A point is what the study means to evaluate; its number is its *root*. Each attempt at it is an
+    Optuna trial that carries the root. This is the life of a point:
+
+    ================  ====================================  =============================
+    call              the attempt in the study              the point
+    ================  ====================================  =============================
+    `next_proposal`   running                               is being worked on
+    `report`          running, with one more value          goes on, or is to be pruned
+    `tell`            complete: it trained to the end       has its result
+    `tell`            pruned: it ended at an earlier rung   has its result
+    `tell`            failed: an error, or no finite score  has its result, which is none
+    `interrupt`       failed, as abandoned                  open: the next proposal is the
+                                                            same, and goes on from there
+    `interrupt`       failed, if it was interrupted before  has its result, which is none
+                      INTERRUPTIONS times by this process
+    `reconcile`       failed, as abandoned                  open, however often that happens
+    ================  ====================================  =============================
+
+    An attempt whose hyperparameters do not go together fails before it is proposed.
+
+    `run` names the run that a study in a shared database belongs to. With `awaits_transfer` no
+    point after the baselines is proposed until `transfer` is called.
 
     Raises:
-        ConfigError: when the study is another run's, or its search space was another one.
+        ConfigError: when the study belongs to a different run, or its search space was different.
+        StudyError: by each method that writes, when the database fails.
     """
 
     def __init__(
@@ -57,103 +72,36 @@ class Ledger:
         run: str = "",
         awaits_transfer: bool = False,
     ) -> None:
-        self.name, self.space, self.plan, self.rungs = name, space, plan, rungs
-        directions = [StudyDirection.MAXIMIZE] * (1 + plan.pareto)
+        self.plan, self.rungs, self.attempts = plan, rungs, Attempts()
+        one = StudyDirection.MAXIMIZE
+        directions = [one, one] if plan.pareto else [one]
         self._study = DurableStudy(url, name, directions)
         begin_or_check(self._study, run, space, plan.cohort)
         if not awaits_transfer:
             self.transfer([])
-        self._roots = Roots(space, self._study.attributes["cohort"])
-        self.baselines = self._roots.baselines
-        self.roots = self.baselines + plan.trials - 1
-        self._proposer = Proposer(directions)
+        self.points = Points(space, plan.trials, self._study.attributes["cohort"])
+        self._cohorts = Cohorts(self.points, plan, directions)
         self._pruner = Pruner(plan.scheduler, rungs[:-1])
         self._asked: list[Proposal] = []
-        self._ended = Attempts()
         self._running: set[int] = set()
         self._interruptions: Counter[int] = Counter()
         for trial in self._study.trials:
             self._take(trial)
 
-    def reconcile(self) -> int:
-        """Give up attempts that nobody works on any more; returns how many there were.
-
-        Their roots are asked again, with the same hyperparameters, by the next `next_proposal`.
-        """
-        abandoned = sorted(self._running)
-        for number in abandoned:
-            self._abandon(number, "the run was interrupted")
-        self._asked.clear()
-        return len(abandoned)
-
-    def interrupt(self, number: int, reason: str) -> None:
-        """Give up an attempt that may not be to blame for its end.
-
-        A root to which that happens again and again fails, for that `reason`.
-        """
-        root = self._study.trials[number].user_attrs["root"]
-        self._interruptions[root] += 1
-        if self._interruptions[root] > INTERRUPTIONS:
-            result = {**read_result(self._study.trials[number]), "error": reason}
-            self._end(number, TrialState.FAIL, None, result)
-        else:
-            self._abandon(number, reason)
-
-    def interrupt_all(self, reason: str) -> None:
-        """As `interrupt`, for all that run."""
-        asked = {proposal.number for proposal in self._asked}
-        for number in sorted(self._running - asked):
-            self.interrupt(number, reason)
-        self.reconcile()
-
     def transfer(self, points: Sequence[Mapping[str, Value]]) -> None:
-        """Evaluate the hyperparameters `points` of another setting before any proposal.
+        """Evaluate the hyperparameters `points` of a different setting before any proposal.
 
         Only the first call counts: a resumed study keeps what it was given.
         """
         if "transferred" not in self._study.attributes:
             self._study.set_attribute("transferred", [dict(point) for point in points])
 
-    @property
-    def study(self) -> optuna.Study:
-        """The Optuna study, for reading."""
-        return self._study.view
-
-    @property
-    def cohort(self) -> int:
-        """How many trials are proposed together."""
-        return self._roots.cohort
-
-    @property
-    def finished(self) -> bool:
-        """Whether every root has its result."""
-        return self.open_roots == 0
-
-    @property
-    def open_roots(self) -> int:
-        """How many roots have no result yet."""
-        return self.roots - len(self._ended.settled)
-
-    @property
-    def started(self) -> int:
-        """How many trials run now."""
-        return len(self._running) - len(self._asked)
-
-    @property
-    def baselines_finished(self) -> bool:
-        """Whether the published point and the sweeps of plain denoising have their results."""
-        return all(root in self._ended.settled for root in range(self.baselines))
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that workers spent on all attempts so far, the interrupted ones included."""
-        trials = self._study.trials
-        return self._ended.seconds + sum(_seconds(trials[number]) for number in self._running)
-
     def next_proposal(self) -> Proposal | None:
         """The next trial to run, or None while there is none: wait, unless `finished`."""
         if not self._asked and not self._running:
-            self._open_cohort()
+            transferred = self._study.attributes.get("transferred")
+            for proposed, abandoned in self._cohorts.open(self.attempts, transferred):
+                self._start(proposed, abandoned)
         return self._asked.pop(0) if self._asked else None
 
     def report(self, number: int, epochs: int, objective: float, seconds: float) -> bool:
@@ -162,68 +110,102 @@ class Ledger:
             return False
         self._study.report(number, epochs, objective, {"seconds": seconds})
         root = self._study.trials[number].user_attrs["root"]
-        return self._pruner.stops(root, self._roots.cohort_of(root), epochs, objective)
+        return self._pruner.stops(root, self.points.cohort_of(root), epochs, objective)
 
-    def tell(
-        self,
-        number: int,
-        *,
-        objective: float | None,
-        epochs: int,
-        complete: bool,
-        seconds: float,
-        node: str,
-        accuracy: float | None = None,
-        error: str = "",
-        restarts: int = 0,
-        restarted: str = "",
-    ) -> None:
-        """Close a trial: complete, pruned, or failed when it has an error or no finite score.
+    def tell(self, number: int, result: TrialResult) -> None:
+        """Close a trial that ended by itself or was pruned."""
+        state, values = TrialState.PRUNED, None
+        if result.failure:
+            state = TrialState.FAIL
+        elif result.epochs >= self.rungs[-1]:
+            scores = [result.objective, result.accuracy] if self.plan.pareto else [result.objective]
+            state, values = TrialState.COMPLETE, [score for score in scores if score is not None]
+        self._end(number, state, values, result.stored())
 
-        The clean `accuracy` is one of the values of a complete trial of a Pareto search. The trial
-        went on in another worker `restarts` times, `restarted` being why it had to.
-        """
-        if objective is None or not math.isfinite(objective):
-            error = error or f"objective is {objective}"
-        state = TrialState.FAIL if error else TrialState.PRUNED
-        if complete and not error:
-            state = TrialState.COMPLETE
-        scores = [objective, accuracy] if self.plan.pareto else [objective]
-        values = [s for s in scores if s is not None] if state == TrialState.COMPLETE else None
-        result: dict[str, Any] = {
-            "epochs": epochs,
-            "seconds": seconds,
-            "node": node,
-            "error": error,
-        }
-        if not error:
-            result["accuracy"] = accuracy
-        if restarts:
-            result |= {"restarts": restarts, "restarted": restarted}
-        self._end(number, state, values, result)
+    def interrupt(self, number: int, reason: str) -> None:
+        """Give up an attempt that may not be to blame for its end."""
+        root = self._study.trials[number].user_attrs["root"]
+        self._interruptions[root] += 1
+        self._fail(number, reason, again=self._interruptions[root] <= INTERRUPTIONS)
 
-    def best(self, count: int) -> list[dict[str, Value]]:
-        """Hyperparameters of the `count` best complete trials of the search, best first."""
-        searched = [r for r in self._ended.records if not r.is_baseline]
-        return [r.hyperparameters for r in best_first(searched, self.plan.pareto)[:count]]
+    def interrupt_all(self, reason: str) -> None:
+        """As `interrupt`, for all that run; those that wait to be started are given up as well."""
+        asked = {proposal.number for proposal in self._asked}
+        for number in sorted(self._running - asked):
+            self.interrupt(number, reason)
+        self.reconcile()
+
+    def reconcile(self) -> int:
+        """Give up attempts that nobody works on any more; returns how many there were."""
+        abandoned = sorted(self._running)
+        for number in abandoned:
+            self._fail(number, "the run was interrupted", again=True)
+        self._asked.clear()
+        return len(abandoned)
 
     @property
-    def highest(self) -> float | None:
-        """The objective of the best complete trial, if there is one."""
-        return self._ended.highest
+    def study(self) -> optuna.Study:
+        """The Optuna study, for reading."""
+        return self._study.view
 
     @property
-    def latest(self) -> TrialRecord:
-        """The attempt that ended last."""
-        return self._ended.records[-1]
+    def open_points(self) -> int:
+        """How many points have no result yet."""
+        return len(self.points) - len(self.attempts.settled)
 
-    def records(self) -> list[TrialRecord]:
-        """Every finished attempt, in order of number."""
-        return sorted(self._ended.records, key=lambda record: record.number)
+    @property
+    def finished(self) -> bool:
+        """Whether every point has its result."""
+        return self.open_points == 0
 
-    def _abandon(self, number: int, reason: str) -> None:
+    @property
+    def baselines_finished(self) -> bool:
+        """Whether the published point and the sweeps of plain denoising have their results."""
+        return all(root in self.attempts.settled for root in range(self.points.baselines))
+
+    @property
+    def started(self) -> int:
+        """How many trials run now."""
+        return len(self._running) - len(self._asked)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that workers spent on all attempts so far, the interrupted ones included."""
+        running = (read_result(self._study.trials[number]) for number in self._running)
+        return self.attempts.seconds + sum(float(found.get("seconds", 0.0)) for found in running)
+
+    def _start(self, proposed: FrozenTrial, abandoned: Sequence[FrozenTrial]) -> None:
+        """Start an attempt at a point that goes on from those that were `abandoned`."""
+        trial = self._study.start(proposed)
+        self._take(trial)
+        try:
+            hyperparameters = read_hyperparameters(trial)
+        except ValidationError as error:
+            # Values that are valid each, but not together.
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            self._end(trial.number, TrialState.FAIL, None, {"error": message})
+            return
+        if not self._carry_over(trial.number, abandoned):
+            numbers = tuple(attempt.number for attempt in abandoned)
+            seed = trial.user_attrs["seed"]
+            self._asked.append(Proposal(trial.number, seed, hyperparameters, numbers))
+
+    def _carry_over(self, number: int, abandoned: Sequence[FrozenTrial]) -> bool:
+        """Report what abandoned attempts had reported; True if that ends the trial at once."""
+        values = {rung: v for a in abandoned for rung, v in a.intermediate_values.items()}
+        for rung, value in sorted(values.items()):
+            if self.report(number, rung, value, 0.0):
+                # It was to be pruned when the run was interrupted.
+                result = TrialResult(value, rung, seconds=0.0, node="")
+                self._end(number, TrialState.PRUNED, None, result.stored())
+                return True
+        return False
+
+    def _fail(self, number: int, reason: str, *, again: bool) -> None:
+        """Close an attempt that was interrupted; its point is tried `again`, or has failed."""
         result = read_result(self._study.trials[number])
-        self._end(number, TrialState.FAIL, None, {**result, "error": ABANDONED + reason})
+        error = ABANDONED + reason if again else reason
+        self._end(number, TrialState.FAIL, None, {**result, "error": error})
 
     def _end(
         self,
@@ -239,78 +221,7 @@ class Ledger:
         """Keep account of a trial as it is now in the study."""
         if not trial.state.is_finished():
             self._running.add(trial.number)
-        elif self._ended.take(trial):
-            cohort = self._roots.cohort_of(trial.user_attrs["root"])
+        elif self.attempts.take(trial):
+            cohort = self.points.cohort_of(trial.user_attrs["root"])
             for rung, value in trial.intermediate_values.items():
                 self._pruner.record(cohort, rung, value)
-
-    def _open_cohort(self) -> None:
-        """Ask for every open root of the first cohort that has one."""
-        settled = self._ended.settled
-        missing = [root for root in range(self.roots) if root not in settled]
-        if not missing:
-            return
-        cohort = self._roots.cohort_of(missing[0])
-        if cohort and "transferred" not in self._study.attributes:
-            return
-        members = self._roots.members(cohort)
-        self._proposer.learn([settled[root] for root in range(members.start)])
-        for root in range(members.start, min(members.stop, self.roots)):
-            abandoned = self._ended.abandoned(root)
-            known = settled.get(root) or next(iter(abandoned), None)
-            if known is None:
-                known = self._propose(root)
-            elif root == self._proposer.next_root:
-                self._proposer.recall(known)
-            if root not in settled:
-                self._start(known, abandoned)
-
-    def _propose(self, root: int) -> FrozenTrial:
-        plan = self.plan
-        # One sampler per root, so that a resumed study proposes what an undisturbed one would.
-        seed = derive_seed(plan.seed, "sampler", root) % 2**32
-        transferred = self._study.attributes.get("transferred", ())
-        origin, point = self._roots.known(root, transferred)
-
-        def suggest(trial: Trial) -> dict[str, Any]:
-            return {
-                "root": root,
-                "origin": origin,
-                "seed": derive_seed(plan.seed, "trial", root),
-                "hyperparameters": self.space.suggest(trial) | self._roots.held(root),
-            }
-
-        sampler = make_sampler(plan.sampler, seed, self.space, plan.pareto)
-        return self._proposer.propose(sampler, point, suggest)
-
-    def _start(self, proposed: FrozenTrial, abandoned: Sequence[FrozenTrial]) -> None:
-        """Start an attempt at a root that goes on from those that were `abandoned`."""
-        trial = self._study.start(proposed)
-        self._take(trial)
-        attributes = trial.user_attrs
-        try:
-            DecropConfig.model_validate(attributes["hyperparameters"])
-        except ValidationError as error:
-            # Values that are valid each, but not together.
-            message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            self._end(trial.number, TrialState.FAIL, None, {"error": message})
-            return
-        if not self._carry_over(trial.number, abandoned):
-            seed, hyperparameters = attributes["seed"], attributes["hyperparameters"]
-            numbers = tuple(attempt.number for attempt in abandoned)
-            self._asked.append(Proposal(trial.number, seed, hyperparameters, numbers))
-
-    def _carry_over(self, number: int, abandoned: Sequence[FrozenTrial]) -> bool:
-        """Report what abandoned attempts had reported; True if that ends the trial at once."""
-        values = {rung: v for a in abandoned for rung, v in a.intermediate_values.items()}
-        for rung, value in sorted(values.items()):
-            if self.report(number, rung, value, 0.0):
-                # It was to be pruned when the run was interrupted.
-                result = {"epochs": rung, "seconds": 0.0, "node": "", "error": ""}
-                self._end(number, TrialState.PRUNED, None, result)
-                return True
-        return False
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    return float(read_result(trial).get("seconds", 0.0))

@@ -8,39 +8,74 @@ from functools import cached_property
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
-from trainables.decrop.config import BASELINES
+from trainables.decrop.config import BASELINES, DecropConfig
+from tuning.study.choices import SamplerName, SchedulerName
 
 
 @dataclass(frozen=True)
-class Roots:
-    """The roots of a study, by their numbers.
+class Plan:
+    """How a study searches. The first start decides about `cohort`, and resumptions keep it.
+
+    With `pareto` a trial has two values, the objective and the clean accuracy, and none is pruned.
+    """
+
+    trials: int
+    cohort: int
+    seed: int
+    sampler: SamplerName = "tpe"
+    scheduler: SchedulerName = "asha"
+    pareto: bool = False
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial to run: its number and seed, and its hyperparameters.
+
+    `abandoned` are the numbers of earlier attempts, the latest first: the trial may continue from
+    where one of them was.
+    """
+
+    number: int
+    seed: int
+    hyperparameters: DecropConfig
+    abandoned: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of a study, by number; the number of a point is its *root*.
 
     Root 0 is the published point; then comes each kind of plain denoised smoothing at each of the
     sweep's sigmas: the baselines, which are the first cohort. Then come the space's own `start`,
-    what other settings transferred, and the sampler's proposals, in cohorts of `cohort` roots.
+    what other settings transferred, and the sampler's proposals, in cohorts of `cohort` points.
+    The published point counts as one of the `trials`.
     """
 
     space: SearchSpace
+    trials: int
     cohort: int
+
+    def __len__(self) -> int:
+        return self.baselines + self.trials - 1
 
     @property
     def baselines(self) -> int:
-        """How many roots every study of the space has, to compare the search with."""
+        """How many points every study of the space has, to compare the search with."""
         return 1 + len(self._plain)
 
     def cohort_of(self, root: int) -> int:
-        """The number of the root's cohort."""
+        """The number of the point's cohort."""
         return 0 if root < self.baselines else 1 + (root - self.baselines) // self.cohort
 
     def members(self, cohort: int) -> range:
-        """The roots of a cohort, were there no end to them."""
+        """The points of a cohort."""
         end = self.baselines + cohort * self.cohort
-        return range(end - self.cohort if cohort else 0, end)
+        return range(end - self.cohort if cohort else 0, min(end, len(self)))
 
     def known(
         self, root: int, transferred: Sequence[Mapping[str, Value]]
     ) -> tuple[str, dict[str, Value]]:
-        """A root's origin, and what is known of its parameters before the sampler is asked."""
+        """A point's origin, and what is known of its parameters before the sampler is asked."""
         if root == 0:
             return "published", self.space.point({})
         if root < self.baselines:

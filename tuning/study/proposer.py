@@ -1,4 +1,4 @@
-"""What a sampler sees of a study: one trial for each root, in order of the roots."""
+"""What a sampler sees of a study: one trial for each point, in order of the points."""
 
 from __future__ import annotations
 
@@ -7,68 +7,59 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from trainables.worker import one_thread
 from tuning.study.pareto import by_rank
 
-# A sampler sees between one and two windows of the latest roots. What TPE learns from an older one,
-# unless that is among the best, fades away; the time it takes to read it does not.
+# A sampler sees between one and two windows of the latest points. What TPE learns from an older
+# one, unless it is among the best, fades away; the time that it takes to read does not.
 WINDOW = 250
-# The best of older roots stay in sight: twice what TPE counts among the good ones at most.
+# The best of older points stay in sight: twice what TPE counts among the good ones at most.
 BEST = 50
 
 
 class Proposer:
-    """Proposes the hyperparameters of roots, one after the other.
+    """Proposes the hyperparameters of points, one after the other.
 
-    Samplers read all trials in order of number, and a root whose attempt was interrupted ends with
-    a later number than in an undisturbed run. Here the trials are in order of their roots. The
-    roots of the cohort that is being proposed are running, also those that have ended already:
+    Samplers read all trials in order of number, and a point whose attempt was interrupted ends with
+    a later number than in an undisturbed run. Here the trials are in order of their points. The
+    points of the cohort that is being proposed are running, even those that have ended already:
     whether they have depends on when the run was interrupted.
     """
 
     def __init__(self, directions: Sequence[StudyDirection]) -> None:
         self._directions = directions
-        self._study = optuna.create_study(directions=directions)
-        # The best of the roots before the first one in sight, which is always a multiple of WINDOW.
+        # The best of the points before the first in sight, which is always a multiple of WINDOW.
         self._best: list[FrozenTrial] = []
         self._first = self._learned = 0
+        self._begin()
 
     @property
     def next_root(self) -> int:
-        """The root that comes next."""
+        """The point that comes next."""
         return self._first - len(self._best) + len(self._trials)
 
     def learn(self, settled: Sequence[FrozenTrial]) -> None:
-        """Take in how the first roots ended; `settled` begins with those that are known."""
+        """Take in how the first points ended; `settled` begins with those that are known."""
         if len(settled) - self._first >= 2 * WINDOW:
             self._forget(settled)
-        storage = self._study._storage
         for root in range(self._learned, len(settled)):
             trial = settled[root]
             if root == self.next_root:
                 self._study.add_trial(trial)
                 continue
-            known = self._trials[root - self.next_root]._trial_id
+            number = len(self._trials) + root - self.next_root
+            known = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
             for step, value in trial.intermediate_values.items():
-                storage.set_trial_intermediate_value(known, step, value)
-            storage.set_trial_state_values(known, trial.state, trial.values)
+                self._storage.set_trial_intermediate_value(known, step, value)
+            self._storage.set_trial_state_values(known, trial.state, trial.values)
         self._learned = len(settled)
 
-    def _forget(self, settled: Sequence[FrozenTrial]) -> None:
-        """Begin anew with the best of the older roots."""
-        while len(settled) - self._first >= 2 * WINDOW:
-            older = [*self._best, *settled[self._first : self._first + WINDOW]]
-            self._best = _best(older)
-            self._first += WINDOW
-        self._study = optuna.create_study(directions=self._directions)
-        self._study.add_trials(self._best)
-        self._learned = self._first
-
     def recall(self, attempt: FrozenTrial) -> None:
-        """Take the next root from an attempt at it."""
+        """Take the next point from an attempt at it."""
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -85,7 +76,7 @@ class Proposer:
         point: Mapping[str, Any],
         suggest: Callable[[Trial], Mapping[str, Any]],
     ) -> FrozenTrial:
-        """The next root, with the parameters of `point`, and the sampler's for all others.
+        """The next point, with the parameters of `point`, and the sampler's for all others.
 
         What `suggest` returns become attributes of the trial.
         """
@@ -99,6 +90,21 @@ class Proposer:
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         return self._trials[trial.number]
+
+    def _forget(self, settled: Sequence[FrozenTrial]) -> None:
+        """Begin anew with the best of the older points."""
+        while len(settled) - self._first >= 2 * WINDOW:
+            older = [*self._best, *settled[self._first : self._first + WINDOW]]
+            self._best = _best(older)
+            self._first += WINDOW
+        self._begin()
+        self._study.add_trials(self._best)
+        self._learned = self._first
+
+    def _begin(self) -> None:
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(storage=self._storage, directions=self._directions)
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
 
     @property
     def _trials(self) -> list[FrozenTrial]:

@@ -17,7 +17,7 @@ from tuning.search.tune import WORKER_RESTARTS, _interruption
 from tuning.study.attempts import TrialRecord
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 SPACE = load_space("digits")
@@ -78,17 +78,17 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[
 
 
 def record(ledger: Ledger, number: int) -> TrialRecord:
-    return ledger.records()[number]
+    return ledger.attempts.records()[number]
 
 
 def test_the_study_ends_all_the_same(outcome: tuple[Ledger, Path]) -> None:
     ledger, folder = outcome
     assert ledger.finished
-    states = [r.state for r in ledger.records()]
+    states = [r.state for r in ledger.attempts.records()]
     assert [n for n, state in enumerate(states) if state == "failed"] == [1, 2, 4]
-    assert states.count("complete") == ledger.roots - 3
+    assert states.count("complete") == len(ledger.points) - 3
     assert not (folder / "tune").exists()
-    assert all(r.objective == GOOD for r in ledger.records() if r.state == "complete")
+    assert all(r.objective == GOOD for r in ledger.attempts.records() if r.state == "complete")
 
 
 def test_a_loss_that_is_no_number_is_not_tried_again(outcome: tuple[Ledger, Path]) -> None:

@@ -1,4 +1,5 @@
 import time
+from typing import Any
 
 import pytest
 import ray
@@ -54,7 +55,8 @@ def test_samples_outlive_the_worker_that_made_them() -> None:
         def put(self, samples: SharedSamples) -> None:
             samples.put("key", torch.arange(5.0))
 
-    samples, worker = SharedSamples(), Worker.remote()
+    actor: Any = Worker
+    samples, worker = SharedSamples(), actor.remote()
     ray.get(worker.put.remote(samples))
     ray.kill(worker)
     found = samples.get("key")

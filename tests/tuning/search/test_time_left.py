@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from search_spaces import load_space
+from tests.support.ledgers import result
 from tuning.search.time_left import remaining_seconds
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 SPACE = load_space("digits")
 RUNGS = (25, 75, 200)
@@ -27,8 +28,8 @@ def estimates(folder: Path, scheduler: str, seed: int) -> list[tuple[float, floa
         proposal = ledger.next_proposal()
         assert proposal is not None
         values = proposal.hyperparameters
-        generated = values["w_mmd"] or values["w_cosine"]
-        score, reached = -abs(values["sigma"] - 0.3), RUNGS[-1]
+        generated = values.w_mmd or values.w_cosine
+        score, reached = -abs(values.sigma - 0.3), RUNGS[-1]
         for rung in RUNGS[:-1]:
             if ledger.report(proposal.number, rung, score + generator.gauss(0, 0.1), 0.0):
                 reached = rung
@@ -36,10 +37,7 @@ def estimates(folder: Path, scheduler: str, seed: int) -> list[tuple[float, floa
         speed = generator.uniform(0.8, 1.2) * (1.0 if generated else 0.5)
         seconds = 10 * speed * reached / RUNGS[-1]
         clock += seconds / WORKERS
-        ledger.tell(
-            proposal.number, objective=score, epochs=reached, complete=reached == RUNGS[-1],
-            seconds=seconds, node="",
-        )  # fmt: skip
+        ledger.tell(proposal.number, result(score, reached, seconds))
         left = remaining_seconds([ledger], WORKERS)
         assert left is not None
         found.append((clock, left))
@@ -66,9 +64,7 @@ def test_nothing_is_known_before_the_first_trial(tmp_path: Path) -> None:
 def test_the_last_trials_leave_workers_idle(tmp_path: Path) -> None:
     plan = Plan(2, 4, 0, scheduler="none")
     ledger = Ledger(sqlite_url(tmp_path / "study.db"), "x", SPACE, plan, RUNGS)
-    while ledger.open_roots > 1 and (proposal := ledger.next_proposal()):
-        ledger.tell(
-            proposal.number, objective=0.5, epochs=200, complete=True, seconds=10.0, node=""
-        )
+    while ledger.open_points > 1 and (proposal := ledger.next_proposal()):
+        ledger.tell(proposal.number, result(0.5, seconds=10.0))
     assert remaining_seconds([ledger], 8.0) == 10.0
     assert remaining_seconds([ledger], 0.5) == 20.0

@@ -8,13 +8,15 @@ import pytest
 from ray.tune.search import Searcher
 
 from search_spaces import load_space
+from tests.support.ledgers import result
+from trainables.decrop.config import DecropConfig
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch
 from tuning.search.tune import LedgerSearcher, Study
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 SPACE = load_space("digits")
 RUNGS = (25, 75, 200)
@@ -44,9 +46,7 @@ def open_study(folder: Path, name: str = "x", trials: int = 8, source: str | Non
 
 
 def end(study: Study, config: dict[str, Any], objective: float = 0.1) -> None:
-    study.ledger.tell(
-        config["number"], objective=objective, epochs=200, complete=True, seconds=2.0, node="n"
-    )
+    study.ledger.tell(config["number"], result(objective, seconds=2.0))
 
 
 def drain(
@@ -68,7 +68,7 @@ def test_after_the_deadline_only_the_baselines_are_started(tmp_path: Path) -> No
     study = open_study(tmp_path)
     late = Limits(deadline=time.monotonic() - 1)
     configs = drain(LedgerSearcher([study], late, 0, scratch(tmp_path), many), [study])
-    assert len(configs) == study.ledger.baselines
+    assert len(configs) == study.ledger.points.baselines
     assert not study.ledger.finished
 
 
@@ -77,13 +77,13 @@ def test_the_device_budget_counts_the_seconds_of_all_trials(
     tmp_path: Path, devices: float, more: int
 ) -> None:
     study = open_study(tmp_path)
-    baselines = study.ledger.baselines
+    baselines = study.ledger.points.baselines
     # Each trial takes two seconds; the first cohort after the baselines starts as a whole.
     limits = Limits(device_seconds=2.0 * baselines + 1, devices_per_trial=devices)
     configs = drain(LedgerSearcher([study], limits, 0, scratch(tmp_path), many), [study])
     spent = 2.0 * devices * len(configs)
     assert study.ledger.seconds == 2.0 * len(configs)
-    assert spent >= limits.device_seconds or study.ledger.finished
+    assert spent >= (limits.device_seconds or 0) or study.ledger.finished
     assert len(configs) <= baselines + more
 
 
@@ -93,13 +93,13 @@ def test_a_resumed_search_knows_the_seconds_spent_before(tmp_path: Path) -> None
         LedgerSearcher([study], Limits(device_seconds=1.0), 0, scratch(tmp_path), many),
         [study],
     )
-    assert open_study(tmp_path).ledger.seconds == 2.0 * study.ledger.baselines
+    assert open_study(tmp_path).ledger.seconds == 2.0 * study.ledger.points.baselines
 
 
 def test_searcher_waits_for_the_running_cohort(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     searcher = LedgerSearcher([study], NEVER, 0, scratch(tmp_path), many)
-    started = [searcher.suggest(f"t{i}") for i in range(study.ledger.baselines)]
+    started = [searcher.suggest(f"t{i}") for i in range(study.ledger.points.baselines)]
     assert all(isinstance(config, dict) for config in started)
     assert searcher.suggest("one more") is None
 
@@ -126,7 +126,7 @@ def test_settings_take_turns(tmp_path: Path) -> None:
 def test_one_setting_fills_the_pause_of_another(tmp_path: Path) -> None:
     one, two = open_study(tmp_path, "a"), open_study(tmp_path, "b")
     searcher = LedgerSearcher([one, two], NEVER, 0, scratch(tmp_path), many)
-    started = [searcher.suggest(f"t{i}") for i in range(2 * one.ledger.baselines)]
+    started = [searcher.suggest(f"t{i}") for i in range(2 * one.ledger.points.baselines)]
     assert searcher.suggest("wait") is None
     for config in started:
         if config["setting"] == "a":
@@ -140,20 +140,20 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
     configs = drain(
         LedgerSearcher(studies, NEVER, 2, scratch(tmp_path), many),
         studies,
-        lambda c: 1 - c["hyperparameters"]["sigma"],
+        lambda c: 1 - c["hyperparameters"].sigma,
     )
-    best = source.ledger.best(2)
-    assert best[0]["sigma"] <= best[1]["sigma"]
-    records = [r for r in neighbour.ledger.records() if r.origin == "transferred"]
+    best = [DecropConfig.model_validate(point) for point in source.ledger.attempts.best(2)]
+    assert best[0].sigma <= best[1].sigma
+    records = [r for r in neighbour.ledger.attempts.records() if r.origin == "transferred"]
     assert [r.hyperparameters for r in records] == best
     # They come before any proposal, and after the neighbour's source has ended.
-    of_neighbour = [r.origin for r in neighbour.ledger.records() if not r.is_baseline]
+    of_neighbour = [r.origin for r in neighbour.ledger.attempts.records() if not r.is_baseline]
     assert of_neighbour == ["start", "transferred", "transferred", *4 * ["search"]]
     last_of_source = max(i for i, c in enumerate(configs) if c["setting"] == "a")
     searched = [
         i
         for i, c in enumerate(configs)
-        if c["setting"] == "b" and c["number"] >= neighbour.ledger.baselines
+        if c["setting"] == "b" and c["number"] >= neighbour.ledger.points.baselines
     ]
     assert min(searched) > last_of_source
 
@@ -161,9 +161,9 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
 def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path) -> None:
     config = LedgerSearcher([open_study(tmp_path)], NEVER, 0, scratch(tmp_path), many).suggest("t0")
     assert config["setting"] == "x"
-    assert config["hyperparameters"]["depth"] == SPACE.fixed["depth"]
-    assert config["hyperparameters"]["w_mmd"] == SPACE.published["w_mmd"]
-    assert config["hyperparameters"]["weight_decay"] == 1e-4
+    assert config["hyperparameters"].depth == SPACE.fixed["depth"]
+    assert config["hyperparameters"].w_mmd == SPACE.published["w_mmd"]
+    assert config["hyperparameters"].weight_decay == 1e-4
 
 
 def test_nothing_of_the_ledger_reaches_ray_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A search with real workers, which say who they are."""
+"""What is private to Ray: whether it is as it was, and a search with real workers."""
 
 import os
 import signal
@@ -7,19 +7,76 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
-from ray.tune.execution import tune_controller
+from ray.tune.constants import TUNE_ENV_VARS
+from ray.tune.execution import class_cache, tune_controller
+from ray.tune.experiment import Trial
+from ray.tune.utils.object_cache import _ObjectCache
 
 from search_spaces import load_space
 from tests.support.searches import search_with
+from tuning.search import tune_internals
+from tuning.search.tune_internals import SWITCHES, check_internals, configure_tune, interruption
 from tuning.study.attempts import TrialRecord
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 EPOCHS, WORKERS, COHORT = 25, 2, 2
 SECONDS = 4.0
+
+
+def other(*arguments: object) -> None:
+    """Not what Ray has."""
+
+
+def test_ray_has_what_we_rely_on() -> None:
+    check_internals()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "changed", "named"),
+    [
+        *((TUNE_ENV_VARS, name, None, name) for name in SWITCHES),
+        (tune_internals, "RAY_JOB_CONFIG_JSON_ENV_VAR", "OTHER", "RAY_JOB_CONFIG_JSON_ENV_VAR"),
+        (tune_internals, "KEEPALIVE", "RAY_other", "RAY_other"),
+        (class_cache, "ENV_VARS_TO_PROPAGATE", None, "class_cache.ENV_VARS_TO_PROPAGATE"),
+        (tune_controller, "_ObjectCache", other, "tune_controller._ObjectCache"),
+        (_ObjectCache, "__init__", other, "_ObjectCache._cached_objects"),
+        (_ObjectCache, "cache_object", other, "_ObjectCache.cache_object"),
+        (_ObjectCache, "flush_cached_objects", other, "_ObjectCache.flush_cached_objects"),
+        (Trial, "error_file", None, "Trial.error_file"),
+        (Trial, "should_recover", None, "Trial.should_recover"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_is_gone_or_changed_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, changed: object, named: str
+) -> None:
+    if isinstance(owner, set):
+        monkeypatch.setattr(tune_internals, "TUNE_ENV_VARS", owner - {name})
+    elif name == "error_file":
+        monkeypatch.delattr(owner, name)
+    else:
+        monkeypatch.setattr(owner, name, changed)
+    with pytest.raises(RuntimeError, match=rf"^ray {ray.__version__}: {named} is gone [^\n]*$"):
+        check_internals()
+
+
+def test_tune_copies_no_credentials_to_its_workers() -> None:
+    configure_tune()
+    assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+    assert class_cache.ENV_VARS_TO_PROPAGATE
+    assert {name: os.environ[name] for name in SWITCHES} == SWITCHES
+
+
+def test_an_error_of_our_own_is_not_an_interruption() -> None:
+    error = RuntimeError("ours")
+    assert interruption(error) == ""
+    error.__cause__ = ValueError("ours, too")
+    assert interruption(error) == ""
 
 
 class SaysWho(tune.Trainable):
@@ -62,11 +119,11 @@ def search(folder: Path, trainable: type[tune.Trainable]) -> list[TrialRecord]:
     space = load_space("digits").holding({"epochs": EPOCHS})
     ledger = Ledger(sqlite_url(folder / "study.db"), "x", space, plan, (EPOCHS,))
     (folder / "there").mkdir()
-    search_with(trainable, ledger, folder, (folder / "there", ledger.baselines))
-    complete = [record.root for record in ledger.records() if record.state == "complete"]
-    assert sorted(complete) == list(range(ledger.roots))
-    assert ledger.roots > ledger.baselines + 2 * COHORT
-    return ledger.records()
+    search_with(trainable, ledger, folder, (folder / "there", ledger.points.baselines))
+    complete = [record.root for record in ledger.attempts.records() if record.state == "complete"]
+    assert sorted(complete) == list(range(len(ledger.points)))
+    assert len(ledger.points) > ledger.points.baselines + 2 * COHORT
+    return ledger.attempts.records()
 
 
 def test_workers_stay_from_cohort_to_cohort(tmp_path: Path) -> None:

@@ -49,14 +49,13 @@ def test_dashboard_shows_every_trial_of_the_ledger(tmp_path: Path) -> None:
         shown = fetch(f"{api}/studies/{listed['study_id']}")
     assert listed["study_name"] == "run/digits-10shot"
     assert listed["directions"] == ["maximize"]
-    finished = {r.number: r.state for r in longer.records()}
+    finished = {r.number: r.state for r in longer.attempts.records()}
     states = {trial["number"]: trial["state"].lower() for trial in shown["trials"]}
     assert {number: states[number] for number in finished} == finished
     assert {"complete", "pruned"} == set(finished.values())
     assert states[running.number] == "running"
-    best = max(r.objective for r in longer.records() if r.state == "complete")
-    assert [trial["values"] for trial in shown["best_trials"]] == [[best]]
+    assert [trial["values"] for trial in shown["best_trials"]] == [[longer.attempts.highest]]
     parameters = {p["name"] for p in shown["union_search_space"]}
-    assert parameters == set(longer.space.parameters)
+    assert parameters == set(longer.points.space.parameters)
     pruned = next(t for t in shown["trials"] if t["state"] == "Pruned")
     assert [v["step"] for v in pruned["intermediate_values"]] == [25]

@@ -1,15 +1,15 @@
+import sqlite3
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.exceptions import StorageInternalError
-from optuna.storages._rdb.models import TrialModel
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
-from tuning.study.database import RESULT, DurableStudy, sqlite_url
+from tuning.study.database import RESULT, DurableStudy, StudyError, sqlite_url
 
 
 def study_in(folder: Path, name: str = "x") -> DurableStudy:
@@ -17,10 +17,11 @@ def study_in(folder: Path, name: str = "x") -> DurableStudy:
 
 
 def asked(suggest: dict[str, tuple[float, float]]) -> FrozenTrial:
-    trial: Trial = optuna.create_study().ask()
+    study = optuna.create_study()
+    trial = study.ask()
     for name, bounds in suggest.items():
         trial.suggest_float(name, *bounds)
-    return trial._cached_frozen_trial
+    return study.trials[0]
 
 
 def reads(folder: Path, parameters: int) -> int:
@@ -43,7 +44,8 @@ def test_recording_a_trial_takes_no_reads_for_each_parameter(tmp_path: Path) -> 
 
 
 def test_optuna_reads_back_what_was_recorded(tmp_path: Path) -> None:
-    trial = optuna.create_study().ask()
+    asked = optuna.create_study()
+    trial = asked.ask()
     trial.suggest_float("log", 0.1, 10, log=True)
     trial.suggest_int("whole", 1, 9)
     trial.suggest_categorical("kind", ("a", True, 3))
@@ -55,7 +57,7 @@ def test_optuna_reads_back_what_was_recorded(tmp_path: Path) -> None:
         (TrialState.FAIL, None),
         (TrialState.RUNNING, None),
     ):
-        number = study.start(trial._cached_frozen_trial).number
+        number = study.start(asked.trials[0]).number
         study.report(number, 5, 0.3, {"seconds": 1.5})
         study.report(number, 10, 0.4, {"seconds": 2.5})
         if state != TrialState.RUNNING:
@@ -74,20 +76,22 @@ def test_optuna_reads_back_what_was_recorded(tmp_path: Path) -> None:
             assert found.datetime_start == other.datetime_start
 
 
-def test_of_an_end_that_fails_nothing_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_an_end_that_fails_nothing_is_recorded(tmp_path: Path) -> None:
     study = study_in(tmp_path)
     study.start(asked({"x": (0, 1)}))
     study.report(0, 5, 0.3, {"seconds": 1.5})
 
-    def fail(*_: object) -> None:
-        raise StorageInternalError("the disk is full")
+    def fail(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        # The last of its statements.
+        if statement.startswith("UPDATE trials "):
+            raise OperationalError(statement, None, sqlite3.OperationalError("the disk is full"))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(TrialModel, "find_or_raise_by_id", fail)
-        with pytest.raises(StorageInternalError, match="the disk is full"):
+    event.listen(Engine, "before_cursor_execute", fail)
+    try:
+        with pytest.raises(StudyError, match=r"study\.db: .*the disk is full$"):
             study.tell(0, TrialState.COMPLETE, [0.9], {"seconds": 2.5})
+    finally:
+        event.remove(Engine, "before_cursor_execute", fail)
     for trials in (study.trials, study_in(tmp_path).trials):
         assert trials[0].state == TrialState.RUNNING
         assert trials[0].user_attrs[RESULT] == {"seconds": 1.5}
@@ -121,3 +125,10 @@ def test_a_study_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_attributes_are_kept(tmp_path: Path, value: object) -> None:
     study_in(tmp_path).set_attribute("space", value)
     assert study_in(tmp_path).attributes == {"space": value}
+
+
+def test_a_file_that_is_not_a_database_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"something else" * 100)
+    with pytest.raises(StudyError, match=r"study\.db: file is not a database$") as caught:
+        study_in(tmp_path)
+    assert "\n" not in str(caught.value)

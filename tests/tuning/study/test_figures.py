@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from results.files import INSIGHT
 from search_spaces import load_space
+from tests.support.ledgers import result
 from tuning.study.database import sqlite_url
 from tuning.study.figures import MOST_AXES, insight_figures, write_insight
 from tuning.study.ledger import Ledger
-from tuning.study.plan import Plan
+from tuning.study.points import Plan
 
 ALL = [
     "Hyperparameter importance",
@@ -27,6 +28,7 @@ ALL = [
     "Intermediate values",
 ]
 UNIT = FloatDistribution(0.0, 1.0)
+Direction = Literal["minimize", "maximize"]
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +57,7 @@ def trial(
     return create_trial(value=value, params=params, **more)
 
 
-def study_of(*trials: FrozenTrial, direction: str = "maximize") -> optuna.Study:
+def study_of(*trials: FrozenTrial, direction: Direction = "maximize") -> optuna.Study:
     study = optuna.create_study(direction=direction)
     study.add_trials(trials)
     return study
@@ -81,7 +83,7 @@ def lines(figure: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def axes(figure: dict[str, Any]) -> list[str]:
-    return figure["layout"]["xaxis"]["ticktext"]
+    return list(figure["layout"]["xaxis"]["ticktext"])
 
 
 def shares(figure: dict[str, Any]) -> dict[str, float]:
@@ -92,7 +94,7 @@ def shares(figure: dict[str, Any]) -> dict[str, float]:
 def numbers(values: Any) -> list[float]:
     """A list of numbers, which Plotly may have packed."""
     if isinstance(values, dict):
-        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+        return list(np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist())
     return list(values)
 
 
@@ -138,7 +140,7 @@ def test_parallel_coordinates_show_the_most_important_parameters_only() -> None:
 
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 1.0), ("minimize", 0.0)])
-def test_the_best_line_is_blue_and_the_worst_is_orange(direction: str, best: float) -> None:
+def test_the_best_line_is_blue_and_the_worst_is_orange(direction: Direction, best: float) -> None:
     figure = figures_of(study_of(*search(12), direction=direction))["Parallel coordinates"]
     colours = {numbers(line["y"])[0]: line["line"]["color"] for line in lines(figure)}
     assert colours[best] == "rgb(43, 140, 196)"
@@ -274,7 +276,7 @@ def test_two_objectives_have_a_pareto_front() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.add_trials(
         create_trial(
-            values=[t.value, t.params["y"]], params=t.params, distributions=t.distributions
+            values=[t.params["x"], t.params["y"]], params=t.params, distributions=t.distributions
         )
         for t in search(10)
     )
@@ -293,16 +295,12 @@ def test_a_real_search_has_all_figures_every_time_the_same(tmp_path: Path) -> No
         sqlite_url(tmp_path / "study.db"), "digits", load_space("digits"), Plan(24, 4, 1), (5, 20)
     )
     while proposal := ledger.next_proposal():
-        score = -abs(math.log(float(proposal.hyperparameters["sigma"]) / 0.3))
-        done = not ledger.report(proposal.number, 5, score - 0.1, 1.0)
-        ledger.tell(
-            proposal.number,
-            objective=score if done else score - 0.1,
-            epochs=20 if done else 5,
-            complete=done and not ledger.report(proposal.number, 20, score, 2.0),
-            seconds=2.0,
-            node="n",
-        )
+        score = -abs(math.log(proposal.hyperparameters.sigma / 0.3))
+        pruned = ledger.report(proposal.number, 5, score - 0.1, 1.0)
+        ended = result(score - 0.1, 5) if pruned else result(score, 20)
+        if not pruned:
+            ledger.report(proposal.number, 20, score, 2.0)
+        ledger.tell(proposal.number, ended)
     states = {trial.state for trial in ledger.study.trials}
     assert states == {TrialState.COMPLETE, TrialState.PRUNED}
     write_insight(tmp_path, ledger.study, "ACR")

@@ -13,12 +13,14 @@ from tests.support.ledgers import (
     finish,
     open_ledger,
     outcomes,
+    result,
 )
+from trainables.decrop.config import DecropConfig
 from tuning.errors import ConfigError
-from tuning.study.attempts import TrialRecord
+from tuning.study.attempts import TrialRecord, read_hyperparameters
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import INTERRUPTIONS
-from tuning.study.plan import Proposal
+from tuning.study.points import Proposal
 
 
 @pytest.fixture(autouse=True)
@@ -53,31 +55,31 @@ def test_resumed_study_proposes_what_an_undisturbed_one_would(
     abandoned = resumed.reconcile()
     drive(resumed, workers=2)
     assert outcomes(resumed) == outcomes(whole)
-    failed = [r for r in resumed.records() if r.state == "failed"]
+    failed = [r for r in resumed.attempts.records() if r.state == "failed"]
     assert len(failed) == abandoned
     assert all("interrupted" in r.error for r in failed)
-    settled = [r.root for r in resumed.records() if not r.error]
+    settled = [r.root for r in resumed.attempts.records() if not r.error]
     assert sorted(settled) == list(range(BASELINES + 7))
 
 
 def test_first_trials_are_published_and_the_sweep(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     drive(ledger, workers=2)
-    records = ledger.records()
+    records = ledger.attempts.records()
     assert [r.origin for r in records[:BASELINES]] == (
         ["published"] + ["label_consistency"] * 5 + ["mse"] * 5
     )
-    assert records[0].hyperparameters == {**SPACE.published, **SPACE.fixed}
+    assert records[0].hyperparameters == DecropConfig(**{**SPACE.published, **SPACE.fixed})
     for record, sigma in zip(records[1:BASELINES], 2 * SPACE.sweep, strict=True):
-        assert record.hyperparameters["sigma"] == sigma
-        assert record.hyperparameters["w_cosine"] == record.hyperparameters["w_mmd"] == 0
-        assert record.hyperparameters["reversal_strength"] == 0
+        assert record.hyperparameters.sigma == sigma
+        assert record.hyperparameters.w_cosine == record.hyperparameters.w_mmd == 0
+        assert record.hyperparameters.reversal_strength == 0
 
 
 def test_first_cohort_is_never_pruned_and_later_ones_are(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, trials=20)
     drive(ledger, workers=2)
-    records = ledger.records()
+    records = ledger.attempts.records()
     assert all(r.state == "complete" for r in records[:BASELINES])
     assert any(r.state == "pruned" for r in records[BASELINES:])
 
@@ -98,10 +100,8 @@ def test_score_that_is_no_number_is_told_as_a_failure(
     ledger = open_ledger(tmp_path)
     proposal = ledger.next_proposal()
     assert proposal is not None
-    ledger.tell(
-        proposal.number, objective=objective, epochs=9, complete=True, seconds=0.0, node="n"
-    )
-    (record,) = ledger.records()
+    ledger.tell(proposal.number, result(objective, 9))
+    (record,) = ledger.attempts.records()
     assert (record.state, record.epochs) == ("failed", 9)
     assert str(objective) in record.error
 
@@ -110,17 +110,9 @@ def test_failed_trial_is_not_repeated_and_keeps_its_reason(tmp_path: Path) -> No
     ledger = open_ledger(tmp_path)
     proposal = ledger.next_proposal()
     assert proposal is not None
-    ledger.tell(
-        proposal.number,
-        objective=None,
-        epochs=3,
-        complete=False,
-        seconds=1.0,
-        node="n",
-        error="loss term mmd became nan in epoch 3",
-    )
+    ledger.tell(proposal.number, result(None, 3, error="loss term mmd became nan in epoch 3"))
     drive(ledger, workers=2)
-    first = [r for r in ledger.records() if r.root == 0]
+    first = [r for r in ledger.attempts.records() if r.root == 0]
     assert [(r.state, r.error) for r in first] == [
         ("failed", "loss term mmd became nan in epoch 3")
     ]
@@ -130,63 +122,65 @@ def test_failed_trial_is_not_repeated_and_keeps_its_reason(tmp_path: Path) -> No
 def test_a_trial_that_ends_all_others_again_and_again_fails(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     for _ in range(1 + INTERRUPTIONS):
-        assert ledger.open_roots == ledger.roots
+        assert ledger.open_points == len(ledger.points)
         first, second = ledger.next_proposal(), ledger.next_proposal()
         assert first is not None
         assert second is not None
         ledger.report(first.number, 25, 0.1, 0.5)
         ledger.interrupt_all("no memory")
-    roots = [record.root for record in ledger.records() if record.error == "no memory"]
+    roots = [record.root for record in ledger.attempts.records() if record.error == "no memory"]
     assert roots == [0, 1]
     # Those that waited were not to blame.
     third = ledger.next_proposal()
     assert third is not None
     finish(ledger, third)
-    assert {r.root for r in ledger.records() if "abandoned" not in r.error} == {0, 1, 2}
+    assert {r.root for r in ledger.attempts.records() if "abandoned" not in r.error} == {0, 1, 2}
 
 
 def test_more_trials_extend_a_finished_study(tmp_path: Path) -> None:
     drive(open_ledger(tmp_path, trials=4), workers=2)
-    before: list[TrialRecord] = open_ledger(tmp_path, trials=4).records()
+    before: list[TrialRecord] = open_ledger(tmp_path, trials=4).attempts.records()
     longer = open_ledger(tmp_path, trials=6)
-    assert longer.open_roots == 2
+    assert longer.open_points == 2
     drive(longer, workers=2)
-    assert longer.records()[: len(before)] == before
-    assert len(longer.records()) == len(before) + 2
+    assert longer.attempts.records()[: len(before)] == before
+    assert len(longer.attempts.records()) == len(before) + 2
 
 
 def test_cohort_is_decided_by_the_first_start(tmp_path: Path) -> None:
-    assert open_ledger(tmp_path, cohort=3).cohort == 3
-    assert open_ledger(tmp_path, cohort=9).cohort == 3
+    assert open_ledger(tmp_path, cohort=3).points.cohort == 3
+    assert open_ledger(tmp_path, cohort=9).points.cohort == 3
 
 
 def test_seed_changes_the_proposals(tmp_path: Path) -> None:
     ledgers = [open_ledger(tmp_path, trials=4, name=f"{s}", seed=s) for s in (1, 2)]
     for ledger in ledgers:
         drive(ledger, workers=1)
-    first, second = (ledger.records()[-1].hyperparameters for ledger in ledgers)
+    first, second = (ledger.attempts.records()[-1].hyperparameters for ledger in ledgers)
     assert first != second
 
 
 def test_start_points_of_the_space_come_first(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     drive(ledger, workers=2)
-    first = ledger.records()[BASELINES]
+    first = ledger.attempts.records()[BASELINES]
     assert first.origin == "start"
-    assert first.hyperparameters.items() >= SPACE.start[0].items()
+    assert first.hyperparameters.model_dump().items() >= SPACE.start[0].items()
 
 
 def test_without_the_points_it_waits_for_only_the_baselines_run(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, awaits_transfer=True)
     drive(ledger, workers=2)
     assert ledger.baselines_finished
-    assert len(ledger.records()) == BASELINES
+    assert len(ledger.attempts.records()) == BASELINES
     point = {**SPACE.published, **SPACE.fixed, "sigma": 0.3, "w_mmd": 0.0}
     ledger.transfer([point])
     ledger.transfer([{**point, "sigma": 0.4}])
     drive(ledger, workers=2)
-    transferred = [r.hyperparameters for r in ledger.records() if r.origin == "transferred"]
-    assert transferred == [point]
+    transferred = [
+        r.hyperparameters for r in ledger.attempts.records() if r.origin == "transferred"
+    ]
+    assert transferred == [DecropConfig(**point)]
     resumed = open_ledger(tmp_path, trials=12, awaits_transfer=True)
     drive(resumed, workers=2)
     assert resumed.finished
@@ -208,7 +202,7 @@ def test_values_that_do_not_go_together_fail_without_a_trial(tmp_path: Path) -> 
     nothing = SPACE.model_copy(update={"start": (dict.fromkeys(weights, 0.0),)})
     ledger = open_ledger(tmp_path, space=nothing)
     drive(ledger, workers=2)
-    record = ledger.records()[BASELINES]
+    record = ledger.attempts.records()[BASELINES]
     assert (record.origin, record.state) == ("start", "failed")
     assert "every loss weight is 0" in record.error
     assert ledger.finished
@@ -242,7 +236,7 @@ def test_what_an_attempt_had_reported_counts_for_the_next_one(
     # A rung was reported, and the driver died before it acted on that.
     number = min(killed._running)
     root = killed.study.trials[number].user_attrs["root"]
-    value = by_sigma(killed.study.trials[number].user_attrs["hyperparameters"]) - 0.1
+    value = by_sigma(read_hyperparameters(killed.study.trials[number])) - 0.1
     pruned = killed.report(number, 25, value, 1.0)
     resumed = open_ledger(tmp_path, trials=20)
     resumed.reconcile()
@@ -255,17 +249,19 @@ def test_what_an_attempt_had_reported_counts_for_the_next_one(
         finish(resumed, proposal)
     drive(resumed, workers=2)
     assert outcomes(resumed) == outcomes(whole)
-    (record,) = [r for r in resumed.records() if r.root == root and not r.error]
+    (record,) = [r for r in resumed.attempts.records() if r.root == root and not r.error]
     assert (record.state == "pruned") == pruned
 
 
 def test_highest_is_the_best_objective_of_complete_trials(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, trials=12)
-    assert ledger.highest is None
+    assert ledger.attempts.highest is None
     while proposal := ledger.next_proposal():
         # All below zero, which an objective of the user's own may be.
         finish(ledger, proposal, lambda values: by_sigma(values) - 2)
-        complete = [r.objective for r in ledger.records() if r.state == "complete"]
-        assert ledger.highest == max(objective for objective in complete if objective is not None)
+        complete = [r.objective for r in ledger.attempts.records() if r.state == "complete"]
+        assert ledger.attempts.highest == max(
+            objective for objective in complete if objective is not None
+        )
     assert ledger.finished
-    assert open_ledger(tmp_path, trials=12).highest == ledger.highest
+    assert open_ledger(tmp_path, trials=12).attempts.highest == ledger.attempts.highest

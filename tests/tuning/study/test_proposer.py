@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tests.support.ledgers import BASELINES, drive, finish, open_ledger, outcomes
 from tuning.study.database import DurableStudy
-from tuning.study.plan import Proposal
+from tuning.study.points import Proposal
 from tuning.study.proposer import Proposer
 
 
@@ -90,7 +90,7 @@ def test_a_root_that_is_repeated_alone_changes_no_later_proposal(tmp_path: Path,
             disturbed.interrupt(proposal.number, "the host died")
         else:
             finish(disturbed, proposal)
-    assert [r.root for r in disturbed.records() if r.error] == [root]
+    assert [r.root for r in disturbed.attempts.records() if r.error] == [root]
     assert outcomes(disturbed) == outcomes(whole)
 
 
@@ -128,7 +128,7 @@ def test_a_driver_that_dies_while_it_proposes_a_cohort_goes_on_with_the_rest_of_
     drive(whole, workers=2)
     killed = open_ledger(tmp_path, trials=16, cohort=4)
     drive(killed, workers=2, stop_after=BASELINES + 8)
-    start, starts = DurableStudy.start, []
+    start, starts = DurableStudy.start, list[FrozenTrial]()
 
     def dying(study: DurableStudy, proposed: FrozenTrial) -> FrozenTrial:
         if len(starts) == asked:

@@ -37,17 +37,16 @@ def test_samplers_propose_within_the_space_and_resume(
     resumed.reconcile()
     drive(resumed, workers=2)
     assert outcomes(resumed) == outcomes(whole)
-    for record in whole.records():
-        assert all(
-            record.hyperparameters[n] in p for n, p in space.parameters.items() if not p.when
-        )
+    for record in whole.attempts.records():
+        values = record.hyperparameters.model_dump()
+        assert all(values[n] in p for n, p in space.parameters.items() if not p.when)
 
 
 def test_cmaes_comes_closer_to_the_best_sigma(tmp_path: Path) -> None:
     check_sampler("cmaes", RANGES_ALONE)
     ledger = open_ledger(tmp_path, trials=80, cohort=6, space=RANGES_ALONE, sampler="cmaes")
     drive(ledger, workers=6)
-    sigmas = [float(r.hyperparameters["sigma"]) for r in ledger.records() if r.origin == "search"]
+    sigmas = [r.hyperparameters.sigma for r in ledger.attempts.records() if r.origin == "search"]
     far = [abs(s - 0.3) for s in sigmas]
     assert sum(far[-20:]) < 0.55 * sum(far[:20])
 

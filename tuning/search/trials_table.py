@@ -1,0 +1,69 @@
+"""The table of a setting's trials, while the search runs and when it has ended."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+
+from results.files import TRIALS
+from results.schema import trials_schema
+from results.store import write_table
+from search_spaces import SearchSpace
+from trainables.decrop.config import DecropConfig
+from tuning.study.attempts import TrialRecord
+
+# Seconds between two versions of the table while a search runs.
+TABLE_EVERY = 2.0
+# Pause between two of the driver's longer works, as a multiple of the time that one takes.
+PAUSE = 20
+_ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
+    """Write trials.parquet: one row per finished attempt."""
+    types = {name: _arrow_type(name) for name in space.parameters}
+    rows = [
+        {
+            "number": r.number,
+            "root": r.root,
+            "origin": r.origin,
+            "state": r.state,
+            **{name: getattr(r.hyperparameters, name) for name in types},
+            "objective": r.objective,
+            "accuracy": r.accuracy,
+            "epochs": r.epochs,
+            "seconds": r.seconds,
+            "seed": r.seed,
+            "node": r.node,
+            "error": r.error,
+            "restarts": r.restarts,
+        }
+        for r in records
+    ]
+    write_table(folder / TRIALS, rows, trials_schema(types))
+
+
+class TrialsTable:
+    """Keeps trials.parquet of a running search nearly up to date, without writing all the time."""
+
+    def __init__(self, folder: Path, space: SearchSpace) -> None:
+        self._folder, self._space, self._due = folder, space, -math.inf
+
+    def update(self, records: Callable[[], Sequence[TrialRecord]]) -> None:
+        """Write the table, unless it was written a moment ago, or that takes long."""
+        started = time.monotonic()
+        if started >= self._due:
+            write_trials(self._folder, self._space, records())
+            ended = time.monotonic()
+            self._due = ended + max(TABLE_EVERY, PAUSE * (ended - started))
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    annotation = DecropConfig.model_fields[name].annotation
+    named = get_args(annotation)  # of a Literal
+    return _ARROW_TYPES[type(named[0]) if named else annotation]  # type: ignore[index]
