@@ -105,8 +105,8 @@ def diagrams(graph: grimp.ImportGraph) -> dict[str, str]:
 def redrawn(page: str, graph: grimp.ImportGraph) -> str:
     """The page with its diagrams as the imports are now."""
     for name, diagram in diagrams(graph).items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        page = place.sub(lambda found, text=diagram: f"{found[1]}{text}{found[2]}", page)
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page = place.sub(lambda found, text=diagram: f"{found[1]}{text}\n{found[2]}", page)
     return page
 
 
