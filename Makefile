@@ -5,7 +5,10 @@ ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: run test test-cluster lint types imports suite clean
+# Two processes, each with a file at a time in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test test-runs test-cluster lint types imports suite clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -23,11 +26,15 @@ imports: .venv/installed
 	$(BIN)/lint-imports
 
 suite: .venv/installed
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --ignore=tests/cluster
+	$(PYTEST) -m "not runs and not cluster"
+
+# Whole runs that are resumed, extended, killed; a database server and a browser, if there are any.
+test-runs: .venv/installed
+	$(PYTEST) -m runs
 
 # Two hosts on one machine, in network namespaces; needs root and iproute2.
 test-cluster: .venv/installed
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

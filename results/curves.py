@@ -6,6 +6,7 @@ certificate has its own alpha for those.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,7 @@ def _checked(correct: ArrayLike, radius: ArrayLike) -> tuple[Bools, Floats]:
     return hits, radii
 
 
+@cache  # a curve asks for the same few shares again and again, at two milliseconds each
 def share_of(hits: int, images: int) -> Estimate:
     """The share `hits` of `images`, with Wilson's interval (Wilson 1927)."""
     interval = binomtest(hits, images).proportion_ci(_CONFIDENCE, "wilson")

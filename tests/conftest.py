@@ -1,54 +1,94 @@
-"""How several processes share the suite; real runs on a real Ray, which tests share."""
+"""Which tier a test is in, and which tests come first; runs and clusters that tests share.
+
+A test is in the tier of the most demanding fixture that it asks for: `cluster` (hosts in network
+namespaces), `runs` (whole runs, a database server, a browser), or none, which is `make test`.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 import pytest
 import ray
-from xdist.scheduler import LoadScopeScheduling
+from filelock import FileLock
 
-from tests.support.runs import TINY, Finished, Workplace, free_port, wait_for_port
+from tests.support.postgres import Server, programs
+from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
 
-
-def scope(nodeid: str) -> str:
-    """Tests of one scope run in one process: those of a file, or all of the reference run."""
-    file = PurePath(nodeid.partition("::")[0])
-    return "" if file.parent.name == "runs" else str(file)
-
-
-class ByFile(LoadScopeScheduling):
-    """Gives each process a scope at a time."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return scope(nodeid)
+# The tier of a test by the fixtures that it asks for, the most demanding first.
+TIERS = {"namespaces": "cluster", "launcher": "runs", "postgres": "runs", "browser": "runs"}
+# What takes longest begins first, so that the rest fills the time beside it.
+SLOW = ("reference_run", "local_ray", "foreign_cluster", "postgres", "launcher")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest scope first, so that the others fill the time beside it."""
-    items.sort(key=lambda item: scope(item.nodeid) != "")
+    """Mark every test with its tier; files of slow tests come first."""
+    for item in items:
+        fixtures = asked(item)
+        tier = next((tier for fixture, tier in TIERS.items() if fixture in fixtures), None)
+        if tier is not None:
+            item.add_marker(tier)
+        if fixtures & {*TIERS, *SLOW}:
+            # The processes of a Ray, or of several, start and end meanwhile.
+            item.add_marker(pytest.mark.timeout(2 * HANGING))
+    items.sort(key=lambda item: min(map(SLOW.index, asked(item) & {*SLOW}), default=len(SLOW)))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """Give the processes whole files."""
-    return ByFile(config, log)
+def asked(item: pytest.Item) -> set[str]:
+    """The fixtures that a test asks for, by itself or through others."""
+    return set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """Where the runs of this session lie."""
-    root = tmp_path_factory.mktemp("runs")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this session have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _launcher(shared_folder: Path) -> Launcher:
+    """What `launcher` is, for fixtures that start the run of a test in `make test`."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
-        "HOME": str(root / "home"),
-        "XDG_CACHE_HOME": str(root / "cache"),
+        "HOME": str(shared_folder / "home"),
+        "XDG_CACHE_HOME": str(shared_folder / "cache"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    return Workplace(root, environment)
+    return Launcher(shared_folder, environment)
+
+
+@pytest.fixture(scope="session")
+def launcher(_launcher: Launcher) -> Launcher:
+    """Starts whole runs."""
+    return _launcher
+
+
+@pytest.fixture(scope="session")
+def reference_run(_launcher: Launcher) -> Finished:
+    """An undisturbed run on two local workers, which all processes of the session share.
+
+    RAY_ADDRESS names a cluster that does not answer: to use it would be an error.
+    """
+    elsewhere = _launcher.knowing(RAY_ADDRESS="127.0.0.1:1", RAY_AUTH_TOKEN="0" * 64)
+    printed = _launcher.folder / "reference.json"
+    with FileLock(printed.with_suffix(".lock")):
+        if not printed.exists():
+            run = elsewhere.run("--name=reference", "--concurrency=2", "--json", *TINY)
+            run.save(printed)
+        return Finished.saved(printed)
+
+
+@pytest.fixture(scope="session")
+def trained_classifier(reference_run: Finished) -> Path:
+    """The checkpoint of the digits classifier that the reference run trained and cached."""
+    (path,) = (reference_run.folder.parent / "cache" / "decrop").glob("digits-*.pt")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -60,22 +100,18 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def foreign_cluster(workplace: Workplace) -> Iterator[str]:
+def foreign_cluster(launcher: Launcher) -> Iterator[str]:
     """A Ray cluster with token authentication that somebody else started: its address."""
-    token = workplace.folder / "token"
+    token = launcher.folder / "token"
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o600)
-    environment = workplace.environment | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-    }
     port = free_port()
     arguments = ["start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
     arguments += ["--include-dashboard=false", "--object-store-memory=200000000"]
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), *arguments],
-        cwd=workplace.folder,
-        env=environment,
+        cwd=launcher.folder,
+        env=launcher.environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -84,17 +120,30 @@ def foreign_cluster(workplace: Workplace) -> Iterator[str]:
     yield f"127.0.0.1:{port}"
     # `ray start --block` ends its own processes, and no other Ray's, when it is told to stop.
     process.terminate()
-    process.wait(timeout=300)
+    process.wait(timeout=HANGING)
 
 
 @pytest.fixture(scope="session")
-def cluster_environment(workplace: Workplace, foreign_cluster: str) -> Workplace:
-    """The workplace of a user who knows the foreign cluster's address and token."""
-    known = {"RAY_ADDRESS": foreign_cluster, "RAY_AUTH_TOKEN_PATH": str(workplace.folder / "token")}
-    return Workplace(workplace.folder, workplace.environment | known)
+def cluster_launcher(launcher: Launcher, foreign_cluster: str) -> Launcher:
+    """Starts runs as a user who knows the foreign cluster's address and token."""
+    token = str(launcher.folder / "token")
+    return launcher.knowing(RAY_ADDRESS=foreign_cluster, RAY_AUTH_TOKEN_PATH=token)
 
 
 @pytest.fixture(scope="session")
-def reference_run(cluster_environment: Workplace) -> Finished:
-    """An undisturbed run on two local workers, started where RAY_ADDRESS names a cluster."""
-    return cluster_environment.run("--name=reference", "--concurrency=2", "--json", *TINY)
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server that requires passwords."""
+    if programs() is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
+    server = Server.create()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """The program of a browser without a window."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("needs Chromium")
+    return found

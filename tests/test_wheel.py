@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("results", "search_spaces", "trainables", "tuning")
 HOSTILE = "raise SystemExit('the results.py of the working folder was imported')"
 FACTORY = """
-from trainables.models.classifiers import DigitsCNN
+from trainables.models.architectures import DigitsCNN
 
 class Own(DigitsCNN):
     pass

@@ -6,6 +6,7 @@ Every one ends with an exit code, and with one line on standard error if it fail
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from trainables.errors import UserError, nearest
+from trainables.errors import InputError, UserError, nearest
 
 INTERRUPTED = 130
 Model = TypeVar("Model", bound=BaseModel)
@@ -136,7 +137,7 @@ def run_command(
     try:
         command(arguments)
     except UserError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(with_flags(error), error.exit_code)
     except KeyboardInterrupt:
         return (
             INTERRUPTED
@@ -220,6 +221,14 @@ def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
     if get_origin(field.annotation) is dict:
         return {**options, "action": "append"}
     return options
+
+
+def with_flags(error: Exception) -> str:
+    """The message of `error` with the flags of a command line in place of parameters."""
+    if not isinstance(error, InputError):
+        return str(error)
+    problem = re.sub(r"`(\w+)`", lambda named: flag(named[1]), error.problem)
+    return problem if error.field is None else f"{flag(error.field)}: {problem}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and what their messages are made of."""
+"""Errors that the user can fix, and what their messages are made of."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An end for which the user gets one line, the message, and an exit code."""
+    """An error that a command reports in one line, its message, and with an exit code."""
 
     exit_code = 1
 
 
 class InputError(UserError, ValueError):
-    """Something the user passed cannot be used; the message is one line that says what to do."""
+    """Something the user passed cannot be used; the message is one line that says what to do.
+
+    `field` names the parameter at fault, and comes first in the message. Other parameters that the
+    `problem` mentions are in backticks, so that a command line can say its flags instead:
+
+        raise InputError("class 'cat' is missing; set `download` to fetch it", field="data_dir")
+    """
 
     exit_code = 2
+
+    def __init__(self, problem: str, field: str | None = None) -> None:
+        super().__init__(problem if field is None else f"{field}: {problem}")
+        self.problem, self.field = problem, field
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -23,7 +33,7 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: what it is like, or all there are."""
+    """The end of a message about an unknown `name`: the nearest ones, or else all there are."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -32,6 +42,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """What `error` is, on one line."""
-    lines = str(error).strip().splitlines()
+    """The kind of `error` and the first line of its message."""
+    # Backticks would be read as names of parameters.
+    lines = str(error).strip().replace("`", "'").splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import SampleStore
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 
@@ -52,7 +52,5 @@ class TrialTask:
             images.to(self.device),
             labels.to(self.device),
             seed,
-            sample_seed=self.shared_seed,
-            store=self.samples,
-            initial=self.initial,
+            SharedParts(self.shared_seed, self.samples, self.initial),
         )

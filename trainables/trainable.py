@@ -27,7 +27,7 @@ from trainables.task import TrialTask
 from trainables.worker import prepare_worker
 
 CHECKPOINT = "training.pt"
-# Votes an image at an early rung; fewer could not tell trials apart.
+# Votes per image at an early rung; fewer could not tell trials apart.
 FEWEST_VOTES = 100
 # What reading half a checkpoint may raise.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
@@ -62,7 +62,7 @@ class DecropTrainable(tune.Trainable):
         )
         self.seconds = 0.0
         for path in config["checkpoints"]:
-            # What was being written when the run was killed.
+            # It may have been half written when the run was killed.
             with contextlib.suppress(*UNREADABLE):
                 with self.filesystem.open_input_stream(path) as stream:
                     state = _read(io.BytesIO(stream.read()))
@@ -75,7 +75,7 @@ class DecropTrainable(tune.Trainable):
         return True
 
     def __repr__(self) -> str:
-        """The name of the actor in Ray's dashboard, which asks for it once: other trials follow."""
+        """The actor's name in Ray's dashboard, which asks only once although more trials follow."""
         return f"{self.setting}: trial {self.number} and later ones"
 
     def step(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class DecropTrainable(tune.Trainable):
                 losses.append(self.training.train_epoch())
             objective, accuracy = self._score(rung)
         except NonFiniteLoss as failure:
-            # An exception would make Ray repeat what must fail again.
+            # An exception would make Ray repeat a trial that must fail again.
             error = str(failure)
         self.seconds += time.perf_counter() - started
         return {
@@ -123,9 +123,8 @@ class DecropTrainable(tune.Trainable):
     def _score(self, rung: int) -> tuple[float, float]:
         """Objective and clean accuracy on the tuning images.
 
-        Every trial sees the same noise, scaled by its sigma.
-
-        Early rungs sort out the bad by a wide margin, and need fewer votes for it.
+        Every trial sees the same noise, scaled by its sigma. Early rungs tell good from bad by a
+        wide margin, which takes fewer votes.
         """
         task, sigma = self.task, self.hyperparameters.sigma
         cast = max(min(FEWEST_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
@@ -150,7 +149,7 @@ class DecropTrainable(tune.Trainable):
 def _ended_after(seconds: float | None) -> Iterator[None]:
     """End this process if the block takes longer."""
     if seconds is not None:
-        # From outside Python, which may be what hangs.
+        # This works from outside Python, which may be what hangs.
         faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield

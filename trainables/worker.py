@@ -1,4 +1,4 @@
-"""A process that trains or votes."""
+"""How a process that trains or votes is set up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 def prepare_worker(device: str, threads: int, gpu_share: float) -> torch.device:
     """Bind this process to its `threads` cores and to its share of a GPU's memory.
 
-    `gpu_share` is in GPUs; below 1, a worker that wants more memory than its share runs out of it
-    alone, and not those beside it.
+    `gpu_share` is in GPUs. Below 1, a worker that wants more memory than its share fails by itself,
+    and takes none from its neighbours.
     """
-    # A fixed number of threads: sums in another order would change the last bits.
+    # A fixed number of threads: sums in a different order change the last bits.
     torch.set_num_threads(threads)
     found = torch.device(device)
     if found.type == "cuda" and 0 < gpu_share < 1:
@@ -24,7 +24,7 @@ def prepare_worker(device: str, threads: int, gpu_share: float) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Have PyTorch use one thread for a while: sums in another order change the last bits."""
+    """Let PyTorch use one thread: sums in a different order change the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
-from trainables.models.classifiers import BaseClassifier, CifarResNet
+from trainables.models.architectures import CifarResNet
+from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import Block, Noise, plan_blocks

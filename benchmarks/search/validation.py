@@ -32,7 +32,7 @@ from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.pretraining.cached import cached_classifier
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
@@ -85,7 +85,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
         shots.train_images,
         shots.train_labels,
         derive_seed(SEED, number, fold),
-        store=MemoryStore(),
+        SharedParts(store=MemoryStore()),
     )
     model = nn.Sequential(training.denoiser, classifier).eval()
     scores = {}

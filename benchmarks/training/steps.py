@@ -29,7 +29,7 @@ from trainables.data.splits import draw_shots
 from trainables.decrop import losses
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore, generate
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
 from trainables.models.discriminator import Discriminator
@@ -172,7 +172,7 @@ def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> Non
         labels = torch.cat((drawn.train_labels, drawn.tuning_labels)).to(device)
         store = MemoryStore()
         made = timed(lambda: generate(classifier, images, labels, config, 0, store), device)  # noqa: B023
-        training = DecropTraining(config, classifier, images, labels, 0, store=store)
+        training = DecropTraining(config, classifier, images, labels, 0, SharedParts(store=store))
         training.train_epoch()
         epoch.append(statistics.median(timed(training.train_epoch, device) for _ in range(5)))
         generation.append(made)

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from tests.support.hosts import TwoHosts
-from tests.support.runs import TINY, Finished
+from tests.support.runs import HANGING, TINY, Finished
 
 # Trials that last long against the start of a worker.
 SMALL = [*TINY, "--set=epochs=75", "--confirm-folds=2", "--certify-images=16", "--n=3000"]
 SMALL += ["--confirm-top=1", "--procedure=fixed"]
 
 
-def needs_namespaces() -> None:
-    """Skip where there are none to be had."""
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Network namespaces; skips where there are none to be had."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
 
@@ -37,9 +38,8 @@ def clean_environment(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
+def hosts(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
     """The hosts, with the cluster up on both."""
-    needs_namespaces()
     root = tmp_path_factory.mktemp("cluster")
     (root / "runs").mkdir()
     two = TwoHosts(root / "runs", clean_environment(root))
@@ -69,7 +69,7 @@ def watched(hosts: TwoHosts) -> Watched:
     process = hosts.launch(f"--name={name}", f"--storage={hosts.storage}", *SMALL)
     run = hosts.finish(process, name)
     watcher.terminate()
-    out, err = watcher.communicate(timeout=60)
+    out, err = watcher.communicate(timeout=HANGING)
     assert watcher.returncode == 0, err
     return Watched(run, json.loads(out))
 

@@ -15,20 +15,18 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
     FakeMultiNodeProvider,
 )
 
-from tests.cluster.conftest import clean_environment, needs_namespaces
+from tests.cluster.conftest import clean_environment
 from tests.support.hosts import PORT, RAY, WAIT_FOR_NODES, Host, ip
-from tests.support.runs import TINY, tables
+from tests.support.runs import TINY, ended, tables
 
-pytestmark = pytest.mark.timeout(600)
 WORKERS = 2
-COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands")
-COMMANDS += ("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
+COMMANDS = ["initialization_commands", "setup_commands", "head_setup_commands"]
+COMMANDS += ["worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"]
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[Host]:
+def head(namespaces: None, tmp_path: Path) -> Iterator[Host]:
     """The only host at first, which runs no trials itself."""
-    needs_namespaces()
     address = f"10.78.{os.getpid() % 200 + 20}.1"
     config = {
         "cluster_name": "pretended",
@@ -82,7 +80,7 @@ def head(tmp_path: Path) -> Iterator[Host]:
             f"--autoscaling-config={autoscaling}", f"--node-ip-address={address}",
             f"--port={PORT}", "--include-dashboard=false", "--object-store-memory=200000000",
             log=tmp_path / "head.log",
-            RAY_OVERRIDE_NODE_ID_FOR_TESTING=FAKE_HEAD_NODE_ID,
+            environment={"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID},
         )  # fmt: skip
         yield host
     finally:
@@ -98,8 +96,7 @@ def test_waiting_trials_start_hosts(head: Host, tmp_path: Path) -> None:
         sys.executable, "-m", "tuning.launch", f"--out={tmp_path}", "--name=grows",
         f"--cluster={cluster}", "--autoscaling", f"--concurrency={WORKERS}", *TINY,
     )  # fmt: skip
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, f"{out}\n{err}"
+    ended(process)
     (trials,) = tables(tmp_path / "grows", ["trials"])
     assert sorted(row["root"] for row in trials) == list(range(15))
     # Both have been started, and wait for more.

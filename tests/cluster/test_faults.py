@@ -18,11 +18,10 @@ import pytest
 
 from tests.cluster.conftest import SMALL
 from tests.support.counts import recorded
-from tests.support.hosts import TwoHosts, signal_to, workers
+from tests.support.hosts import Host, TwoHosts, signal_to, workers
 from tests.support.runs import SETTING, Finished, tables, without_incidentals
 from tuning.votes.store import VoteKey
 
-pytestmark = pytest.mark.timeout(900)
 # Runs with two random faults each; ten of them in a soak test.
 SOAKS = int(os.environ.get("DECROP_FAULTS", "0")) // 2
 CUT_SECONDS = 30
@@ -101,6 +100,11 @@ def count(path: Path, query: str) -> int:
     return int(found)
 
 
+def working(host: Host, title: str) -> Callable[[Path], bool]:
+    """Whether workers of that title are on the host, wherever the run is."""
+    return lambda _: bool(workers(host, title))
+
+
 def wait_for(ready: Callable[[Path], bool], folder: Path, launcher: Launcher) -> None:
     while not ready(folder):
         assert launcher.poll() is None, launcher.communicate()
@@ -158,11 +162,11 @@ def test_a_host_that_joins_late_takes_part(hosts: TwoHosts, undisturbed: Finishe
     # that waits for a new worker to an old one that gets free, and Ray a task.
     for title, begun in ((TRAINER, TRAINING), (VOTER, VOTER)):
         folder = hosts.folder / "late"
-        wait_for(lambda _, t=title: bool(workers(hosts.first, t)), folder, launcher)
+        wait_for(working(hosts.first, title), folder, launcher)
         stalled = workers(hosts.first, title)
         for pid in stalled:
             signal_to(pid, signal.SIGSTOP)
-        wait_for(lambda _, t=begun: bool(workers(hosts.second, t)), folder, launcher)
+        wait_for(working(hosts.second, begun), folder, launcher)
         for pid in stalled:
             signal_to(pid, signal.SIGCONT)
     run = hosts.finish(launcher, "late")

@@ -3,13 +3,10 @@
 import json
 
 import pyarrow.parquet as pq
-import pytest
 
 from tests.support.counts import recorded
 from tests.support.hosts import TwoHosts
-from tests.support.runs import SETTING, Finished, tables
-
-pytestmark = pytest.mark.timeout(600)
+from tests.support.runs import HANGING, SETTING, Finished, tables
 
 
 def test_both_hosts_run_trials_and_count_votes(hosts: TwoHosts, undisturbed: Finished) -> None:
@@ -38,7 +35,7 @@ def test_another_host_goes_on_from_the_bucket(hosts: TwoHosts, undisturbed: Fini
     again = [f"--storage={hosts.storage}", "--name=undisturbed", "--resume", "--json"]
     empty = hosts.folder.parent / "elsewhere"
     process = hosts.launch(*again, host=hosts.second, folder=empty)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANGING)
     assert process.returncode == 0, err + (empty / "undisturbed" / "ray.log").read_text()
     assert "search: " not in err
     rows = json.loads(out.splitlines()[-1])["summary"]

@@ -10,8 +10,6 @@ from tests.support.counts import recorded
 from tests.support.hosts import TwoHosts
 from tests.support.runs import SETTING, VARIANTS
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def values(watched: Watched, metric: str) -> dict[tuple[str, ...], float]:
     """Of a metric, by its own labels in alphabetical order."""

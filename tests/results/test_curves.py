@@ -1,9 +1,12 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from results.curves import (
@@ -24,17 +27,18 @@ PUBLISHED = {
     "0.50": {0.25: 0.55, 0.5: 0.41, 0.75: 0.32, 1.0: 0.23, 1.25: 0.15, 1.5: 0.09},
 }
 
+Rows: TypeAlias = list[tuple[bool, float]]
 images = st.lists(
     st.tuples(st.booleans(), st.integers(0, 400).map(lambda k: k / 100)), min_size=1, max_size=60
 )
 
 
-def naive_accuracy(rows, at):
+def naive_accuracy(rows: Rows, at: float) -> float:
     return sum(correct and radius >= at for correct, radius in rows) / len(rows)
 
 
 @pytest.mark.parametrize("sigma", PUBLISHED)
-def test_curves_reproduce_cohens_published_table(sigma):
+def test_curves_reproduce_cohens_published_table(sigma: str) -> None:
     path = COHEN / f"cifar10_resnet110_sigma_{sigma}.tsv"
     if not path.is_file():
         pytest.skip("the published logs are not beside this repository, in ../shared/data/cohen")
@@ -46,15 +50,18 @@ def test_curves_reproduce_cohens_published_table(sigma):
 
 
 @given(rows=images, at=st.integers(0, 400).map(lambda k: k / 100))
-def test_certified_accuracy_agrees_with_a_naive_count_and_lies_in_its_interval(rows, at):
-    estimate = certified_accuracy(*zip(*rows, strict=True), at)
+def test_certified_accuracy_agrees_with_a_naive_count_and_lies_in_its_interval(
+    rows: Rows, at: float
+) -> None:
+    correct, radius = zip(*rows, strict=True)
+    estimate = certified_accuracy(correct, radius, at)
     assert estimate.value == pytest.approx(naive_accuracy(rows, at))
     assert 0 <= estimate.low <= estimate.value + 1e-12
     assert estimate.value - 1e-12 <= estimate.high <= 1
 
 
 @given(hits=st.integers(0, 50), misses=st.integers(0, 50).filter(bool))
-def test_the_interval_is_wilsons_formula(hits, misses):
+def test_the_interval_is_wilsons_formula(hits: int, misses: int) -> None:
     n, z = hits + misses, norm.ppf(0.975)
     share = hits / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -63,22 +70,22 @@ def test_the_interval_is_wilsons_formula(hits, misses):
     assert (estimate.low, estimate.high) == pytest.approx((centre - half, centre + half))
 
 
-def test_abstentions_count_against_certified_accuracy_and_acr():
+def test_abstentions_count_against_certified_accuracy_and_acr() -> None:
     correct, radius = [True, True, False, False], [1.0, 1.0, 0.0, 0.0]
     assert certified_accuracy(correct, radius, 0).value == 0.5
     assert average_certified_radius(correct, radius).value == 0.5
 
 
-def test_a_certified_but_wrong_image_adds_nothing():
+def test_a_certified_but_wrong_image_adds_nothing() -> None:
     assert average_certified_radius([True, False], [0.5, 9.0]).value == 0.25
 
 
-def test_a_radius_of_exactly_r_counts_at_r():
+def test_a_radius_of_exactly_r_counts_at_r() -> None:
     assert certified_accuracy([True], [0.25], 0.25).value == 1
 
 
 @given(rows=images)
-def test_a_curve_never_rises_and_agrees_with_a_naive_count(rows):
+def test_a_curve_never_rises_and_agrees_with_a_naive_count(rows: Rows) -> None:
     curve = accuracy_curve(*zip(*rows, strict=True))
     assert curve.radii[0] == 0
     assert (np.diff(curve.radii) > 0).all()
@@ -88,20 +95,20 @@ def test_a_curve_never_rises_and_agrees_with_a_naive_count(rows):
 
 
 @given(rows=images, at=st.floats(0, 4))
-def test_between_its_points_a_curve_has_the_value_of_the_next(rows, at):
+def test_between_its_points_a_curve_has_the_value_of_the_next(rows: Rows, at: float) -> None:
     curve = accuracy_curve(*zip(*rows, strict=True))
     after = np.searchsorted(curve.radii, at)
     value = curve.accuracy[after] if after < len(curve.radii) else 0.0
     assert value == pytest.approx(naive_accuracy(rows, at))
 
 
-def test_a_curve_can_be_asked_at_given_radii():
+def test_a_curve_can_be_asked_at_given_radii() -> None:
     curve = accuracy_curve([True, True], [0.2, 0.6], [0.0, 0.5, 1.0])
     assert curve.accuracy.tolist() == [1.0, 0.5, 0.0]
 
 
 @given(rows=images.filter(lambda rows: len(rows) < 20))
-def test_acr_agrees_with_a_naive_loop_and_lies_in_its_interval(rows):
+def test_acr_agrees_with_a_naive_loop_and_lies_in_its_interval(rows: Rows) -> None:
     total = 0.0
     for correct, radius in rows:
         if correct:
@@ -111,7 +118,7 @@ def test_acr_agrees_with_a_naive_loop_and_lies_in_its_interval(rows):
     assert acr.low - 1e-12 <= acr.value <= acr.high + 1e-12
 
 
-def test_acr_is_the_area_under_the_curve():
+def test_acr_is_the_area_under_the_curve() -> None:
     correct, radius = outcomes(certificate_rows("best"))
     curve = accuracy_curve(correct, radius)
     area = float(np.sum(np.diff(curve.radii) * curve.accuracy[1:]))
@@ -119,18 +126,18 @@ def test_acr_is_the_area_under_the_curve():
 
 
 @pytest.mark.parametrize("count", [1, 40])
-def test_equal_images_give_an_interval_of_no_width(count):
+def test_equal_images_give_an_interval_of_no_width(count: int) -> None:
     acr = average_certified_radius([True] * count, [0.5] * count)
     assert (acr.value, acr.low, acr.high) == (0.5, 0.5, 0.5)
 
 
-def test_intervals_are_the_same_at_every_call():
+def test_intervals_are_the_same_at_every_call() -> None:
     correct, radius = outcomes(certificate_rows("best"))
     first, second = (average_certified_radius(correct, radius) for _ in range(2))
     assert first == second
 
 
-def test_the_bootstrap_interval_is_close_to_the_normal_one():
+def test_the_bootstrap_interval_is_close_to_the_normal_one() -> None:
     values = scores("best")
     acr = average_certified_radius(np.ones(len(values), bool), values)
     half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
@@ -138,7 +145,7 @@ def test_the_bootstrap_interval_is_close_to_the_normal_one():
     assert acr.high == pytest.approx(values.mean() + half, abs=0.15 * half)
 
 
-def test_a_paired_interval_is_narrower_than_an_unpaired_one():
+def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
     a, b = scores("best"), scores("published")
     gain = paired_difference(a, b)
     assert gain.value == pytest.approx(a.mean() - b.mean())
@@ -146,7 +153,7 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one():
     assert gain.high - gain.low < unpaired
 
 
-def test_a_variant_gains_nothing_over_itself():
+def test_a_variant_gains_nothing_over_itself() -> None:
     gain = paired_difference(scores("best"), scores("best"))
     assert (gain.value, gain.low, gain.high) == (0, 0, 0)
 
@@ -156,23 +163,25 @@ def test_a_variant_gains_nothing_over_itself():
     ("correct", "radius"),
     [([], []), ([True], [1.0, 2.0]), ([True], [-1.0]), ([True], [np.inf]), ([True], [np.nan])],
 )
-def test_impossible_certificates_are_refused(call, correct, radius):
+def test_impossible_certificates_are_refused(
+    call: Callable[..., object], correct: ArrayLike, radius: ArrayLike
+) -> None:
     with pytest.raises(ValueError, match="radius"):
         call(correct, radius, *([0.5] if call is certified_accuracy else []))
 
 
-def test_variants_on_different_numbers_of_images_cannot_be_paired():
+def test_variants_on_different_numbers_of_images_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="pair"):
         paired_difference([0.1, 0.2], [0.1])
 
 
-def test_outcomes_are_ordered_by_image():
+def test_outcomes_are_ordered_by_image() -> None:
     rows = certificate_rows("best", 30)
     shuffled = outcomes(rows[::-1])
     assert all((a == b).all() for a, b in zip(outcomes(rows), shuffled, strict=True))
 
 
-def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path):
+def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path: Path) -> None:
     rows = certificate_rows("published")
     row = summary_row("digits-10shot", "published", 0, 0.3, 0.9, rows)
     write_table(tmp_path / "summary.parquet", [row], SUMMARY)
@@ -183,12 +192,12 @@ def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path):
     assert row["seconds"] == pytest.approx(80)
 
 
-def test_the_classifier_without_a_denoiser_has_no_trial(tmp_path):
+def test_the_classifier_without_a_denoiser_has_no_trial(tmp_path: Path) -> None:
     row = summary_row("digits-10shot", "none", None, None, None, certificate_rows("none"))
     write_table(tmp_path / "summary.parquet", [row], SUMMARY)
 
 
-def test_certificates_of_two_sigmas_do_not_make_one_summary():
+def test_certificates_of_two_sigmas_do_not_make_one_summary() -> None:
     rows = certificate_rows("published", 5) + certificate_rows("best", 5)
     with pytest.raises(ValueError, match="share sigma"):
         summary_row("digits-10shot", "best", 9, 0.3, 0.9, rows)

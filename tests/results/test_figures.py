@@ -1,32 +1,39 @@
 import io
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 from PIL import Image
 
 from results.curves import summary_row
 from results.figures import bounds_figure, curves_figure, history_figure, tradeoff_figure
-from results.schema import VARIANTS
+from results.schema import VARIANTS, Row
 from tests.support.invented import certificate_rows, trial_rows
 
+Colour: TypeAlias = tuple[int, int, int]
 CERTIFICATES = {variant: certificate_rows(variant) for variant in VARIANTS}
 
 
-def opened(png):
+def opened(png: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(png))
     image.load()
     return image.convert("RGB")
 
 
-def colours(png):
+def colours(png: bytes) -> dict[Any, int]:
     image = opened(png)
     counts = image.getcolors(image.width * image.height)
+    assert counts is not None
     return {colour: count for count, colour in counts}
 
 
-def test_figures_are_pngs_and_the_same_every_time():
-    for draw in (lambda: curves_figure(CERTIFICATES), lambda: history_figure(trial_rows())):
-        assert draw() == draw()
-        assert opened(draw()).width > 1000
+def test_figures_are_pngs_and_the_same_every_time() -> None:
+    for png, again in (
+        (curves_figure(CERTIFICATES), curves_figure(CERTIFICATES)),
+        (history_figure(trial_rows()), history_figure(trial_rows())),
+    ):
+        assert png == again
+        assert opened(png).width > 1000
 
 
 @pytest.mark.parametrize(
@@ -38,12 +45,12 @@ def test_figures_are_pngs_and_the_same_every_time():
         ("best", (0, 114, 178)),
     ],
 )
-def test_a_variant_keeps_its_colour_whoever_stands_beside_it(variant, colour):
+def test_a_variant_keeps_its_colour_whoever_stands_beside_it(variant: str, colour: Colour) -> None:
     assert colours(curves_figure(CERTIFICATES))[colour] > 100
     assert colours(curves_figure({variant: CERTIFICATES[variant]}))[colour] > 100
 
 
-def front_rows():
+def front_rows() -> list[Row]:
     """Summary rows of all variants and a front of three."""
     rows = [
         summary_row("digits-10shot", name, 1, 0.3, 0.9, CERTIFICATES[name]) for name in VARIANTS
@@ -66,22 +73,24 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("draw", DRAWN)
-def test_dark_figures_have_a_dark_ground(draw):
+def test_dark_figures_have_a_dark_ground(draw: Callable[..., bytes]) -> None:
     data = DRAWN[draw]
     assert opened(draw(data)).getpixel((0, 0)) == (255, 255, 255)
-    assert max(opened(draw(data, dark=True)).getpixel((0, 0))) < 64
+    ground = opened(draw(data, dark=True)).getpixel((0, 0))
+    assert isinstance(ground, tuple)
+    assert max(ground) < 64
 
 
-def test_a_variant_that_certifies_nothing_is_drawn():
+def test_a_variant_that_certifies_nothing_is_drawn() -> None:
     rows = [{**row, "predicted": -1, "radius": 0.0} for row in CERTIFICATES["none"]]
     opened(curves_figure({"none": rows}))
 
 
-def test_no_certificates_make_an_empty_figure():
+def test_no_certificates_make_an_empty_figure() -> None:
     opened(curves_figure({}))
 
 
-def test_the_front_is_joined_by_a_line_and_the_best_stands_out():
+def test_the_front_is_joined_by_a_line_and_the_best_stands_out() -> None:
     with_front, without = (
         colours(tradeoff_figure(rows)) for rows in (front_rows(), front_rows()[:4])
     )
@@ -91,7 +100,7 @@ def test_the_front_is_joined_by_a_line_and_the_best_stands_out():
     assert with_front[best] > without[best] > 50
 
 
-def test_bounds_are_drawn_as_the_share_of_images_below_them():
+def test_bounds_are_drawn_as_the_share_of_images_below_them() -> None:
     certain = [{**row, "p_lower": 0.99} for row in CERTIFICATES["best"]]
     # A step at 0.99 alone leaves the ground free; half of the images at 0.3 draw a line across.
     split = [{**row, "p_lower": 0.3 if i % 2 else 0.99} for i, row in enumerate(certain)]
@@ -103,16 +112,16 @@ def test_bounds_are_drawn_as_the_share_of_images_below_them():
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_a_short_search_is_drawn(kept):
+def test_a_short_search_is_drawn(kept: int) -> None:
     opened(history_figure(trial_rows()[:kept]))
 
 
-def test_a_search_without_any_score_is_drawn():
+def test_a_search_without_any_score_is_drawn() -> None:
     rows = [{**row, "state": "failed", "objective": None} for row in trial_rows()]
     opened(history_figure(rows))
 
 
-def test_a_score_that_is_not_finite_does_not_hide_the_others():
+def test_a_score_that_is_not_finite_does_not_hide_the_others() -> None:
     rows = [
         {**row, "objective": float("nan") if row["number"] == 3 else row["objective"]}
         for row in trial_rows()
@@ -131,6 +140,6 @@ def test_a_score_that_is_not_finite_does_not_hide_the_others():
         ("mse", (204, 121, 167)),
     ],
 )
-def test_trials_of_every_origin_are_drawn(origin, colour):
+def test_trials_of_every_origin_are_drawn(origin: str, colour: Colour) -> None:
     rows = [{**row, "origin": origin} for row in trial_rows()]
     assert colours(history_figure(rows))[colour] > 100

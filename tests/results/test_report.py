@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html import unescape
@@ -15,7 +14,6 @@ from results.schema import CERTIFICATES, SUMMARY, VARIANTS
 from results.store import read_table, write_json, write_table
 from tests.support.invented import certificate_rows, scores, write_run
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FIGURES = {
     "Importance": {
         "data": [{"type": "bar", "orientation": "h", "x": [0.25, 0.75], "y": ["w_mmd", "sigma"]}],
@@ -32,46 +30,51 @@ ERROR = "<script>alert(1)</script> & loss\nis nan"
 class Page(HTMLParser):
     """Text and loaded addresses of a page."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.addresses, self.tags, self.text, self.scripts = [], [], "", []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.scripts: list[tuple[str | None, str]] = []
         self.feed(html)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         if tag == "script":
-            self.scripts.append([dict(attributes).get("type"), ""])
-        self.addresses += [v for k, v in attributes if k in {"src", "srcset", "href", "data"}]
+            self.scripts.append((dict(attributes).get("type"), ""))
+        loading = {"src", "srcset", "href", "data"}
+        self.addresses += [v or "" for k, v in attributes if k in loading]
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self.tags[-1:] == ["script"] and self.cdata_elem == "script":
-            self.scripts[-1][1] += data
+            kind, code = self.scripts[-1]
+            self.scripts[-1] = (kind, code + data)
         else:
             self.text += data
 
 
-def built(run):
+def built(run: Path) -> str:
     return build_report(run).read_text(encoding="utf-8")
 
 
-def cells(html):
+def cells(html: str) -> str:
     """Text with a space between the cells of a table."""
     return " ".join(Page(re.sub(r"</t[dh]>|<br>", " ", html)).text.split())
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(
         tmp_path_factory.mktemp("runs") / "demo", ("digits-10shot", "digits-5shot"), ERROR
     )
 
 
 @pytest.fixture(scope="module")
-def html(run):
+def html(run: Path) -> str:
     return built(run)
 
 
-def test_a_report_loads_nothing_from_anywhere(html):
+def test_a_report_loads_nothing_from_anywhere(html: str) -> None:
     page = Page(html)
     assert len(page.addresses) == 12
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
@@ -80,14 +83,14 @@ def test_a_report_loads_nothing_from_anywhere(html):
 
 
 @pytest.fixture(scope="module")
-def insight(tmp_path_factory):
+def insight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(tmp_path_factory.mktemp("insight"), ("digits-10shot", "digits-5shot"))
     for name in ("digits-10shot", "digits-5shot"):
         write_json(run / name / INSIGHT, FIGURES)
     return run
 
 
-def test_figures_are_embedded_as_they_are_and_plotly_once(insight):
+def test_figures_are_embedded_as_they_are_and_plotly_once(insight: Path) -> None:
     html = built(insight)
     page = Page(html)
     embedded = [json.loads(text) for kind, text in page.scripts if kind == "application/json"]
@@ -102,19 +105,20 @@ def test_figures_are_embedded_as_they_are_and_plotly_once(insight):
     assert page.text.count("<i>&</i>") == 2
 
 
-def test_a_report_without_figures_may_run_no_code(html):
+def test_a_report_without_figures_may_run_no_code(html: str) -> None:
     assert "script-src 'none'" in html
     assert "<h3>Insight" not in html
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme):
+def test_a_browser_draws_the_figures_without_a_network(
+    browser: str, insight: Path, tmp_path: Path, scheme: str
+) -> None:
     page = insight / "report.html"
     page.write_text(built(insight).replace("<style>", f"<script>{_PROBE}</script><style>", 1))
     done = subprocess.run(
         [
-            BROWSER,
+            browser,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -131,7 +135,9 @@ def test_a_browser_draws_the_figures_without_a_network(insight, tmp_path, scheme
         check=True,
         timeout=300,
     )
-    drawn = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout).group(1)))
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    drawn = json.loads(unescape(title[1]))
     card, ink = {
         "light": ("rgb(255, 255, 255)", "rgb(31, 36, 48)"),
         "dark": ("rgb(23, 27, 34)", "rgb(230, 233, 239)"),
@@ -173,13 +179,13 @@ addEventListener("load", () => setTimeout(() => {
 """
 
 
-def test_rungs_are_shown_with_who_went_on(html):
+def test_rungs_are_shown_with_who_went_on(html: str) -> None:
     text = cells(html)
     # Ten complete and two pruned trials of the search.
     assert "9 11 9 81.8% 27 9 complete" in text
 
 
-def test_confirmation_says_on_how_many_folds(html):
+def test_confirmation_says_on_how_many_folds(html: str) -> None:
     text = cells(html)
     assert (
         "Votes Folds Images 9 search best 0.375 0.310 0.290 0.012 90.0% +0.020 1000 3 150" in text
@@ -187,12 +193,12 @@ def test_confirmation_says_on_how_many_folds(html):
     assert "within one standard error of the highest" in text
 
 
-def test_an_error_message_is_shown_as_text_not_as_html(html):
+def test_an_error_message_is_shown_as_text_not_as_html(html: str) -> None:
     assert "<script>" not in html
     assert ERROR in Page(html).text
 
 
-def test_every_section_of_a_run_is_there(html):
+def test_every_section_of_a_run_is_there(html: str) -> None:
     text = " ".join(Page(html).text.split())
     for fact in (
         "digits-10shot",
@@ -213,14 +219,14 @@ def test_every_section_of_a_run_is_there(html):
         assert fact in text, fact
 
 
-def test_the_headline_gives_the_paired_gain_over_each_other_variant(html):
+def test_the_headline_gives_the_paired_gain_over_each_other_variant(html: str) -> None:
     sentence = " ".join(Page(html).text.split())
     for gain in compare({name: certificate_rows(name) for name in VARIANTS}):
         interval = f"[{gain.gain.low:+.3f}, {gain.gain.high:+.3f}]"
         assert f"{gain.gain.value:+.3f} {interval} against" in sentence
 
 
-def test_differences_of_certified_accuracy_are_shown_with_paired_intervals(html):
+def test_differences_of_certified_accuracy_are_shown_with_paired_intervals(html: str) -> None:
     text = cells(html)
     for comparison in compare({name: certificate_rows(name) for name in VARIANTS}):
         at = comparison.accuracy[0.5]
@@ -235,14 +241,14 @@ def test_differences_of_certified_accuracy_are_shown_with_paired_intervals(html)
     assert comparison.accuracy[0.25].value == pytest.approx(shares[0] - shares[1])
 
 
-def test_gains_are_paired_by_image_not_by_row_order():
+def test_gains_are_paired_by_image_not_by_row_order() -> None:
     groups = {"best": certificate_rows("best"), "none": certificate_rows("none")[::-1]}
     (comparison,) = compare(groups)
     assert comparison.gain.value == pytest.approx(scores("best").mean() - scores("none").mean())
     assert comparison.verdict == "gain"
 
 
-def test_a_difference_whose_interval_holds_zero_is_called_unclear(tmp_path):
+def test_a_difference_whose_interval_holds_zero_is_called_unclear(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     path = run / "digits-10shot" / "certificates.parquet"
     rows = [row for row in read_table(path, CERTIFICATES) if row["variant"] != "published"]
@@ -253,22 +259,22 @@ def test_a_difference_whose_interval_holds_zero_is_called_unclear(tmp_path):
     )
 
 
-def test_variants_on_different_images_are_not_compared():
+def test_variants_on_different_images_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different images"):
         compare({"best": certificate_rows("best"), "none": certificate_rows("none", 5)})
 
 
-def test_a_report_is_the_same_every_time(run, html):
+def test_a_report_is_the_same_every_time(run: Path, html: str) -> None:
     assert built(run) == html
 
 
 @pytest.mark.parametrize("name", ["trials", "confirmation", "baselines", "certificates"])
-def test_a_run_without_an_optional_table_still_has_a_report(tmp_path, name):
+def test_a_run_without_an_optional_table_still_has_a_report(tmp_path: Path, name: str) -> None:
     (write_run(tmp_path) / "digits-10shot" / f"{name}.parquet").unlink()
     assert "digits-10shot" in built(tmp_path)
 
 
-def test_a_run_where_nothing_is_certified_says_so(tmp_path):
+def test_a_run_where_nothing_is_certified_says_so(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     write_table(run / "summary.parquet", [], SUMMARY)
     (run / "digits-10shot" / "certificates.parquet").unlink()
@@ -277,12 +283,14 @@ def test_a_run_where_nothing_is_certified_says_so(tmp_path):
     assert "How to read a certificate" not in text
 
 
-def test_the_command_prints_the_path_of_the_report(run, capsys):
+def test_the_command_prints_the_path_of_the_report(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(run)]) == 0
     assert Path(capsys.readouterr().out.strip()) == run / "report.html"
 
 
-def test_the_command_runs_as_a_module_and_says_in_one_line_what_is_wrong(tmp_path):
+def test_the_command_runs_as_a_module_and_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "results.report", str(tmp_path / "absent")],
         capture_output=True,
@@ -295,7 +303,9 @@ def test_the_command_runs_as_a_module_and_says_in_one_line_what_is_wrong(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["summary.parquet", "digits-10shot/trials.parquet"])
-def test_a_damaged_table_is_one_line_and_leaves_the_old_report(tmp_path, capsys, name):
+def test_a_damaged_table_is_one_line_and_leaves_the_old_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     run = write_run(tmp_path)
     old = built(run)
     (run / name).write_text("not a table")
@@ -307,7 +317,7 @@ def test_a_damaged_table_is_one_line_and_leaves_the_old_report(tmp_path, capsys,
     assert (run / "report.html").read_text(encoding="utf-8") == old
 
 
-def test_a_command_without_a_run_is_refused_in_one_line(capsys):
+def test_a_command_without_a_run_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 2
@@ -316,7 +326,7 @@ def test_a_command_without_a_run_is_refused_in_one_line(capsys):
     )
 
 
-def test_results_load_neither_pyplot_nor_what_only_workers_need():
+def test_results_load_neither_pyplot_nor_what_only_workers_need() -> None:
     script = "import sys, results.report, results.terminal; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -15,14 +15,14 @@ TRIALS = trials_schema({"learning_rate": pa.float64(), "mix": pa.string()})
 
 
 @pytest.mark.parametrize("schema", [TRIALS, CERTIFICATES, CONFIRMATION, BASELINES, SUMMARY])
-def test_every_column_has_a_unit_and_a_description(schema):
+def test_every_column_has_a_unit_and_a_description(schema: pa.Schema) -> None:
     assert schema.metadata == {b"schema_version": b"1"}
     for field in schema:
         assert set(field.metadata) == {b"unit", b"description"}
         assert all(field.metadata.values()), field.name
 
 
-def test_certificates_have_the_promised_columns_and_types():
+def test_certificates_have_the_promised_columns_and_types() -> None:
     assert [(field.name, str(field.type)) for field in CERTIFICATES] == [
         ("variant", "string"),
         ("image_index", "int32"),
@@ -43,22 +43,22 @@ def test_certificates_have_the_promised_columns_and_types():
     ]
 
 
-def test_hyperparameters_stand_between_state_and_objective_in_their_order():
+def test_hyperparameters_stand_between_state_and_objective_in_their_order() -> None:
     names = TRIALS.names
     assert names[:6] == ["number", "root", "origin", "state", "learning_rate", "mix"]
     after = ["objective", "accuracy", "epochs", "seconds", "seed", "node", "error", "restarts"]
     assert names[6:] == after
 
 
-def test_a_hyperparameter_named_like_a_fixed_column_is_refused():
+def test_a_hyperparameter_named_like_a_fixed_column_is_refused() -> None:
     with pytest.raises(ValueError, match="epochs"):
         trials_schema({"epochs": pa.int32()})
 
 
-def test_the_summary_has_a_column_for_every_radius():
+def test_the_summary_has_a_column_for_every_radius() -> None:
     assert set(CERTIFIED_AT) <= set(SUMMARY.names)
     assert list(CERTIFIED_AT.values()) == [0, 0.25, 0.5, 0.75, 1]
 
 
-def test_there_are_four_variants():
+def test_there_are_four_variants() -> None:
     assert set(VARIANTS) == {"none", "label_consistency", "published", "best"}

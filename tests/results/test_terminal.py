@@ -1,21 +1,25 @@
+from collections.abc import Sequence
+from typing import Any
+
 from rich.console import Console
 
 from results.curves import summary_row
+from results.schema import Row
 from results.terminal import summary_tables
 from tests.support.invented import certificate_rows
 
 
-def printed(rows, width=80, **options):
+def printed(rows: Sequence[Row], width: int = 80, **options: Any) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(summary_tables(rows, **options))
     return console.export_text()
 
 
-def row(setting="digits-10shot", variant="best", tuning=0.29):
+def row(setting: str = "digits-10shot", variant: str = "best", tuning: float | None = 0.29) -> Row:
     return summary_row(setting, variant, 9, tuning, 0.9, certificate_rows(variant))
 
 
-def test_the_table_shows_what_a_variant_certifies():
+def test_the_table_shows_what_a_variant_certifies() -> None:
     text, best = printed([row()]), row()
     assert "DE-CROP, tuned" in text
     assert f"{best['acr']:.3f}" in text
@@ -24,9 +28,9 @@ def test_the_table_shows_what_a_variant_certifies():
     assert f"{100 * best['certified_accuracy_0_5']:.3g}" in text
 
 
-def test_nothing_is_cut_off_on_a_terminal_of_80_columns():
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns() -> None:
     variants = ("none", "label_consistency", "published", "best")
-    rows = [row(variant=v) | {"sigma": 0.123456, "abstained": 0.115} for v in variants]
+    rows = [{**row(variant=v), "sigma": 0.123456, "abstained": 0.115} for v in variants]
     text = printed(rows)
     assert "…" not in text
     assert max(len(line) for line in text.splitlines()) <= 80
@@ -34,21 +38,21 @@ def test_nothing_is_cut_off_on_a_terminal_of_80_columns():
     assert [line.split() for line in text.splitlines()[:6]] == wide
 
 
-def test_every_setting_has_a_table_with_its_name():
+def test_every_setting_has_a_table_with_its_name() -> None:
     text = printed([row(), row(variant="none"), row("digits-5shot")])
     assert text.count("digits-10shot") == 1
     assert text.count("digits-5shot") == 1
     assert text.count("sigma") == 2
 
 
-def test_brackets_in_names_are_not_markup():
+def test_brackets_in_names_are_not_markup() -> None:
     assert "[red]x" in printed([row("[red]x"), row("y")])
 
 
-def test_a_missing_tuning_score_is_left_empty():
+def test_a_missing_tuning_score_is_left_empty() -> None:
     assert "None" not in printed([row(tuning=None)])
 
 
-def test_the_legend_names_the_objective():
+def test_the_legend_names_the_objective() -> None:
     text = printed([row()], objective="certified-accuracy@0.5")
     assert "tuning: certified-accuracy@0.5" in text

@@ -5,7 +5,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,7 @@ from scipy.stats import beta
 
 from results.schema import CERTIFICATES
 from results.store import read_metadata, write_table
-from tests.support.runs import REPO, SETTING, Finished, Workplace, without_incidentals
+from tests.support.runs import SETTING, Finished, Launcher, without_incidentals
 from trainables.acceleration.voting import prepared
 from trainables.data.datasets import load_dataset
 from trainables.smoothing.counting import total_votes
@@ -26,19 +25,6 @@ from trainables.weights.checkpoint import load_classifier
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser, trained_sigma
 from tuning.certify import main
 from tuning.votes.store import VERSION
-
-pytestmark = pytest.mark.timeout(1800)
-
-
-def certify(workplace: Workplace, *arguments: str | Path, code: int = 0) -> str:
-    """What the command printed, the report last; it must end with `code`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tuning.certify", *map(str, arguments)],
-        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr + done.stdout
-
 
 Capture = pytest.CaptureFixture[str]
 
@@ -55,48 +41,33 @@ def certificates(folder: Path) -> list[dict[str, Any]]:
     return without_incidentals(pq.read_table(folder / "certificates.parquet").to_pylist())
 
 
-def test_a_run_is_verified_and_a_changed_certificate_is_not(
-    reference_run: Finished, tmp_path: Path, capsys: Capture
-) -> None:
-    assert main(["--verify", str(reference_run.folder)]) == 0
-    assert capsys.readouterr().out.startswith("48 certificates of")
-    changed = tmp_path / "changed"
-    shutil.copytree(reference_run.folder, changed, ignore=shutil.ignore_patterns("tensorboard"))
-    log = changed / SETTING / "certificates" / "best.tsv"
-    log.write_text(log.read_text().replace("\t0.", "\t5.", 1))
-    assert main(["--verify", str(changed)]) == 1
-    said = capsys.readouterr()
-    assert "the log's radius" in said.out
-    assert said.err.startswith("error: 1 differences in 48 certificates")
-
-
 def test_the_same_numbers_give_the_same_certificates_and_others_give_others(
-    reference_run: Finished, workplace: Workplace, tmp_path: Path, capsys: Capture
+    reference_run: Finished, launcher: Launcher, tmp_path: Path, capsys: Capture
 ) -> None:
-    certify(workplace, reference_run.folder, "--out", tmp_path / "same", "--concurrency=2")
+    launcher.certify(reference_run.folder, "--out", tmp_path / "same", "--concurrency=2")
     assert certificates(tmp_path / "same" / SETTING) == certificates(reference_run.folder / SETTING)
     for name in ("config.yaml", "manifest.json", "report.html", "summary.parquet"):
         assert (tmp_path / "same" / name).is_file()
 
     out = tmp_path / "other"
     arguments = (reference_run.folder, "--out", out, "--radii=0,0.25", "--certify-images=4")
-    said = certify(workplace, *arguments)
+    said = launcher.certify(*arguments)
     rows = certificates(out / SETTING)
     assert {row["procedure"] for row in rows} == {"adaptive"}
     assert {row["radius"] for row in rows} <= {0.0, 0.25}
     assert len(rows) == 4 * 4
     assert str(out / "report.html") in said
     # Nothing is left to do, and the same is said again.
-    assert certify(workplace, *arguments).splitlines()[-1] == said.splitlines()[-1]
+    assert launcher.certify(*arguments).splitlines()[-1] == said.splitlines()[-1]
     assert "other certificates" in refusal(capsys, *arguments, "--n=500")
 
 
 def test_an_export_is_certified_without_its_run(
-    reference_run: Finished, workplace: Workplace, tmp_path: Path, capsys: Capture
+    reference_run: Finished, launcher: Launcher, tmp_path: Path, capsys: Capture
 ) -> None:
     export = tmp_path / "export"
     shutil.copytree(reference_run.folder / SETTING / "smoothed_classifier", export)
-    certify(workplace, export, "--certify-images=3", "--n=300", "--out", tmp_path / "out")
+    launcher.certify(export, "--certify-images=3", "--n=300", "--out", tmp_path / "out")
     rows = certificates(tmp_path / "out" / "digits")
     sigma = json.loads((export / "config.json").read_text())["sigma"]
     assert [(row["variant"], row["sigma"]) for row in rows] == [("best", sigma)] * 3
@@ -106,8 +77,8 @@ def test_an_export_is_certified_without_its_run(
     assert not (tmp_path / "no").exists()
 
 
-def test_a_denoiser_file_of_a_run_knows_its_sigma(
-    reference_run: Finished, workplace: Workplace, tmp_path: Path, capsys: Capture
+def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
+    reference_run: Finished, launcher: Launcher, tmp_path: Path, capsys: Capture
 ) -> None:
     run = reference_run.folder / SETTING
     sigma = json.loads((run / "smoothed_classifier" / "config.json").read_text())["sigma"]
@@ -119,22 +90,42 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma(
     assert not (tmp_path / "no").exists()
 
     out = tmp_path / "out"
-    certify(workplace, "--denoiser", file, "--certify-images=2", "--n=200", "--out", out)
-    assert {row["sigma"] for row in certificates(out / "digits")} == {sigma}
-    # A file that says nothing is certified at any.
-    file.write_bytes(denoiser_bytes(load_denoiser(file.read_bytes())))
-    arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", tmp_path / "any")
+    arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", out)
+    launcher.certify(*arguments)
+    before = certificates(out / "digits")
+    assert {row["sigma"] for row in before} == {sigma}
+
+    path = out / "digits" / "votes.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 0")
+    said = launcher.certify(*arguments, code=2)
+    assert [line for line in said.splitlines() if line.startswith("error: ")] == [
+        f"error: --out: {path} holds votes in format 0, but this version counts in format "
+        f"{VERSION}; delete that file to have them counted again"
+    ]
+    path.unlink()
+    launcher.certify(*arguments)
+    assert certificates(out / "digits") == before
+
+
+def test_a_denoiser_file_that_says_nothing_is_certified_at_any_sigma(
+    reference_run: Finished, launcher: Launcher, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "any.safetensors"
+    trained = reference_run.folder / SETTING / "denoisers" / "best.safetensors"
+    file.write_bytes(denoiser_bytes(load_denoiser(trained.read_bytes())))
+    arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", tmp_path / "out")
     assert "--sigma: the noise to certify under is missing" in refusal(capsys, *arguments)
-    certify(workplace, *arguments, "--sigma=0.9")
-    assert {row["sigma"] for row in certificates(tmp_path / "any" / "digits")} == {0.9}
+    launcher.certify(*arguments, "--sigma=0.9")
+    assert {row["sigma"] for row in certificates(tmp_path / "out" / "digits")} == {0.9}
 
 
 def test_quantised_noise_makes_certificates_of_its_own_that_are_verified(
-    reference_run: Finished, workplace: Workplace, tmp_path: Path, capsys: Capture
+    reference_run: Finished, launcher: Launcher, tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "quantised"
     arguments = (reference_run.folder, "--certify-images=6", "--out", out)
-    certify(workplace, *arguments, "--noise=quantised")
+    launcher.certify(*arguments, "--noise=quantised")
     table = pq.read_table(out / SETTING / "certificates.parquet")
     named = {k: table.schema.metadata[k.encode()] for k in ("noise", "pixel_steps", "pixels")}
     assert named == {"noise": b"quantised", "pixel_steps": b"16", "pixels": b"64"}
@@ -156,24 +147,6 @@ def test_quantised_noise_makes_certificates_of_its_own_that_are_verified(
     assert "other certificates" in refusal(capsys, *arguments, "--noise=gaussian")
 
 
-def test_votes_of_another_version_are_refused_in_one_line(
-    workplace: Workplace, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    arguments = ("--sigma=0.2", "--certify-images=2", "--n=200", "--out", out)
-    certify(workplace, *arguments)
-    path = out / "digits" / "votes.db"
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 0")
-    said = certify(workplace, *arguments, code=2).splitlines()
-    assert [line for line in said if line.startswith("error: ")] == [
-        f"error: --out: {path} holds votes in format 0, but this version counts in format "
-        f"{VERSION}; delete that file to have them counted again"
-    ]
-    path.unlink()
-    certify(workplace, *arguments)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for a few dozen certificates."""
@@ -189,53 +162,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_certificates(
-    workplace: Workplace, small_disk: Path
+    launcher: Launcher, trained_classifier: Path, small_disk: Path
 ) -> None:
     # A classifier alone, without any denoiser.
     arguments = ["--sigma=0.2", "--certify-images=100", "--n=3000", "--procedure=fixed"]
     arguments += ["--precision=float32", f"--out={small_disk}/out"]
-    said = certify(workplace, *arguments, code=4)
+    said = launcher.certify(*arguments, code=4)
     assert "error: the run stopped: database or disk is full; fix that, then go on with" in said
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    certify(workplace, *arguments)
+    launcher.certify(*arguments)
     rows = certificates(small_disk / "out" / "digits")
     assert [(row["variant"], row["n"], row["votes"]) for row in rows] == [
         ("none", 3000, 3100)
     ] * 100
     # As anybody would count them, without Ray.
-    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
     images, shape = load_dataset("digits").test, (1, 8, 8)
-    model = prepared(load_classifier(path), shape, "float32")
+    model = prepared(load_classifier(trained_classifier), shape, "float32")
     seed = derive_seed(0, "digits", "certify")
     for row in rows[::10]:
         image, key = images.load([row["image_index"]])[0], (row["image_index"], 0.2)
         votes = total_votes(model, image, Noise(0.2), plan_blocks(3000, seed, "estimate", *key))
         select = total_votes(model, image, Noise(0.2), plan_blocks(100, seed, "select", *key))
         assert row["votes_top"] == votes[select.index(max(select))]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--verify"], "--verify: name the run"),
-        (["--verify", "/nowhere"], "no such run folder"),
-        ([], "--sigma: the noise to certify under is missing"),
-        (["--sigma=0"], "--sigma: must be above 0; got 0"),
-        (["--sigma=0.25", "--n=50"], "--n: must be at least --n0, 100; got 50"),
-        (["--sigma=0.25", "--alpha=1"], "--alpha: "),
-        (["--sigma=0.25", "--certify-images=501"], "--certify-images: 501 were asked for"),
-        (["--sigma=0.25", "--procedure=adaptive"], "--procedure: adaptive needs --radii"),
-        (["--sigma=0.25", "--noise=uniform"], "--noise: "),
-        (["--sigma=0.25", "--radii=0.5,0.25"], "--radii: (0.5, 0.25) must ascend"),
-        (["--sigma=0.25", "--dataset=digits,mnist"], "--dataset: name one"),
-        (["/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
-        (["/nowhere", "--denoiser=/there"], "--denoiser: /nowhere is one already"),
-        (["--denoiser=/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
-        (["--sigma=0.25", "--dataset=folder", "--data-dir=/nowhere"], "/nowhere"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(
-    tmp_path: Path, capsys: Capture, arguments: list[str], message: str
-) -> None:
-    assert message in refusal(capsys, *arguments, "--out", tmp_path / "out")
-    assert not (tmp_path / "out").exists()

@@ -3,53 +3,46 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 import torch
 from safetensors.torch import load_file
 
 from results.store import read_metadata
-from tests.support.runs import REPO, SETTING, TINY, VARIANTS, Finished, Workplace, tables
+from tests.support.runs import (
+    HANGING,
+    SETTING,
+    TINY,
+    VARIANTS,
+    Finished,
+    Launcher,
+    ended,
+    tables,
+)
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.data.datasets import load_dataset
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import load_classifier
 
-pytestmark = pytest.mark.timeout(1800)
 # Enough for every stage to run; `none` is certified as in the reference run.
 SHORT = [*TINY, "--trials=1", "--set=epochs=2"]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(reference_run: Finished, workplace: Workplace) -> Path:
-    """The digits classifier that the reference run trained and cached."""
-    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
-    return path
-
-
 @contextmanager
-def serving(checkpoint: Path, workplace: Workplace, port: int = 0) -> Iterator[tuple[str, int]]:
-    """The classifier behind HTTP, answering with labels alone: its URL and its process."""
-    command = [sys.executable, "-u", "-m", "trainables.black_box.serve", str(checkpoint)]
-    process = subprocess.Popen(
-        [*command, f"--port={port}", "--labels-only", "--threads=1"],
-        cwd=REPO,
-        env=workplace.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def serving(checkpoint: Path, launcher: Launcher, port: int = 0) -> Iterator[tuple[str, int]]:
+    """The classifier behind HTTP, answering with labels only: its URL and its process."""
+    arguments = [str(checkpoint), f"--port={port}", "--labels-only", "--threads=1"]
+    unbuffered = launcher.knowing(PYTHONUNBUFFERED="1")
+    process = unbuffered.start_module("trainables.black_box.serve", *arguments)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().split()[-1], process.pid
     finally:
         process.kill()
-        process.wait(timeout=300)
+        process.communicate(timeout=HANGING)
 
 
 def certificates(run: Finished, variant: str) -> list[tuple[object, ...]]:
@@ -59,22 +52,21 @@ def certificates(run: Finished, variant: str) -> list[tuple[object, ...]]:
 
 
 def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_the_budget(
-    checkpoint: Path, reference_run: Finished, workplace: Workplace
+    trained_classifier: Path, reference_run: Finished, launcher: Launcher
 ) -> None:
     arguments = ["--name=endpoint", "--access=black-box", "--query-budget=900", *SHORT]
-    with serving(checkpoint, workplace) as (url, server):
-        run = workplace.start(*arguments, f"--classifier={url}")
+    with serving(trained_classifier, launcher) as (url, server):
+        run = launcher.start(*arguments, f"--classifier={url}")
         assert run.stderr is not None
         while "confirmation votes" not in run.stderr.readline():
             assert run.poll() is None
         os.kill(server, signal.SIGKILL)
-        _, rest = run.communicate(timeout=300)
-    assert run.returncode == 4
+        _, rest = ended(run, code=4)
     (line,) = [text for text in rest.splitlines() if text.startswith("error")]
     assert url in line
     assert "--resume" in line
-    with serving(checkpoint, workplace, port=int(url.rstrip("/").rsplit(":", 1)[1])):
-        finished = workplace.run("--name=endpoint", "--resume")
+    with serving(trained_classifier, launcher, port=int(url.rstrip("/").rsplit(":", 1)[1])):
+        finished = launcher.run("--name=endpoint", "--resume")
         exported = finished.folder / SETTING / "smoothed_classifier"
         deployed = SmoothedClassifier.load(exported, classifier=HttpClassifier.connect(url))
         assert 0 < deployed.certify(load_dataset("digits").test.load([0])[0], n=200).n <= 200
@@ -94,17 +86,17 @@ def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_
 
 
 def test_factory_with_weights_trains_from_a_denoiser_of_another_run_in_two_settings(
-    checkpoint: Path, reference_run: Finished, workplace: Workplace
+    trained_classifier: Path, reference_run: Finished, launcher: Launcher
 ) -> None:
-    weights = load_classifier(checkpoint).network.state_dict()
-    file = workplace.folder / "weights.pt"
+    weights = load_classifier(trained_classifier).network.state_dict()
+    file = launcher.folder / "weights.pt"
     torch.save({f"inner.{name}": tensor for name, tensor in weights.items()}, file)
     initial = reference_run.folder / SETTING / "smoothed_classifier"
     arguments = ["--name=factory", "--classifier=tests.support.foreign:make", f"--weights={file}"]
     # A step so small that the weights stay what they were.
     still = ["--set=learning_rate=1e-12", "--set=weight_decay=0", "--set=ema_decay=0"]
     grid = ["--shots=5,10", "--trials=3", "--transfer=1"]
-    run = workplace.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still, *grid)
+    run = launcher.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still, *grid)
     summary = pq.read_table(run.folder / "summary.parquet").to_pylist()
     settings = ["digits-5shot", "digits-10shot"]
     assert [row["setting"] for row in summary] == [s for s in settings for _ in VARIANTS]

@@ -9,7 +9,7 @@ import pytest
 
 from results.verification import verify
 from tests.support.ledgers import drive, finish, open_ledger, outcomes, result
-from tests.support.runs import SETTING, TINY, VARIANTS, Workplace, tables
+from tests.support.runs import SETTING, TINY, VARIANTS, Launcher, tables
 from trainables.decrop.config import DecropConfig
 from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
@@ -104,13 +104,11 @@ def test_a_minimum_of_accuracy_needs_a_front_to_pick_from() -> None:
         config(objective="pareto", min_accuracy=90)
 
 
-def test_the_front_is_certified_and_its_members_are_picked_by_one_flag(
-    workplace: Workplace,
-) -> None:
+def test_the_front_is_certified_and_its_members_are_picked_by_one_flag(launcher: Launcher) -> None:
     common = ["--concurrency=2", "--json"]
     # With quantised noise as well, which no other of these runs has.
     pareto = ["--objective=pareto", "--confirm-top=3", "--noise=quantised"]
-    run = workplace.run("--name=pareto", *pareto, *common, *TINY)
+    run = launcher.run("--name=pareto", *pareto, *common, *TINY)
     members = [row for row in run.summary if row["variant"].startswith("front-")]
     assert [row["variant"] for row in run.summary[:4]] == VARIANTS
     assert members
@@ -131,7 +129,7 @@ def test_the_front_is_certified_and_its_members_are_picked_by_one_flag(
 
     most_accurate = members[0]
     flag = f"--min-accuracy={most_accurate['tuning_accuracy']}"
-    picked = workplace.run("--name=pareto", "--resume", flag, *common)
+    picked = launcher.run("--name=pareto", "--resume", flag, *common)
     best = next(row for row in picked.summary if row["variant"] == "best")
     assert best["tuning_accuracy"] >= most_accurate["tuning_accuracy"]
     exported = json.loads((run.folder / SETTING / "smoothed_classifier/config.json").read_text())

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,12 @@ import torch
 from scipy.stats import beta, norm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.support.runs import REPO, SETTING, VARIANTS, Finished, Workplace, tables
+from tests.support.runs import REPO, SETTING, VARIANTS, Finished, tables
 from trainables.data.datasets import load_dataset
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import load_classifier
-
-pytestmark = pytest.mark.timeout(1800)
+from tuning.certify import main as certify
+from tuning.launch import main as launch
 
 
 def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
@@ -133,12 +134,10 @@ def test_ray_chatter_stays_in_the_log(reference_run: Finished) -> None:
     assert "Ray" in (reference_run.folder / "ray.log").read_text()
 
 
-def test_local_run_does_not_attach_to_a_foreign_cluster(
-    reference_run: Finished, foreign_cluster: str
+def test_local_run_does_not_attach_to_the_cluster_of_the_environment(
+    reference_run: Finished,
 ) -> None:
-    log = (reference_run.folder / "ray.log").read_text()
-    assert "Started a local Ray instance" in log
-    assert foreign_cluster not in log
+    assert "Started a local Ray instance" in (reference_run.folder / "ray.log").read_text()
 
 
 def test_tensorboard_shows_losses_and_hyperparameters(reference_run: Finished) -> None:
@@ -160,10 +159,9 @@ def test_report_is_rebuilt_from_the_tables(reference_run: Finished, tmp_path: Pa
     assert report.read_text() == text
 
 
-def test_exported_classifier_certifies(reference_run: Finished, workplace: Workplace) -> None:
-    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+def test_exported_classifier_certifies(reference_run: Finished, trained_classifier: Path) -> None:
     folder = reference_run.folder / SETTING / "smoothed_classifier"
-    model = SmoothedClassifier.load(folder, classifier=load_classifier(path))
+    model = SmoothedClassifier.load(folder, classifier=load_classifier(trained_classifier))
     dataset = load_dataset("digits")
     certificates = [model.certify(image) for image in dataset.test.load(range(5))]
     right = [c.predicted == y for c, y in zip(certificates, dataset.test.labels[:5], strict=True)]
@@ -173,13 +171,11 @@ def test_exported_classifier_certifies(reference_run: Finished, workplace: Workp
     assert model.predict(dataset.test.load([0])[0]) == dataset.test.labels[0]
 
 
-def test_default_classifier_is_right_on_97_percent(
-    reference_run: Finished, workplace: Workplace
-) -> None:
-    (path,) = (workplace.folder / "cache" / "decrop").glob("digits-*.pt")
+def test_default_classifier_is_right_on_97_percent(trained_classifier: Path) -> None:
     test = load_dataset("digits").test
+    classifier = load_classifier(trained_classifier)
     with torch.inference_mode():
-        predicted = load_classifier(path)(test.load(range(len(test.labels)))).argmax(dim=1)
+        predicted = classifier(test.load(range(len(test.labels)))).argmax(dim=1)
     assert (predicted == test.labels).float().mean() >= 0.97
 
 
@@ -192,3 +188,28 @@ def test_test_images_are_disjoint_from_the_shots(reference_run: Finished) -> Non
     assert not set(setting["training_indices"]) & set(setting["tuning_indices"])
     (rows,) = tables(reference_run.folder, ["certificates"])
     assert {r["image_index"] for r in rows} == set(setting["test_indices"])
+
+
+def test_a_run_is_verified_and_a_changed_certificate_is_not(
+    reference_run: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert certify(["--verify", str(reference_run.folder)]) == 0
+    assert capsys.readouterr().out.startswith("48 certificates of")
+    changed = tmp_path / "changed"
+    shutil.copytree(reference_run.folder, changed, ignore=shutil.ignore_patterns("tensorboard"))
+    log = changed / SETTING / "certificates" / "best.tsv"
+    log.write_text(log.read_text().replace("\t0.", "\t5.", 1))
+    assert certify(["--verify", str(changed)]) == 1
+    said = capsys.readouterr()
+    assert "the log's radius" in said.out
+    assert said.err.startswith("error: 1 differences in 48 certificates")
+
+
+@pytest.mark.parametrize("flag", ["--shots=5", "--noise=quantised", "--trials=1"])
+def test_resume_refuses_a_changed_setting(
+    reference_run: Finished, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    folder = reference_run.folder
+    assert launch([f"--out={folder.parent}", f"--name={folder.name}", "--resume", flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert flag.partition("=")[0] in line

@@ -104,10 +104,9 @@ def diagrams(graph: grimp.ImportGraph) -> dict[str, str]:
 
 def redrawn(page: str, graph: grimp.ImportGraph) -> str:
     """The page with its diagrams as the imports are now."""
-    for name, diagram in diagrams(graph).items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = place.sub(lambda found, text=diagram: f"{found[1]}{text}\n{found[2]}", page)
-    return page
+    drawn = diagrams(graph)
+    place = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+    return place.sub(lambda found: f"<!-- {found[1]} -->\n{drawn[found[1]]}\n<!-- end -->", page)
 
 
 def main() -> int:

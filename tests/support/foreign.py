@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from trainables.models.classifiers import DigitsCNN
+from trainables.models.architectures import DigitsCNN
 
 
 class Doubled(nn.Module):

@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from tests.support.runs import REPO, Finished
+from tests.support.runs import HANGING, REPO, Finished, ended
 from tests.support.watcher import METRICS_PORT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT, DASHBOARD, S3 = 6379, 8265, 5000
 BUCKET = "bucket"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Host:
@@ -31,7 +33,7 @@ class Host:
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(
-        self, *command: str, log: Path | None = None, **environment: str
+        self, *command: str, log: Path | None = None, environment: Mapping[str, str] = NOTHING
     ) -> subprocess.Popen[str]:
         """Start a command on this host, in a process group of its own."""
         running = [process for process in self.processes if process.poll() is None]
@@ -57,7 +59,7 @@ class Host:
             ]
         output = subprocess.PIPE if log is None else log.open("w")
         process = subprocess.Popen(
-            [*enter, *command], cwd=REPO, env=self.environment | environment, stdout=output,
+            [*enter, *command], cwd=REPO, env={**self.environment, **environment}, stdout=output,
             stderr=subprocess.PIPE if log is None else subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
@@ -81,7 +83,7 @@ class Host:
 
     def kill(self) -> None:
         """Pull the plug."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANGING
         while (alive := self.process_ids()) and time.monotonic() < deadline:
             for pid in alive:
                 signal_to(pid, signal.SIGKILL)
@@ -160,12 +162,11 @@ class TwoHosts:
         """Plug it in again."""
         ip("-n", self.first.name, "link", "set", self.cable, "up")
 
-    def on_first(self, *arguments: str, timeout: float = 200) -> str:
-        """Run Python on the first host to its end, `timeout` seconds at most; what it prints."""
+    def on_first(self, *arguments: str) -> str:
+        """Run Python on the first host to its end; what it prints."""
         process = self.first.start(sys.executable, *arguments)
-        out, err = process.communicate(timeout=timeout)
+        out, _ = ended(process)
         self.first.processes.remove(process)
-        assert process.returncode == 0, err
         return out
 
     def launch(
@@ -174,18 +175,18 @@ class TwoHosts:
         host: Host | None = None,
         address: str | None = None,
         folder: Path | None = None,
-        **environment: str,
+        environment: Mapping[str, str] = NOTHING,
     ) -> subprocess.Popen[str]:
         """Start the command line on a host, the first if none is named, in the cluster."""
         where = [f"--out={folder or self.folder}", f"--cluster={address or self.address}"]
         on = self.first if host is None else host
-        return on.start(sys.executable, "-m", "tuning.launch", *where, *arguments, **environment)
+        command = [sys.executable, "-m", "tuning.launch", *where, *arguments]
+        return on.start(*command, environment=environment)
 
     def finish(self, process: subprocess.Popen[str], name: str, code: int = 0) -> Finished:
         """Wait for a launcher to end with the exit code `code`."""
-        out, err = process.communicate(timeout=500)
+        out, err = ended(process, code)
         self.first.processes.remove(process)
-        assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
         return Finished(self.folder / name, out, err)
 
     def restore(self) -> None:
@@ -241,7 +242,7 @@ from pyarrow.fs import S3FileSystem
 host, port, bucket = sys.argv[1:]
 s3 = S3FileSystem(endpoint_override=f"{host}:{port}", scheme="http", region="us-east-1",
                   allow_bucket_creation=True)
-for _ in range(60):
+for _ in range(600):
     try:
         s3.create_dir(bucket)
         break
@@ -264,13 +265,13 @@ print(ray._private.worker._global_node.get_session_dir_path())
 WAIT_FOR_NODES = """
 import sys, time, ray
 address, count = sys.argv[1], int(sys.argv[2])
-for _ in range(90):
+for _ in range(300):
     try:
         ray.init(address=address, log_to_driver=False)
         break
     except Exception:
         time.sleep(1)
-for _ in range(180):
+for _ in range(1200):
     if sum(node["Alive"] for node in ray.nodes()) == count:
         sys.exit(0)
     time.sleep(0.5)

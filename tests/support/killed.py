@@ -61,7 +61,7 @@ def main_killed_at(where: str, count: int, arguments: list[str]) -> int:
         kill_at(where, count)
         run(*given)
 
-    start._run = prepared
+    vars(start)["_run"] = prepared
     return main(arguments)
 
 

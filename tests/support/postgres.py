@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.support.runs import free_port
+from tests.support.runs import HANGING, free_port
 
 USER = "searcher"
 ADMINISTRATOR = "administrator"
@@ -69,7 +69,7 @@ class Server:
             [str(self._programs / "postgres"), "-D", str(self._data), *options],
             **self._surroundings,
         )
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + HANGING
         while True:
             try:
                 self.administer(sql.SQL("SELECT 1"))
@@ -83,7 +83,7 @@ class Server:
         """End all connections and the server."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(timeout=300)
+            self._process.wait(timeout=HANGING)
             self._process = None
 
     def remove(self) -> None:

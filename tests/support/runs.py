@@ -1,19 +1,22 @@
 """Starting real runs, and reading what they leave."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-# A whole run that takes longer hangs; on a busy machine with a slow processor one takes minutes.
-HANGING = 900
+from results.store import write_json
+
+# Seconds after which a run hangs; a slow and busy processor takes a quarter of an hour for one.
+HANGING = 1500
 REPO = Path(__file__).parents[2]
 SETTING = "digits-10shot"
 VARIANTS = ["none", "label_consistency", "published", "best"]
@@ -49,18 +52,47 @@ class Finished:
         rows: list[dict[str, Any]] = json.loads(self.out.splitlines()[-1])["summary"]
         return rows
 
+    def copied(self, folder: Path) -> Path:
+        """A copy of the run, named after its folder."""
+        shutil.copytree(self.folder, folder)
+        config = folder / "config.yaml"
+        named = config.read_text().replace(f"name: {self.folder.name}", f"name: {folder.name}")
+        config.write_text(named)
+        return folder
+
+    def save(self, path: Path) -> None:
+        """Write down where the run is and what it printed, for other processes."""
+        write_json(path, {"folder": str(self.folder), "out": self.out, "err": self.err})
+
+    @classmethod
+    def saved(cls, path: Path) -> "Finished":
+        """The run that was saved there."""
+        kept = json.loads(path.read_text())
+        return cls(Path(kept["folder"]), kept["out"], kept["err"])
+
 
 @dataclass(frozen=True)
-class Workplace:
-    """A folder for runs, and an environment in which base classifiers are cached."""
+class Launcher:
+    """Starts runs in a folder; the environment says where base classifiers are cached.
+
+    >>> launcher.run("--name=x", *TINY).summary
+    """
 
     folder: Path
     environment: dict[str, str]
 
+    def knowing(self, **variables: str) -> "Launcher":
+        """The same, with further environment variables."""
+        return replace(self, environment=self.environment | variables)
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command line in a process group of its own."""
+        """Start a search in the folder."""
+        return self.start_module("tuning.launch", f"--out={self.folder}", *arguments)
+
+    def start_module(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start `python -m module` in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "tuning.launch", f"--out={self.folder}", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=REPO,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -70,12 +102,31 @@ class Workplace:
         )
 
     def run(self, *arguments: str, code: int = 0) -> Finished:
-        """Run the command line to its end, which must have the exit code `code`."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=HANGING)
-        assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+        """Run a search to its end, which must have the exit code `code`."""
+        out, err = ended(self.start(*arguments), code)
         names = [a.removeprefix("--name=") for a in arguments if a.startswith("--name=")]
         return Finished(self.folder / (names[0] if names else ""), out, err)
+
+    def certify(self, *arguments: str | Path, code: int = 0) -> str:
+        """Run tuning.certify to its end; what it printed, the report last."""
+        out, err = ended(self.start_module("tuning.certify", *map(str, arguments)), code)
+        return err + out
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """What a process printed, which must end with the exit code `code`."""
+    out, err = process.communicate(timeout=HANGING)
+    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, while the process that brings it about is alive."""
+    deadline = time.monotonic() + HANGING
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def free_port() -> int:
@@ -88,7 +139,7 @@ def free_port() -> int:
 
 def wait_for_port(port: int) -> None:
     """Wait until something listens on the loopback port."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + HANGING
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -104,11 +155,11 @@ def tables(folder: Path, names: Sequence[str]) -> list[list[dict[str, Any]]]:
     return [pq.read_table(folder / SETTING / f"{n}.parquet").to_pylist() for n in names]
 
 
-def without_incidentals(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def without_incidentals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in INCIDENTAL} for row in rows]
 
 
-def finished_trials(folder: Path) -> list[dict[str, object]]:
+def finished_trials(folder: Path) -> list[dict[str, Any]]:
     """Trials that were not interrupted, by root."""
     (trials,) = tables(folder, ["trials"])
     rows = [row for row in trials if row["state"] != "failed"]

@@ -6,7 +6,7 @@ import torch
 from tests.support.programs import Program, export, random_images, with_statistics
 from trainables.black_box import endpoint
 from trainables.data.datasets import Dataset, load_dataset
-from trainables.models.classifiers import DigitsCNN
+from trainables.models.architectures import DigitsCNN
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
+import faulthandler
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
-from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
@@ -164,28 +165,26 @@ def test_a_worker_that_hangs_ends_itself_and_shows_where() -> None:
     assert "trainable.py" in ended.stderr
 
 
-def test_a_worker_in_time_is_left_alone() -> None:
-    patient = start(trial(1), make_task(timeout=0.4))
-    undisturbed = finish(patient)
-    time.sleep(0.6)
-    assert finish(start(trial(1), make_task())) == undisturbed
+def test_a_step_takes_its_time_out_with_it_even_if_it_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock: list[object] = []
+    arm, disarm = "dump_traceback_later", "cancel_dump_traceback_later"
+    monkeypatch.setattr(faulthandler, arm, lambda seconds, exit: clock.append((seconds, exit)))
+    monkeypatch.setattr(faulthandler, disarm, lambda: clock.append("cancelled"))
+    patient = start(trial(1), make_task(timeout=0.5))
+    finish(patient)
+    assert clock == 2 * [(0.5, True), "cancelled"]
+    clock.clear()
 
+    def fail() -> None:
+        raise MemoryError("no room")
 
-FAILING = """
-import time
-from tests.trainables.test_trainable import make_task, start, trial
-trainable = start(trial(1), make_task(timeout=1.0))
-def fail(): raise MemoryError("no room")
-trainable.training.train_epoch = fail
-try:
-    trainable.train()
-except MemoryError:
-    time.sleep(1.5)
-    print("alive")
-"""
-
-
-def test_a_step_that_fails_takes_its_time_out_with_it() -> None:
-    command = [sys.executable, "-c", FAILING]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert (ended.returncode, ended.stdout.split()[-1:]) == (0, ["alive"])
+    monkeypatch.setattr(patient.training, "train_epoch", fail)
+    patient.training.epoch = 0
+    with pytest.raises(MemoryError):
+        patient.train()
+    assert clock == [(0.5, True), "cancelled"]
+    clock.clear()
+    finish(start(trial(1), make_task()))
+    assert clock == 2 * ["cancelled"]

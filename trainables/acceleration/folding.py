@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -20,14 +20,14 @@ LARGEST_DIFFERENCE = 1e-3
 def folded(network: Network, images: Tensor) -> Network:
     """A copy of `network` that computes the same up to rounding, in less time.
 
-    `images` [n, C, H, W] are examples, by which the copy is compared with the original: what of
-    the two changes the outputs, or does not run at all, is left out.
+    `images` [n, C, H, W] are examples, on which the copy is compared with the original: of folding
+    and layout, whichever changes the outputs, or does not run at all, is left out.
     """
-    # In full precision: rounding to bfloat16 would hide whether both compute the same.
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        # First of all, since weights that a pass computes can be copied only after it.
+    # In full precision: rounding to bfloat16 or TF32 would hide whether both compute the same.
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_tf32():
+        # First, because weights that a pass computes can be copied only after it.
         expected = _outputs(network, images)
-        # Networks that use `view` run in the layout for which they were written alone.
+        # Networks that use `view` run only in the layout for which they were written.
         for layout in (torch.channels_last, torch.contiguous_format):
             for fold in (True, False):
                 with suppress(Exception):  # a foreign network can raise anything
@@ -40,8 +40,20 @@ def folded(network: Network, images: Tensor) -> Network:
     return _laid_out(network, torch.contiguous_format)
 
 
+def without_tf32() -> AbstractContextManager[None]:
+    """Have cuDNN compute float32 in float32, by the same algorithms each time.
+
+    PyTorch lets the convolutions of a GPU round to TF32, whose ten bits of mantissa are more than
+    what two orders of the same sums differ by.
+    """
+    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    )
+    return context
+
+
 def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """All that others use of the network."""
+    """Everything that callers use of the network."""
     if isinstance(network, BaseClassifier):
         return network.logits_and_features(images)
     return (network(images),)
@@ -50,7 +62,7 @@ def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 def _laid_out(network: Network, layout: torch.memory_format) -> Network:
     """A copy of `network` with weights and images in `layout`."""
     laid_out = copy.deepcopy(network).to(memory_format=layout)
-    # Not `contiguous`, to which images of one channel are of either layout.
+    # Not `contiguous`, which takes images of one channel for either layout.
     laid_out.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(memory_format=layout),))
     return laid_out
 
@@ -96,6 +108,6 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
 
 
 def close(expected: Tensor, found: Tensor) -> bool:
-    """Whether two outputs are the same but for sums in another order."""
+    """Whether two outputs differ no more than by sums in a different order."""
     scale = expected.abs().max().clamp_min(1.0)
     return bool((expected - found).abs().max() <= LARGEST_DIFFERENCE * scale)

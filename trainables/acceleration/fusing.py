@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from trainables.acceleration.folding import Network, close
+from trainables.acceleration.folding import Network, close, without_tf32
+from trainables.torch_internals import convolution_add_relu, convolution_relu, has_hooks
 
 _RELUS: tuple[object, ...] = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 _SUMS: tuple[object, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -32,16 +33,14 @@ class FusedConvolution(nn.Module):
         """The activations; what is `added`, if anything, has their shape.
 
         Raises:
-            ValueError: when it has another one, which no kernel takes.
+            ValueError: when it has a different shape, which no kernel takes.
         """
         conv = self.convolution
         if images.is_cuda and torch.version.cuda:
             geometry = (conv.stride, self.padding, conv.dilation, conv.groups)
             if added is None:
-                return torch.cudnn_convolution_relu(images, conv.weight, conv.bias, *geometry)
-            return torch.cudnn_convolution_add_relu(
-                images, conv.weight, added, 1.0, conv.bias, *geometry
-            )
+                return convolution_relu(images, conv.weight, conv.bias, *geometry)
+            return convolution_add_relu(images, conv.weight, added, 1.0, conv.bias, *geometry)
         hidden: Tensor = conv(images)
         if added is None:
             return F.relu_(hidden)
@@ -56,7 +55,8 @@ def fused(network: Network, images: Tensor) -> Network:
     It takes no gradients. By the examples `images` [n, C, H, W] it is compared with the original,
     which is returned where they differ, or where its code cannot be followed.
     """
-    with suppress(Exception), torch.no_grad():  # a foreign network can raise anything
+    # A foreign network can raise anything.
+    with suppress(Exception), torch.no_grad(), without_tf32():
         faster = _rewritten(copy.deepcopy(network))
         if close(network(images), faster(images)):
             return faster
@@ -64,13 +64,13 @@ def fused(network: Network, images: Tensor) -> Network:
 
 
 def _rewritten(module: Network) -> Network:
-    """`module`, or what does the same, with its convolutions fused, or those of its parts."""
-    # Hooks of the module itself would not be followed.
-    if not (module._forward_hooks or module._forward_pre_hooks):
+    """An equivalent of `module` in which its convolutions, or those of its parts, are fused."""
+    # Tracing would lose hooks of the module itself.
+    if not has_hooks(module):
         with suppress(Exception):
             traced = fx.symbolic_trace(module)
             if _fuse_all(traced):
-                # Fails for what could not travel to a worker.
+                # Fails for what cannot be pickled, and so cannot travel to a worker.
                 traced.__reduce__()
                 return traced  # type: ignore[return-value]
             return module
@@ -80,7 +80,7 @@ def _rewritten(module: Network) -> Network:
 
 
 def _fuse_all(traced: fx.GraphModule) -> bool:
-    """Fuse what can be; whether there was anything."""
+    """Fuse what can be fused; whether there was anything."""
     found = False
     for node in list(traced.graph.nodes):
         if _is(node, traced, (nn.Identity,)):
@@ -101,7 +101,7 @@ def _fuse(traced: fx.GraphModule, relu: fx.Node) -> bool:
     taken, added = [relu], None
     if _is(source, traced, _SUMS) and len(source.users) == 1 and not source.kwargs:
         taken.append(source)
-        # The later one, so that what is added is there.
+        # The later one, so that the other operand is computed by then.
         operands = [node for node in source.args if isinstance(node, fx.Node)]
         candidates = [node for node in operands if _fusible(node, traced)]
         if len(operands) != 2 or not candidates:
@@ -129,9 +129,8 @@ def _fusible(node: fx.Node, traced: fx.GraphModule) -> bool:
     layer = traced.get_submodule(str(node.target))
     assert isinstance(layer, nn.Conv2d)
     plain = type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.groups == 1
-    hooked = layer._forward_hooks or layer._forward_pre_hooks
     calls = sum(other.target == node.target for other in traced.graph.nodes)
-    return plain and not hooked and not isinstance(layer.padding, str) and calls == 1
+    return plain and not has_hooks(layer) and not isinstance(layer.padding, str) and calls == 1
 
 
 def _is(node: fx.Node, traced: fx.GraphModule, kinds: tuple[object, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.acceleration.folding import folded
+from trainables.acceleration.folding import folded, without_tf32
 from trainables.acceleration.fusing import fused
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
@@ -18,13 +18,13 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class _Voting(nn.Module):
-    """A network that takes and gives float32, and computes in one precision.
+    """A network that takes and returns float32, and computes in one precision.
 
-    That is what a certificate speaks of, so it holds whatever the switches of cuDNN say: "float32"
-    is not the TF32 of convolutions on a GPU, nor is an algorithm chosen by its speed of the moment.
+    The precision is part of the certificate, so the switches of cuDNN do not change it: "float32"
+    never means TF32 in convolutions, and no algorithm is chosen by how fast it just was.
 
     In bfloat16 the last linear layer stays in float32: logits of so few digits would often tie, and
-    a tie is a vote for nobody.
+    a tie votes for no class.
     """
 
     def __init__(self, network: nn.Module, precision: Precision) -> None:
@@ -38,17 +38,17 @@ class _Voting(nn.Module):
                 head.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with without_tf32():
             answers: Tensor = self.network(images.to(self.dtype))
         return answers.float()
 
 
 def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn.Module:
-    """A copy of `model` for images of `shape` [C, H, W], with less to compute and to write down.
+    """A copy of `model` for images of `shape` [C, H, W] that computes and writes less.
 
     Batch norm is folded into convolutions, and ReLUs are fused with them. Of a sequence each part
-    is prepared; what is neither a denoiser nor a network of ours, as a classifier behind an
-    endpoint, is left as it is, and not asked anything.
+    is prepared. Anything but a denoiser or a `BaseClassifier`, such as a classifier behind an
+    endpoint, is left as it is, and is not called.
     """
     if isinstance(model, nn.Sequential):
         return nn.Sequential(*(prepared(part, shape, precision) for part in model)).eval()

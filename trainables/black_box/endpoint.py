@@ -13,20 +13,21 @@ import requests
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader, NewConnectionError, TimeoutError
 
 from trainables.errors import InputError
+from trainables.models.classifiers import IdentifiedClassifier
 
 TOKEN_VARIABLE = "DECROP_ENDPOINT_TOKEN"
-# One request holds at most so many images, and fewer if their pixels exceed so many bytes.
+# What one request holds at most: images, and bytes of their pixels.
 MAX_IMAGES = 256
 MAX_PIXEL_BYTES = 8 * 2**20
 # Seconds of silence after which a try is given up, and tries a query gets.
 TIMEOUT = 30.0
 TRIES = 6
-# Someone who mistyped the address is waiting.
+# Fewer at the start, where someone who mistyped the address is waiting.
 DESCRIPTION_TRIES = 3
 RETRIED = (429, 500, 502, 503, 504)
 BACKOFF = 0.5
@@ -60,7 +61,7 @@ class _Refusal(BaseModel):
 _Message = TypeVar("_Message", Description, Answer)
 
 
-class HttpClassifier(nn.Module):
+class HttpClassifier(IdentifiedClassifier):
     """The classifier at `url`: images [batch, C, H, W] in, logits or one-hot labels out.
 
     It holds neither connection nor token, so that it can be pickled. Its only weight is `identity`,
@@ -85,7 +86,7 @@ class HttpClassifier(nn.Module):
         `timeout` is in seconds of silence; `tries` is how often a query is sent before giving up.
 
         Raises:
-            InputError: when nothing answers there, or something that is no such endpoint.
+            InputError: when nothing answers there, or what answers is not such an endpoint.
         """
         url = _checked(url)
         response = _exchange(url, None, timeout, min(tries, DESCRIPTION_TRIES))
@@ -103,12 +104,13 @@ class HttpClassifier(nn.Module):
         An image with a pixel that is not finite is not sent; all its logits are NaN.
 
         Raises:
-            InputError: for images of another shape, or when the endpoint fails.
+            InputError: for images of a different shape, or when the endpoint fails.
         """
         if tuple(images.shape[1:]) != self.description.image_shape:
             raise InputError(
-                f"--classifier: {self.url} takes images of shape {self.description.image_shape} "
-                f"(channels, height, width), not {tuple(images.shape[1:])}"
+                f"{self.url} takes images of shape {self.description.image_shape} (channels, "
+                f"height, width), not {tuple(images.shape[1:])}",
+                field="classifier",
             )
         finite = images.flatten(1).isfinite().all(dim=1)
         answers = torch.full((len(images), self.num_classes), torch.nan, device=images.device)
@@ -133,8 +135,9 @@ class HttpClassifier(nn.Module):
         answer = _parsed(Answer, response, self.url)
         if answer.model != self.description.model:
             raise InputError(
-                f"--classifier: the model behind {self.url} changed from "
-                f"{self.description.model!r} to {_one_line(answer.model)!r}; start a new run for it"
+                f"the model behind {self.url} changed from {self.description.model!r} to "
+                f"{_one_line(answer.model)!r}; start a new run for it",
+                field="classifier",
             )
         return self._tensor(answer, len(images))
 
@@ -164,14 +167,16 @@ def _checked(url: str) -> str:
         parts = urlsplit(normal)
         (parts.hostname or "").encode("idna")
     except (requests.RequestException, UnicodeError) as error:
-        raise InputError("--classifier: the URL is malformed; pass http://HOST:PORT/") from error
+        problem = "the URL is malformed; pass http://HOST:PORT/"
+        raise InputError(problem, field="classifier") from error
     if parts.username is not None:
         raise InputError(
-            f"--classifier: the URL of {parts.hostname} holds a user name or password, which "
-            f"would end up in the run folder; pass a token in {TOKEN_VARIABLE} instead"
+            f"the URL of {parts.hostname} holds a user name or password, which would end up in the "
+            f"run folder; pass a token in {TOKEN_VARIABLE} instead",
+            field="classifier",
         )
     if parts.scheme not in {"http", "https"}:
-        raise InputError(f"--classifier: {normal} is no http:// or https:// URL")
+        raise InputError(f"{normal} is not an http:// or https:// URL", field="classifier")
     return normal
 
 
@@ -192,8 +197,8 @@ def _exchange(
             return response
         if not retry.total:
             raise InputError(
-                f"--classifier: {url} {failure} (tries: {tries}); see that the endpoint runs; "
-                "--resume continues a run"
+                f"{url} {failure} (tries: {tries}); see that the endpoint runs",
+                field="classifier",
             )
         retry = retry.increment()
         try:
@@ -205,7 +210,7 @@ def _exchange(
 def _attempt(
     url: str, question: dict[str, Any] | None, timeout: float
 ) -> tuple[requests.Response | None, str]:
-    """What came back, and why it is worth another try: "" when it is the answer."""
+    """The response, and the reason to try again: "" when it is the answer."""
     try:
         response = _session().request(
             "GET" if question is None else "POST",
@@ -217,8 +222,9 @@ def _attempt(
         )
     except requests.exceptions.SSLError as error:
         raise InputError(
-            f"--classifier: no secure connection to {url}: {_one_line(_cause(error))}; check "
-            "the address, or name the authority's certificate in REQUESTS_CA_BUNDLE"
+            f"no secure connection to {url}: {_one_line(_cause(error))}; check the address, or "
+            "name the authority's certificate in REQUESTS_CA_BUNDLE",
+            field="classifier",
         ) from error
     except requests.RequestException as error:
         return None, _described(error, timeout)
@@ -226,7 +232,7 @@ def _attempt(
         return response, ""
     failure = _refusal(response)
     if response.status_code not in RETRIED:
-        raise InputError(f"--classifier: {url} {failure}")
+        raise InputError(f"{url} {failure}", field="classifier")
     return response, failure
 
 
@@ -245,7 +251,7 @@ def _token() -> str:
 def _with_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
     token = _token()
     if not (token.isascii() and token.isprintable()):
-        raise InputError(f"{TOKEN_VARIABLE}: it holds characters that no header can carry")
+        raise InputError(f"{TOKEN_VARIABLE}: it holds characters that a header cannot carry")
     if token:
         request.headers["Authorization"] = f"Bearer {token}"
     return request
@@ -263,7 +269,8 @@ def _parsed(kind: type[_Message], response: requests.Response, url: str) -> _Mes
 
 def _garbage(url: str, failure: str) -> InputError:
     return InputError(
-        f"--classifier: {url} {_one_line(failure)}; docs/black_box.md says what is expected"
+        f"{url} {_one_line(failure)}; docs/black_box.md says what is expected",
+        field="classifier",
     )
 
 
@@ -299,5 +306,7 @@ def _one_line(said: object) -> str:
     text, token = str(said), _token()
     if token:
         text = text.replace(token, "***")
+    # Backticks would be read as names of parameters.
+    text = text.replace("`", "'")
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:200]

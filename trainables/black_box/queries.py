@@ -1,4 +1,4 @@
-"""Access to a classifier by counted queries alone: no weights, no gradients.
+"""Access to a classifier only by counted queries: no weights, no gradients.
 
 Answers are kept on disk, so that an interrupted or repeated training asks nothing twice.
 """
@@ -34,7 +34,7 @@ class Queries:
     known by its weights, so that one file can serve several. Processes may share the file.
 
     Raises:
-        InputError: when `path` is something else than such a file.
+        InputError: when `path` is not such a file.
     """
 
     def __init__(self, classifier: nn.Module, path: Path, budget: int) -> None:
@@ -49,7 +49,7 @@ class Queries:
                     "PRIMARY KEY (classifier, image))"
                 )
         except sqlite3.DatabaseError as error:
-            raise InputError(f"{path}: no answers can be kept there ({error}); move it") from error
+            raise InputError(f"{path}: answers cannot be kept there ({error}); move it") from error
 
     @property
     def asked(self) -> int:
@@ -85,7 +85,7 @@ class Queries:
 
     def _send(self, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
         with closing(self._connect()) as db, db:
-            # Whoever asks holds the file: no two processes ask the same, or exceed the budget.
+            # The process that asks locks the file: no two ask the same, or exceed the budget.
             db.execute("BEGIN IMMEDIATE")
             known = self._known(db, list(wanted))
             new = {key: image for key, image in wanted.items() if key not in known}
@@ -104,15 +104,16 @@ class Queries:
     def _answers(self, images: Tensor) -> Tensor:
         answers: Tensor = self._classifier(images).detach().float().cpu()
         if not answers.isfinite().all():
-            raise InputError("--classifier: it answered with a logit that is not finite")
+            raise InputError("it answered with a logit that is not finite", field="classifier")
         return answers
 
     def _check_budget(self, db: sqlite3.Connection, wanted: int) -> None:
         asked = self._count(db)
         if wanted and asked + wanted > self.budget:
             raise QueryBudgetSpent(
-                f"--query-budget: {self.budget} queries are allowed and {asked} are spent, but "
-                f"training the surrogate needs {wanted} more; pass {asked + wanted} or more"
+                f"{self.budget} queries are allowed and {asked} are spent, but training the "
+                f"surrogate needs {wanted} more; pass {asked + wanted} or more",
+                field="query_budget",
             )
 
     def _count(self, db: sqlite3.Connection) -> int:

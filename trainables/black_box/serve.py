@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from trainables.black_box.endpoint import MAX_IMAGES, TOKEN_VARIABLE, Answer, Description
 from trainables.command import Flag, read_model, run_command
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import load_classifier, weights_hash
 
 MAX_REQUEST_BYTES = 64 * 2**20
@@ -247,8 +248,9 @@ def _count_classes(classifier: nn.Module, image_shape: tuple[int, int, int]) -> 
             logits: Tensor = classifier(torch.zeros((1, *image_shape)))
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--image-shape: the classifier does not accept images of shape {image_shape} "
-            "(channels, height, width); pass the one it was made for"
+            f"the classifier does not accept images of shape {image_shape} (channels, height, "
+            "width); pass the one it was made for",
+            field="image_shape",
         ) from error
     return logits.shape[1]
 
@@ -257,13 +259,14 @@ def _shape(given: str | None, classifier: BaseClassifier) -> tuple[int, int, int
     if given is not None:
         sizes = given.split(",")
         if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
-            raise InputError(f"--image-shape: {given!r} is not C,H,W; pass for example 3,32,32")
+            problem = f"{given!r} is not C,H,W; pass for example 3,32,32"
+            raise InputError(problem, field="image_shape")
         channels, height, width = map(int, sizes)
         return channels, height, width
     size = SIZES.get(type(classifier.network))
     first = next((m for m in classifier.modules() if isinstance(m, nn.Conv2d)), None)
     if size is None or first is None:
-        raise InputError("--image-shape: the checkpoint does not tell it; pass C,H,W")
+        raise InputError("the checkpoint does not tell it; pass C,H,W", field="image_shape")
     return first.in_channels, size, size
 
 
@@ -302,8 +305,8 @@ def serve(arguments: Sequence[str] | None) -> None:
         server = ClassifierServer(classifier, shape, address, labels_only=flags.labels_only)
     except OSError as error:
         raise InputError(
-            f"--port: cannot listen on {flags.host}:{flags.port}: {error.strerror}; pass another, "
-            "or --port 0"
+            f"cannot listen on {flags.host}:{flags.port}: {error.strerror}; pass another, or 0",
+            field="port",
         ) from error
     with server:
         print(f"serving {flags.checkpoint} on {server.url}", flush=True)

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.black_box.queries import Queries
-from trainables.decrop.generation import boundary_samples
+from trainables.decrop.generation import Attack, boundary_samples
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, PlainCNN
+from trainables.models.architectures import PlainCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.noise import derive_seed
 
-ROUNDS = 3
-EPOCHS = 8
 BATCH = 64
 LEARNING_RATE = 5e-3
 # In standard deviations of the logits, so that logits of any scale become soft targets.
@@ -30,8 +29,23 @@ TEMPERATURE = 3.0
 NOISY, NOISY_MIXED, MIXED = 0.7, 0.1, 0.1
 ATTACK_RADIUS = 0.1
 ATTACK_STEPS = 10
-# One in so many answered queries measures the agreement instead of training the surrogate.
+# One in this many answered queries measures the agreement instead of training the surrogate.
 HELD_OUT = 10
+
+
+class Effort(NamedTuple):
+    """Rounds of queries, and the epochs of training after each of them."""
+
+    rounds: int = 3
+    epochs: int = 8
+
+    @property
+    def total(self) -> int:
+        """The epochs of all rounds."""
+        return self.rounds * self.epochs
+
+
+EFFORT = Effort()
 
 
 class Surrogate(NamedTuple):
@@ -47,15 +61,14 @@ def distill(
     *,
     sigmas: tuple[float, float],
     seed: int,
-    rounds: int = ROUNDS,
-    epochs: int = EPOCHS,
+    effort: Effort = EFFORT,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Surrogate:
     """Train a surrogate on the answers to the whole query budget.
 
     `images` [n, C, H, W] in [0, 1] are asked as they are, then with noise of a sigma between the
     two `sigmas`, mixed in pairs, and moved to the surrogate's boundary. `progress` is called with 1
-    after each of the rounds * epochs epochs. Everything random comes from `seed`; the budget, not
+    after each of the `effort.total` epochs. Everything random comes from `seed`; the budget, not
     what is left of it, decides the queries, so that a resumed training asks the same ones.
 
     Raises:
@@ -68,14 +81,16 @@ def distill(
     samples, answers = images, queries.ask(images)
     surrogate = _untrained(images, answers.shape[1], seed)
     further = queries.budget - len(images)
-    for number in range(rounds):
-        size = further * (number + 1) // rounds - further * number // rounds
+    for number in range(effort.rounds):
+        size = further * (number + 1) // effort.rounds - further * number // effort.rounds
         if size:
             fresh = _samples(surrogate, images, size, sigmas, generator)
             samples = torch.cat((samples, fresh))
             answers = torch.cat((answers, queries.ask(fresh)))
         held_out = torch.arange(len(samples)) % HELD_OUT == 0
-        _train(surrogate, samples[~held_out], answers[~held_out], epochs, generator, progress)
+        _train(
+            surrogate, samples[~held_out], answers[~held_out], effort.epochs, generator, progress
+        )
     return Surrogate(surrogate, _agreement(surrogate, samples[held_out], answers[held_out]))
 
 
@@ -87,8 +102,9 @@ def check_budget(budget: int, images: int) -> None:
     """
     if budget < images:
         raise InputError(
-            f"--query-budget: {budget} is too few for {images} training images, each of which is "
-            f"asked once; pass {images} or more"
+            f"{budget} is too few for {images} training images, each of which is asked once; pass "
+            f"{images} or more",
+            field="query_budget",
         )
 
 
@@ -144,10 +160,8 @@ def _boundary(surrogate: BaseClassifier, images: Tensor, generator: torch.Genera
             surrogate,
             part,
             surrogate(part).argmax(dim=1),
-            radius=ATTACK_RADIUS,
-            step_size=ATTACK_RADIUS / 4,
-            steps=ATTACK_STEPS,
-            generator=generator,
+            Attack(ATTACK_RADIUS, ATTACK_RADIUS / 4, ATTACK_STEPS),
+            generator,
         )
         for part in images.split(BATCH)
     ]

@@ -36,12 +36,14 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Fa
         return _digits()
     if name == "folder":
         if data_dir is None:
-            raise InputError("--data-dir: the data set `folder` needs it; name the image folder")
+            raise InputError(
+                "the data set 'folder' needs it; name the image folder", field="data_dir"
+            )
         return load_folder(data_dir)
     if name in PUBLISHED_DATASETS:
         folder = cache_folder() / "data" if data_dir is None else data_dir
         return load_torchvision_set(name, folder, download=download)
-    raise InputError(f"--dataset: {name!r} is unknown; choose one of {', '.join(DATASETS)}")
+    raise InputError(f"{name!r} is unknown; choose one of {', '.join(DATASETS)}", field="dataset")
 
 
 def _digits() -> Dataset:

@@ -18,10 +18,10 @@ from trainables.errors import InputError
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 GREY_MODES = {"1", "L", "LA"}
-# What Pillow raises for files that are damaged or no images.
+# What Pillow raises for files that are damaged or not images.
 IMAGE_ERRORS = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
 LAYOUTS = "a data folder holds train/CLASS/IMAGE and test/CLASS/IMAGE, or else CLASS/IMAGE"
-# The split of a whole folder is part of the data set, whatever --seed a run has: a base classifier
+# The split of a whole folder is part of the data set, whatever the seed of a run: a base classifier
 # may have been trained on one side of it, and must not be certified on the images it has seen.
 SPLIT_SEED = 0
 TEST_SHARE = 5
@@ -58,28 +58,29 @@ class FolderImages:
 def load_folder(root: Path) -> Dataset:
     """The images under `root`, the classes numbered by name.
 
-    `root` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE alone; of the latter one
-    image in five of each class is for testing, always the same ones.
+    `root` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or only CLASS/IMAGE, of which one image in
+    five of each class is for testing, always the same ones.
 
     Raises:
-        InputError: for a folder of another layout, with too few images, with files that are no
-            images, or with images that differ in size or colour mode.
+        InputError: for a folder of another layout, with too few images, with files that are
+            not images, or with images that differ in size or colour mode.
     """
     try:
         return _load(root)
     except OSError as error:
         raise InputError(
-            f"--data-dir: {error.filename or root} cannot be read ({error.strerror}); {LAYOUTS}"
+            f"{error.filename or root} cannot be read ({error.strerror}); {LAYOUTS}",
+            field="data_dir",
         ) from error
 
 
 def _load(root: Path) -> Dataset:
     if not root.is_dir():
-        raise InputError(f"--data-dir: {root} is no folder; {LAYOUTS}")
+        raise InputError(f"{root} is not a folder; {LAYOUTS}", field="data_dir")
     sides = [root / side for side in ("train", "test")]
     missing = [side for side in sides if not side.is_dir()]
     if len(missing) == 1:
-        raise InputError(f"--data-dir: {missing[0]} is no folder; {LAYOUTS}")
+        raise InputError(f"{missing[0]} is not a folder; {LAYOUTS}", field="data_dir")
     if missing:
         classes = _class_names(root)
         whole = _list_images(root, classes)
@@ -88,7 +89,7 @@ def _load(root: Path) -> Dataset:
     else:
         classes = _class_names(sides[0])
         if classes != _class_names(sides[1]):
-            raise InputError(f"--data-dir: {sides[0]} and {sides[1]} hold different classes")
+            raise InputError(f"{sides[0]} and {sides[1]} hold different classes", field="data_dir")
         train, test = (_list_images(side, classes) for side in sides)
         _check_shapes(train.paths + test.paths)
     return Dataset("folder", classes, train, test)
@@ -98,7 +99,8 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
     if len(names) < 2:
         raise InputError(
-            f"--data-dir: {folder} has {len(names)} class folders; it needs 2 or more ({LAYOUTS})"
+            f"{folder} has {len(names)} class folders; it needs 2 or more ({LAYOUTS})",
+            field="data_dir",
         )
     return names
 
@@ -109,7 +111,7 @@ def _list_images(folder: Path, classes: Sequence[str]) -> FolderImages:
     for label, name in enumerate(classes):
         found = [p for p in (folder / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
         if not found:
-            raise InputError(f"--data-dir: {folder / name} holds no images")
+            raise InputError(f"{folder / name} holds no images", field="data_dir")
         paths += sorted(found, key=lambda path: path.name)
         labels += [label] * len(found)
     return FolderImages(tuple(paths), torch.tensor(labels))
@@ -122,8 +124,9 @@ def _split(whole: FolderImages, classes: Sequence[str]) -> tuple[FolderImages, F
         members = torch.nonzero(whole.labels == label).flatten()
         if len(members) < 2:
             raise InputError(
-                f"--data-dir: class {name!r} has 1 image; without train/ and test/ each class "
-                "needs at least 2, one of them for testing"
+                f"class {name!r} has 1 image; without train/ and test/ each class needs at least "
+                "2, one of them for testing",
+                field="data_dir",
             )
         drawn = torch.randperm(len(members), generator=generator)
         held_out[members[drawn[: max(1, len(members) // TEST_SHARE)]]] = True
@@ -141,8 +144,9 @@ def _check_shapes(paths: Sequence[Path]) -> None:
         shape = _shape(path)
         if shape != first:
             raise InputError(
-                f"--data-dir: {path} is {shape}, but {paths[0]} is {first}; "
-                "make all images the same size and colour mode"
+                f"{path} is {shape}, but {paths[0]} is {first}; make all images the same size and "
+                "colour mode",
+                field="data_dir",
             )
 
 
@@ -151,7 +155,8 @@ def _shape(path: Path) -> Shape:
         size, mode = image.size, image.mode
     # Conversion would clip deeper pixels to 8 bits.
     if mode.startswith(("I", "F")):
-        raise InputError(f"--data-dir: {path} has pixels of more than 8 bits; save it with 8 bits")
+        problem = f"{path} has pixels of more than 8 bits; save it with 8 bits"
+        raise InputError(problem, field="data_dir")
     return Shape(*size, 1 if mode in GREY_MODES else 3)
 
 
@@ -169,4 +174,5 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except IMAGE_ERRORS as error:
-        raise InputError(f"--data-dir: {path} cannot be read as an image; remove it") from error
+        problem = f"{path} cannot be read as an image; remove it"
+        raise InputError(problem, field="data_dir") from error

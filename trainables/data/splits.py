@@ -40,7 +40,7 @@ class Shots(NamedTuple):
         """The same shots in another split: the `number`-th fold judges, the others train.
 
         Folds are drawn by class and `seed`, and are as large as the tuning images were. The first
-        ones, about five, have no image in common; beyond that they begin anew.
+        ones, about five, have no image in common; later ones repeat images.
         """
         images, labels, indices = self.joined()
         generator = torch.Generator().manual_seed(seed)
@@ -74,7 +74,7 @@ class Shots(NamedTuple):
 def draw_shots(dataset: Dataset, shots: ShotCount, seed: int) -> Shots:
     """Draw `shots` images of each class and split them by class and seed.
 
-    The draw depends on the labels' order and the seed alone, so it is the same on every machine.
+    The draw depends only on the labels' order and the seed, so it is the same on every machine.
 
     Raises:
         InputError: when a class has too few images, or fewer than two shots are asked for.
@@ -110,8 +110,9 @@ def certification_indices(dataset: Dataset, count: int) -> list[int]:
     available = len(dataset.test.labels)
     if count > available:
         raise InputError(
-            f"--certify-images: {count} were asked for, but {dataset.name} has {available} test "
-            f"images; pass at most {available}"
+            f"{count} were asked for, but {dataset.name} has {available} test images; pass at most "
+            f"{available}",
+            field="certify_images",
         )
     return [i * available // count for i in range(count)]
 
@@ -135,11 +136,13 @@ def _shots_of_class(shots: ShotCount, name: str, available: int) -> int:
     count = shots.count(available)
     if count > available:
         raise InputError(
-            f"--shots: {shots} asks for {count} images of class {name!r}, which has {available}"
+            f"{shots} asks for {count} images of class {name!r}, which has {available}",
+            field="shots",
         )
     if count < 2:
         raise InputError(
-            f"--shots: {shots} gives {count} image of class {name!r}; at least 2 are needed, "
-            "one to train on and one to judge by"
+            f"{shots} gives {count} image of class {name!r}; at least 2 are needed, one to train "
+            "on and one to judge by",
+            field="shots",
         )
     return count

@@ -24,7 +24,7 @@ TORCHVISION_CLASSES = {
     "cifar100": "CIFAR100",
     "svhn": "SVHN",
 }
-# Seconds without an answer after which a server is given up; torchvision itself sets no limit.
+# Seconds of silence after which to give up on a server; torchvision itself sets no limit.
 SILENCE = 60.0
 # What torchvision's readers raise for files that are damaged or not what their names say.
 READ_ERRORS = (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -55,8 +55,9 @@ def load_torchvision_set(name: str, folder: Path, *, download: bool) -> Dataset:
     if download:
         return _fetch(name, loader, folder, files)
     raise InputError(
-        f"--dataset: {problem}; pass --download to fetch it, or --data-dir with the folder that "
-        f"holds {files[0]}"
+        f"{problem}; pass `download` to fetch it, or `data_dir` with the folder that holds "
+        f"{files[0]}",
+        field="dataset",
     )
 
 
@@ -111,15 +112,16 @@ def _fetch(name: str, loader: Any, folder: Path, files: list[Path]) -> Dataset:
     except (*READ_ERRORS, HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"--download: {name} could not be fetched ({reason}); try again, or put "
-            f"{', '.join(file.name for file in files)} into {(folder / files[0]).parent} by hand"
+            f"{name} could not be fetched ({reason}); try again, or put "
+            f"{', '.join(file.name for file in files)} into {(folder / files[0]).parent} by hand",
+            field="download",
         ) from error
     return dataset
 
 
 @contextmanager
 def _silence_limit() -> Iterator[None]:
-    """Give up servers that fall silent, in a block."""
+    """Give up on servers that fall silent within the block."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)
     try:

@@ -19,9 +19,9 @@ from trainables.models.denoisers import Denoiser
 
 
 class Passed(NamedTuple):
-    """What a pass gives: the weighted `total` of the terms, and for reports each of `terms`.
+    """What a pass returns: the weighted `total` of the terms, and for reports each of `terms`.
 
-    Those are in the order of `ForwardPass.names`. Features [batch, features] are the classifier's,
+    They are in the order of `ForwardPass.names`. Features [batch, features] are the classifier's,
     of the clean images and of the denoised ones.
     """
 
@@ -51,7 +51,7 @@ class ForwardPass(nn.Module):
         self.register_buffer("weights", torch.tensor(active, device=device))
 
     def forward(self, clean: Tensor, noisy: Tensor) -> Passed:
-        """Of images [batch, C, H, W], and the noisy views x, x_b, x_i [views * batch, C, H, W]."""
+        """The pass of images [batch, C, H, W], and noisy views x, x_b, x_i [views * batch, ...]."""
         views = len(noisy) // len(clean)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
             with torch.no_grad():
@@ -78,20 +78,20 @@ class ForwardPass(nn.Module):
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:
-    """Make `passing`, for batches of this size, what a GPU repeats as one command, backwards too.
+    """Record `passing` for batches of this size, backwards too, as a graph that a GPU replays.
 
-    Small batches keep a GPU busy for less time than it takes to tell it what to do. On a CPU, and
-    for a classifier whose code a GPU cannot repeat by itself, nothing changes. What a pass gives is
-    overwritten by the next one.
+    Small batches keep a GPU busy for less time than launching their kernels takes. On a CPU, and
+    for a classifier whose code cannot be recorded, nothing changes. The next pass overwrites what
+    a pass returned.
     """
     if not clean.is_cuda:
         return
     statistics = {name: buffer.clone() for name, buffer in passing.network.named_buffers()}
-    # Recording happens beside the stream on which the rest of a step runs.
+    # Recording uses a different stream from the rest of a step.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     with suppress(RuntimeError):
         torch.cuda.make_graphed_callables(
             passing, (clean.clone(), noisy.clone()), allow_unused_input=True
         )
-    # It was run to warm up.
+    # Runs to warm up have moved them.
     passing.network.load_state_dict(statistics, strict=False)

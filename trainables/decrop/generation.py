@@ -5,6 +5,8 @@ Source: Nayak et al., WACV 2023, Section 3.1.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,30 +15,36 @@ from torch import Tensor, nn
 INTERPOLATION_TOLERANCE = 1e-3
 
 
+class Attack(NamedTuple):
+    """Projected gradient descent within an L-infinity ball; radius and step are in pixel units."""
+
+    radius: float
+    step_size: float
+    steps: int
+
+
 def boundary_samples(
     classifier: nn.Module,
     images: Tensor,
     labels: Tensor,
-    *,
-    radius: float,
-    step_size: float,
-    steps: int,
+    attack: Attack,
     generator: torch.Generator,
 ) -> Tensor:
     """Untargeted L-infinity PGD from a uniform random start, clamped to [0, 1].
 
-    Shapes: images [batch, C, H, W], labels [batch]; radius and step size in pixel units.
+    Shapes: images [batch, C, H, W], labels [batch].
     Source: Madry et al. 2018, Section 2.1.
     """
+    radius = attack.radius
     start = torch.rand(images.shape, generator=generator, device=generator.device)
     low, high = (images - radius).clamp_min(0), (images + radius).clamp_max(1)
     current = (images + (2 * start.to(images.device) - 1) * radius).clamp(low, high)
-    for _ in range(steps):
+    for _ in range(attack.steps):
         current.requires_grad_(True)
         loss = F.cross_entropy(classifier(current).float(), labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, current)
         with torch.no_grad():
-            current = (current + step_size * gradient.sign()).clamp(low, high)
+            current = (current + attack.step_size * gradient.sign()).clamp(low, high)
     return current.detach()
 
 
@@ -62,7 +70,7 @@ def interpolated_samples(
     previous = torch.full((len(images),), torch.inf, device=images.device)
     moving = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(steps):
-        # Those that stopped cost nothing more; an accelerator would have to wait for their number.
+        # On a CPU, images that stopped cost nothing; to count them on a GPU would mean waiting.
         active = moving.nonzero().flatten() if images.device.type == "cpu" else slice(None)
         if len(moving[active]) == 0:
             break

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from trainables.acceleration.folding import folded
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.generation import boundary_samples, interpolated_samples
+from trainables.decrop.generation import Attack, boundary_samples, interpolated_samples
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 
-# Pixels a forward pass: on a CPU the activations of so many stay in its cache.
+# Pixels per forward pass; the activations of this many stay in the cache of a CPU.
 BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}
-# What each kind of sample depends on, beside the classifier, the images and the seed.
+# What each kind of sample depends on, besides the classifier, the images and the seed.
 BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
 INTERPOLATION_FIELDS = ("mix", "interpolation_steps", "interpolation_learning_rate")
 
@@ -61,51 +61,55 @@ def generate(
 ) -> GeneratedSamples:
     """Boundary and interpolated samples of `images` [n, C, H, W] in [0, 1], labels int64 [n].
 
-    They come from `store` if anybody put them there: the key is a hash of all they depend on.
+    They come from `store` if it has them: the key is a hash of all they depend on.
     """
     fast = cache(partial(folded, classifier, images[:2]))
-
-    def boundary() -> Tensor:
-        generator = torch.Generator(images.device).manual_seed(seed)
-        return _batched(
-            lambda x, y: boundary_samples(
-                fast(),
-                x,
-                y,
-                radius=config.attack_radius,
-                step_size=config.step_size,
-                steps=config.attack_steps,
-                generator=generator,
-            ),
-            (images, labels),
-            config,
-        )
-
     source = source_hash(classifier, images, labels)
-    own = _cached(store, sample_key(source, config, BOUNDARY_FIELDS, seed), boundary)
-    # Whoever stored them may have had another device.
-    own = own.to(images.device)
+    key = partial(sample_key, source, config, seed=seed)
 
-    def interpolated() -> Tensor:
-        return _batched(
-            lambda x, x_boundary: interpolated_samples(
-                fast(),
-                x,
-                x_boundary,
-                mix=config.mix,
-                steps=config.interpolation_steps,
-                learning_rate=config.interpolation_learning_rate,
-            ),
-            (images, own),
-            config,
-        )
+    def make_boundary() -> Tensor:
+        return _boundary(fast(), images, labels, config, seed)
 
+    def make_interpolated() -> Tensor:
+        return _interpolated(fast(), images, boundary, config)
+
+    # Another worker may have stored them from another device.
+    boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
     fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
-    between = _cached(store, sample_key(source, config, fields, seed), interpolated)
-    samples = GeneratedSamples(own, between.to(images.device))
+    interpolated = _cached(store, key(fields), make_interpolated).to(images.device)
+    samples = GeneratedSamples(boundary, interpolated)
     if config.eight_bit_samples:
         return GeneratedSamples(*(s.mul(255).round().div(255) for s in samples))
     return samples
+
+
+def _boundary(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, config: DecropConfig, seed: int
+) -> Tensor:
+    generator = torch.Generator(images.device).manual_seed(seed)
+    attack = Attack(config.attack_radius, config.step_size, config.attack_steps)
+    return _batched(
+        lambda x, y: boundary_samples(classifier, x, y, attack, generator),
+        (images, labels),
+        config,
+    )
+
+
+def _interpolated(
+    classifier: BaseClassifier, images: Tensor, boundary: Tensor, config: DecropConfig
+) -> Tensor:
+    return _batched(
+        lambda x, x_boundary: interpolated_samples(
+            classifier,
+            x,
+            x_boundary,
+            mix=config.mix,
+            steps=config.interpolation_steps,
+            learning_rate=config.interpolation_learning_rate,
+        ),
+        (images, boundary),
+        config,
+    )
 
 
 def source_hash(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,17 +24,34 @@ from trainables.models.discriminator import Discriminator, reversal_schedule, re
 from trainables.weights.denoiser_file import load_denoiser
 
 
+@dataclass(frozen=True)
+class SharedParts:
+    """What several trainings of one setting have in common.
+
+    Their generated samples come from `sample_seed`, and are shared through `store`. `initial` are
+    the weights to start from, as `denoiser_bytes` writes them.
+    """
+
+    sample_seed: int = 0
+    store: SampleStore = field(default_factory=MemoryStore)
+    initial: bytes | None = None
+
+
 class DecropTraining:
     """A denoiser being trained on few images against a frozen classifier.
 
     Shapes: images [n, C, H, W] in [0, 1], labels int64 [n]; both on the classifier's device.
-    Training draws everything random from `seed`, generated samples come from `sample_seed` alone,
-    so that trials can share them through `store`. `initial` are the weights to start from, as
-    `denoiser_bytes` writes them. `views` are the images and their generated samples.
+    Everything random comes from `seed`, except the generated samples; see `SharedParts`. `views`
+    are the images and their generated samples.
+
+        training = DecropTraining(DecropConfig(epochs=2), classifier, images, labels, seed=0)
+        losses = [training.train_epoch() for _ in range(2)]
+        training.denoiser.eval()
+
     Source: Nayak et al., WACV 2023, Section 3.
 
     Raises:
-        InputError: for images outside [0, 1], or `initial` weights of another architecture.
+        InputError: for images outside [0, 1], or initial weights of another architecture.
     """
 
     def __init__(
@@ -43,12 +61,10 @@ class DecropTraining:
         images: Tensor,
         labels: Tensor,
         seed: int,
-        *,
-        sample_seed: int = 0,
-        store: SampleStore | None = None,
-        initial: bytes | None = None,
+        shared: SharedParts | None = None,
     ) -> None:
         _check_pixels(images)
+        shared = SharedParts() if shared is None else shared
         self.config, self.epoch = config, 0
         device = images.device
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -56,7 +72,7 @@ class DecropTraining:
         self._classifier = folded(classifier, images[:2])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _start(config, images.shape[1], initial)
+            network = _start(config, images.shape[1], shared.initial)
             self._discriminator = Discriminator(features).to(device)
         self._network: Denoiser = network.to(device).to(memory_format=torch.channels_last)
         self._average: Denoiser = (
@@ -75,8 +91,9 @@ class DecropTraining:
         )
         self.views = [images]
         if config.uses_generated_samples:
-            store = MemoryStore() if store is None else store
-            self.views += generate(classifier, images, labels, config, sample_seed, store)
+            self.views += generate(
+                classifier, images, labels, config, shared.sample_seed, shared.store
+            )
 
     @property
     def denoiser(self) -> Denoiser:
@@ -107,7 +124,7 @@ class DecropTraining:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on later exactly as if nothing had happened."""
+        """Everything needed to continue exactly as if there had been no interruption."""
         return {
             "epoch": self.epoch,
             "network": self._network.state_dict(),
@@ -120,7 +137,7 @@ class DecropTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` gave for the same configuration."""
+        """Continue from a state that `state_dict` returned for the same configuration."""
         self.epoch = state["epoch"]
         self._network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
@@ -151,7 +168,7 @@ class DecropTraining:
         passing = self._passing(clean, noisy)
         passed = passing(clean, noisy)
         total = passed.total
-        # A recorded pass does not tell what has no gradient.
+        # Detached, because a recorded pass does not mark what has no gradient.
         reported = dict(zip(passing.names, passed.terms.detach(), strict=True))
         stage = self._discriminator_progress(progress)
         if stage is not None:
@@ -170,7 +187,7 @@ class DecropTraining:
         return reported
 
     def _passing(self, clean: Tensor, noisy: Tensor) -> ForwardPass:
-        """The pass for batches of this size, of which there are two at most."""
+        """The pass for batches of this size; there are at most two sizes."""
         size = len(clean)
         if size not in self._passes:
             self._passes[size] = ForwardPass(self._network, self._classifier, self.config)
@@ -179,7 +196,7 @@ class DecropTraining:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # It follows quickly at first, so as to forget the start.
+        # It follows quickly at first, in order to forget the start.
         self._updates += 1
         held = min(self.config.ema_decay, (1 + self._updates) / (10 + self._updates))
         average, network = self._average, self._network
@@ -202,7 +219,7 @@ class DecropTraining:
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches as equal as can be, each of two images or more: batch norm needs a pair."""
+    """Batches of nearly equal size, each of at least two images, as batch norm needs."""
     count = max(1, min(math.ceil(len(order) / size), len(order) // 2))
     return list(order.tensor_split(count))
 
@@ -214,7 +231,7 @@ def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denois
     trained = load_denoiser(initial)
     if trained.spec != fresh.spec:
         raise InputError(
-            f"--init-denoiser: it is {trained.spec}, but {fresh.spec} is to be trained"
+            f"it is {trained.spec}, but {fresh.spec} is to be trained", field="init_denoiser"
         )
     return trained
 
@@ -223,6 +240,6 @@ def _check_pixels(images: Tensor) -> None:
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"images: pixels range from {low:g} to {high:g}, outside [0, 1]; divide 8-bit pixels "
-            "by 255"
+            f"pixels range from {low:g} to {high:g}, outside [0, 1]; divide 8-bit pixels by 255",
+            field="images",
         )

@@ -1,1 +1,4 @@
-"""Base classifiers, denoisers, the domain discriminator and their checkpoints."""
+"""Networks: base classifiers and their architectures, denoisers, the domain discriminator.
+
+Their weights in files are the business of `trainables.weights`.
+"""

@@ -26,7 +26,7 @@ class Denoiser(nn.Module):
 
     @property
     def spec(self) -> dict[str, str | int]:
-        """What `build_denoiser` needs to build another one of this shape."""
+        """What `build_denoiser` needs to build one of the same shape."""
         numbers = {name: int(getattr(self, name)) for name in self.sizes}
         return {"architecture": self.architecture, "channels": self.channels, **numbers}
 
@@ -72,7 +72,7 @@ class DnCNN(Denoiser):
 class MemNet(Denoiser):
     """`memory_blocks` of `residual_blocks` each; a gate in each block sees all that came before.
 
-    Source: Tai et al. 2017, Section 3, with weights of its own for each residual block, as in
+    Source: Tai et al. 2017, Section 3, with separate weights for each residual block, as in
     Salman et al. 2020, and without multi-supervision.
     """
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from trainables.data.datasets import Dataset
-from trainables.models.classifiers import ARCHITECTURES, BaseClassifier
+from trainables.models.architectures import ARCHITECTURES
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import load_classifier, save_classifier
 
 EPOCHS = 40

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from trainables.command import Flag, read_model, run_command
 from trainables.data.datasets import load_dataset
 from trainables.errors import InputError
-from trainables.models.classifiers import ARCHITECTURES
+from trainables.models.architectures import ARCHITECTURES
 from trainables.pretraining.training import Recipe, train
 from trainables.weights.checkpoint import save_classifier
 
@@ -79,13 +79,14 @@ def pretrain(arguments: Sequence[str] | None) -> None:
 def _check_out(out: Path, overwrite: bool) -> None:
     """Refuse, before anything is trained, a file that could not be written afterwards."""
     if out.is_dir() or (out.exists() and not overwrite):
-        raise InputError(f"--out: {out} exists; name another file, or pass --overwrite")
+        raise InputError(f"{out} exists; name another file, or pass `overwrite`", field="out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out: {out.parent} cannot be made ({error.strerror})") from error
+        problem = f"{out.parent} cannot be made ({error.strerror})"
+        raise InputError(problem, field="out") from error
     if not os.access(out.parent, os.W_OK):
-        raise InputError(f"--out: {out.parent} is not writable; name another folder")
+        raise InputError(f"{out.parent} is not writable; name another folder", field="out")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from trainables.data.datasets import Dataset, Images, TensorImages
 from trainables.decrop.augmentation import draw_moves, move_images
 from trainables.errors import InputError, nearest
-from trainables.models.classifiers import (
-    ARCHITECTURES,
-    BaseClassifier,
-    find_architecture,
-    torchvision_names,
-)
+from trainables.models.architectures import ARCHITECTURES, find_architecture, torchvision_names
+from trainables.models.classifiers import BaseClassifier
 
 # Images that take less than this many bytes, with 8 bits a value, are decoded once.
 MEMORY = 2**31
@@ -73,7 +69,7 @@ def train(
     classifier = BaseClassifier(network, mean, std).to(device)
     network.to(memory_format=torch.channels_last)
     network.requires_grad_(True)
-    # Mirrored digits would be other signs.
+    # A mirrored digit is not a digit.
     batches = _Batches(images, kept, recipe.batch_size, dataset.name != "svhn", generator)
     _fit(classifier, batches, recipe, progress)
     accuracy = _accuracy(classifier, images, held_out)
@@ -82,7 +78,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Batches:
-    """The images at `indices`, augmented, in random batches; each epoch is another order."""
+    """The images at `indices`, augmented, in random batches, whose order is new in each epoch."""
 
     images: Images
     indices: Tensor
@@ -134,8 +130,9 @@ def _fit(
             total += loss.detach()
         if not torch.isfinite(total):
             raise InputError(
-                f"--learning-rate: the training diverges in epoch {epoch} with "
-                f"{recipe.learning_rate:g}; pass a lower one"
+                f"the training diverges in epoch {epoch} with {recipe.learning_rate:g}; pass a "
+                "lower one",
+                field="learning_rate",
             )
         progress(epoch, float(total) / len(batches))
     network.eval()
@@ -147,7 +144,8 @@ def _build(
     architecture = find_architecture(arch)
     if architecture is None:
         raise InputError(
-            f"--arch: {arch!r} is unknown{nearest(arch, [*ARCHITECTURES, *torchvision_names()])}"
+            f"{arch!r} is unknown{nearest(arch, [*ARCHITECTURES, *torchvision_names()])}",
+            field="arch",
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -157,8 +155,9 @@ def _build(
     except InputError as error:
         shape = tuple(examples.shape[1:])
         raise InputError(
-            f"--arch: {arch} does not take images of shape {shape}; choose another one of "
-            f"{', '.join(ARCHITECTURES)}"
+            f"{arch} does not take images of shape {shape}; choose another of "
+            f"{', '.join(ARCHITECTURES)}",
+            field="arch",
         ) from error
     return network
 

@@ -70,7 +70,7 @@ def log_evidence(votes: int, n: int, quantile: float) -> float:
     # Near p0 = 1 its complement is exact; it is 0 where no number of votes would be enough.
     rest, a, b = float(ndtr(-quantile)), votes + 0.5, n - votes + 0.5
     above = float(betainc(b, a, rest))
-    # Below, a double has too few digits; so far from p0 there is no evidence.
+    # Smaller doubles have too few digits; so far from p0 there is no evidence.
     if above < sys.float_info.min:
         return -math.inf
     return float(

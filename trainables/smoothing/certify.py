@@ -46,7 +46,7 @@ class Request(NamedTuple):
 
 
 def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[int], Certificate]:
-    """Asks for votes per class, request by request, and returns the certificate they prove.
+    """A generator that yields requests, is sent votes per class, and returns the certificate.
 
     Raises:
         ValueError: when it is sent more votes than it asked for, or sigma is not positive.

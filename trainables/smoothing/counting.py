@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from trainables.smoothing.noise import Block, Noise, draw_noise
 from trainables.smoothing.quantised import quantised_copies
 
-# Pixels per forward pass, by the kind of device: on a CPU so many that the joined activations stay
-# in the cache, on a GPU so many that all of it is busy and Python keeps ahead of it.
+# Pixels per forward pass, by kind of device: few enough for the activations to stay in a CPU's
+# cache, and enough to keep a GPU busy while Python prepares the next pass.
 FORWARD_PIXELS = {"cpu": 2**14, "cuda": 2**20}
 
 
@@ -29,7 +29,7 @@ class Piece(NamedTuple):
     blocks: Sequence[Block]
 
     def copies(self, block: Block) -> Tensor:
-        """Those of one block: [block.size, C, H, W]."""
+        """The copies of one block: [block.size, C, H, W]."""
         if self.noise.pixel_steps:
             return quantised_copies(self.image, self.noise, block)
         return self.image + draw_noise(block, self.image.shape, self.noise.sigma, self.image.device)
@@ -49,8 +49,8 @@ def forward_batch(image: Tensor) -> int:
 def count_votes(model: nn.Module, pieces: Sequence[Piece]) -> Tensor:
     """Votes per class over the copies of each piece: int64 [pieces, classes].
 
-    All images have the same shape, and are on the model's device. What votes a copy casts depends
-    on nothing but the copy: every pass has the same size, in which a place is as good as another.
+    All images have the same shape, and are on the model's device. The vote of a
+    copy depends only on the copy: all passes have one size, and no place in a pass is special.
 
     A copy whose largest logit is tied, or with a logit that is not finite, votes for no class, so
     the counts of a piece sum to at most its draws. The model must be in evaluation mode.
@@ -81,8 +81,8 @@ def total_votes(
 def _passes(pieces: Sequence[Piece]) -> Iterator[tuple[Tensor, Tensor]]:
     """All copies in batches of one size [rows, C, H, W], and the number of each one's piece.
 
-    The last batch is filled up with copies of nothing, as it were of a piece after the last one:
-    without a finite pixel, so that no endpoint is asked about them.
+    The last batch is padded; padding rows are counted into a spare row. Their pixels are NaN, so
+    that no endpoint is asked about them.
     """
     rows = forward_batch(pieces[0].image)
     copies: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The noise of a certificate, drawn in blocks of fixed size, each with a seed of its own.
+"""The noise of a certificate, drawn in blocks of fixed size, each with its own seed.
 
 A block's noise depends on nothing but its seed, so neither the number of workers nor a retry can
 change a vote.
@@ -51,7 +51,7 @@ def plan_blocks(stop: int, *key: str | int | float, start: int = 0) -> list[Bloc
         raise ValueError(f"start must be a multiple of {BLOCK_SIZE}; got {start}")
     seed = derive_seed(*key)
     return [
-        # Torch's generators on the CPU take the low 32 bits alone, in which no two blocks agree.
+        # PyTorch's CPU generators use only the low 32 bits, in which all blocks differ.
         Block(min(BLOCK_SIZE, stop - first), (seed + first // BLOCK_SIZE) % 2**63)
         for first in range(start, stop, BLOCK_SIZE)
     ]

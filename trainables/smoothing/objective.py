@@ -48,7 +48,7 @@ class Objective(NamedTuple):
         try:
             return cls(objective_radius(text))
         except ValueError as error:
-            raise InputError(f"--objective: {error}") from error
+            raise InputError(str(error), field="objective") from error
 
     def scores(
         self, votes: Sequence[int], cast: int, *, n: int, sigma: float, alpha: float

@@ -13,10 +13,10 @@ from trainables.models.denoisers import Denoiser
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import BLOCK_SIZE, Block, Noise
 
-# How much faster bfloat16 has to be: far more than what a busy machine makes of two equal times,
-# so that another start on it would decide alike.
+# How much faster bfloat16 has to be: far more than equal times differ on a busy machine, so that
+# a second start makes the same choice.
 WORTH = 1.5
-# The measurement takes so long, or so many rounds, at least.
+# The measurement takes at least this many seconds, and this many rounds.
 _SECONDS, _ROUNDS = 0.5, 3
 
 
@@ -35,7 +35,7 @@ def choose_precision(model: nn.Module, image: Tensor) -> Precision:
         blocks, noise = [Block(BLOCK_SIZE, 0)], Noise(0.25)
         valid = [sum(total_votes(m, image, noise, blocks)) for m in (exact, rounded)]
         seconds: dict[nn.Module, list[float]] = {exact: [], rounded: []}
-        # In turns, so that a busy moment hits both.
+        # Alternating, so that a busy moment hits both.
         while len(seconds[exact]) < _ROUNDS or sum(sum(s) for s in seconds.values()) < _SECONDS:
             for candidate, found in seconds.items():
                 started = time.perf_counter()

@@ -21,7 +21,7 @@ from trainables.choices import ProcedureName
 from trainables.smoothing.bounds import log_evidence, lower_bound, radius_of
 from trainables.smoothing.noise import BLOCK_SIZE
 
-# Chance that a radius is given up although its certificate would have come; it costs no soundness.
+# Chance of giving up a radius whose certificate would have come; it costs no soundness.
 FUTILITY = 0.05
 # Stops, and numbers of votes to choose from, grow by this factor.
 _GROWTH = 1.1
@@ -53,7 +53,7 @@ class Procedure(ABC):
     """`n0` votes to pick the class, at most `n` to bound its probability, and the level `alpha`.
 
     `allowance` is how far the probability of the class may lie below that of a vote for it, because
-    the noise was not drawn exactly as it is meant.
+    the noise that is drawn differs a little from the noise that is meant.
 
     Raises:
         ValueError: for numbers out of range.
@@ -107,8 +107,8 @@ class Tolerance(Procedure):
     """As many votes as promise a radius at most `tolerance` (pixel units) below that of n votes.
 
     They promise it with a probability of 95 %, as far as the votes that pick the class can tell.
-    The number is chosen by the votes that pick the class alone, so that the fresh ones are as good
-    as any fixed number of them. Source: Horvath et al. 2022, Section 4 (adaptive sampling).
+    Only the votes that pick the class decide the number, so that the fresh ones are as good as any
+    fixed number of them. Source: Horvath et al. 2022, Section 4 (adaptive sampling).
     """
 
     tolerance: float
@@ -197,7 +197,7 @@ class Adaptive(Procedure):
 
 
 class _Decisions(NamedTuple):
-    """So many radii are certified, and so many still open; `tally` proves the last one."""
+    """How many radii are certified and how many open; `tally` proves the largest certified one."""
 
     certified: int
     open: int

@@ -23,7 +23,7 @@ from trainables.data.splits import HeldOutImages
 from trainables.errors import InputError
 from trainables.smoothing.noise import Block, Noise
 
-# Uniform integers have so many bits: all that an int64 from 0 up has.
+# Bits of a uniform integer: as many as a non-negative int64 has.
 BITS = 63
 _GUIDE_BITS = 16
 # By how much the arithmetic of a bound and its radius may be wrong, as a probability. In doubles
@@ -33,7 +33,7 @@ ROUNDING = 1e-12
 _OFF = 1e-3
 _EXACT = Context(prec=50)
 _PI = Decimal("3.1415926535897932384626433832795028841971693993751")
-# Terms of a series below this no longer count.
+# Terms of a series below this are left out.
 _NOTHING = Decimal("1e-40")
 
 
@@ -53,8 +53,9 @@ def steps_of(noise: NoiseName, dataset: Dataset, test: HeldOutImages) -> int:
         return 0
     if not on_grid(test.images, dataset.pixel_steps):
         raise InputError(
-            f"--noise: quantised needs pixels that are multiples of 1/{dataset.pixel_steps}, but "
-            f"images of {dataset.name} have others; pass gaussian"
+            f"quantised needs pixels that are multiples of 1/{dataset.pixel_steps}, but "
+            f"images of {dataset.name} have others; pass gaussian",
+            field="noise",
         )
     return dataset.pixel_steps
 
@@ -98,7 +99,7 @@ def draw_steps(block: Block, shape: torch.Size, noise: Noise, device: torch.devi
         unclear = (below < 0).nonzero().squeeze(1)
         below[unclear] = table.below(uniform[unclear])
     else:
-        # An accelerator would be waited for to hear which are unclear, and searches fast enough.
+        # To ask an accelerator which are unclear would mean waiting for it; it searches fast.
         below = table.below(uniform)
     return below.view(block.size, *shape) - len(table.thresholds) // 2
 

@@ -20,10 +20,9 @@ from pydantic import (
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
-from trainables.black_box.endpoint import HttpClassifier
 from trainables.choices import ProcedureName
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier
+from trainables.models.classifiers import IdentifiedClassifier
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
@@ -104,10 +103,14 @@ class SmoothedClassifier:
     """A certified classifier of images [C, H, W] in [0, 1]; `model` is denoiser + classifier.
 
     Not thread-safe: each call draws fresh noise from the next stream of `seed`.
+
+        smoothed = SmoothedClassifier.load(folder, classifier)
+        smoothed.predict(image)   # a class, or -1
+        smoothed.certify(image).radius
     """
 
     def __init__(self, model: nn.Module, config: ExportConfig, *, seed: int = 0) -> None:
-        # What was certified: the same copy, in the same precision.
+        # The copy that was certified, in the same precision.
         self.model = prepared(model.eval(), config.image_shape, config.precision)
         self.config = config
         self._seed, self._calls = seed, 0
@@ -126,8 +129,8 @@ class SmoothedClassifier:
         """
         folder = Path(folder)
         config, data = read_export(folder)
-        # Other modules name their weights differently, so that only ours can be compared.
-        if isinstance(classifier, BaseClassifier | HttpClassifier):
+        # Other modules name their weights differently, and cannot be compared.
+        if isinstance(classifier, IdentifiedClassifier):
             found = weights_hash(classifier)
             if found != config.classifier_hash:
                 raise InputError(
@@ -203,8 +206,8 @@ class SmoothedClassifier:
         steps = self.config.pixel_steps
         if steps and not on_grid(image, steps):
             raise ValueError(
-                f"the image has pixels that are not multiples of 1/{steps}, for which alone this "
-                "classifier, with its quantised noise, is certified; round them"
+                f"the image has pixels that are not multiples of 1/{steps}; only for those is this "
+                "classifier, with its quantised noise, certified; round them"
             )
 
 

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from trainables.errors import InputError, nearest
-from trainables.models.classifiers import (
+from trainables.models.architectures import (
     ARCHITECTURES,
     CIFAR_BLOCKS,
     IMAGENET,
     Architecture,
-    BaseClassifier,
     Build,
     cifar_build,
     find_architecture,
     torchvision_names,
 )
+from trainables.models.classifiers import BaseClassifier
 
 # The normalisation of Cohen et al. 2019 for CIFAR-10.
 COHEN = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -51,24 +51,25 @@ def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[fl
     Raises:
         InputError: when the file is missing, damaged, of another layout or of an unknown arch.
     """
-    checkpoint = _read_checkpoint(path, "--classifier")
+    checkpoint = _read_checkpoint(path, "classifier")
     arch, weights = None, None
     if isinstance(checkpoint, dict):
         arch, weights = checkpoint.get("arch"), _plain_weights(checkpoint.get("state_dict"))
     if not isinstance(checkpoint, dict) or not isinstance(arch, str) or weights is None:
-        raise InputError(f'--classifier: {path} is no checkpoint {{"arch", "state_dict"}}')
+        raise InputError(f'{path} is not a checkpoint {{"arch", "state_dict"}}', field="classifier")
     found = find_architecture(arch)
     if found is None:
         raise InputError(
-            f"--classifier: {path} holds the architecture {arch!r}, which is unknown"
-            f"{nearest(arch, [*ARCHITECTURES, *torchvision_names()])}"
+            f"{path} holds the architecture {arch!r}, which is unknown"
+            f"{nearest(arch, [*ARCHITECTURES, *torchvision_names()])}",
+            field="classifier",
         )
     if arch in CIFAR_BLOCKS:
         found, weights = _cifar_variant(arch, weights)
     try:
         network = network_for(found.build, weights)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"--classifier: the weights in {path} do not fit {arch}") from error
+        raise InputError(f"the weights in {path} do not fit {arch}", field="classifier") from error
     mean, std = (_numbers(path, checkpoint, name, found) for name in ("mean", "std"))
     return network, mean, std
 
@@ -79,12 +80,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: when the file is missing, damaged, or holds anything else.
     """
-    content = _read_checkpoint(path, "--weights")
+    content = _read_checkpoint(path, "weights")
     if isinstance(content, dict):
         content = content.get("state_dict", content)
     weights = _plain_weights(content)
     if not weights:
-        raise InputError(f"--weights: {path} holds no state dict; save network.state_dict()")
+        raise InputError(f"{path} holds no state dict; save network.state_dict()", field="weights")
     return weights
 
 
@@ -154,7 +155,7 @@ def _skeleton(build: Build, sizes: Mapping[int, int]) -> dict[str, Tensor]:
 
 def _cifar_variant(arch: str, weights: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
     """The CIFAR ResNet that the published `weights` belong to, and its weights by our names."""
-    # Cohen et al. name the head fc, and normalise otherwise than those who name it linear.
+    # Cohen et al. call the head fc, and normalise differently from those who call it linear.
     mean, std = COHEN if "fc.weight" in weights else IMAGENET
     renamed = {
         name.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): tensor
@@ -173,12 +174,13 @@ def _numbers(
     try:
         numbers: list[float] = torch.as_tensor(value, dtype=torch.float64).flatten().tolist()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"--classifier: {name!r} in {path} is no list of numbers") from error
+        problem = f"{name!r} in {path} is not a list of numbers"
+        raise InputError(problem, field="classifier") from error
     return numbers
 
 
 def _plain_weights(content: object) -> dict[str, Tensor] | None:
-    """The state dict `content` without the prefixes that wrappers leave; None if it is none."""
+    """The state dict `content` without the prefixes that wrappers leave; None if it is not one."""
     if not isinstance(content, dict):
         return None
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
@@ -191,17 +193,19 @@ def _plain_weights(content: object) -> dict[str, Tensor] | None:
     return content
 
 
-def _read_checkpoint(path: Path, flag: str) -> object:
+def _read_checkpoint(path: Path, field: str) -> object:
     if not path.is_file():
-        raise InputError(f"{flag}: {path} does not exist")
+        raise InputError(f"{path} does not exist", field=field)
     try:
         if path.suffix == ".safetensors":
             return load_safetensors(path.read_bytes())
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{flag}: {path} is no PyTorch checkpoint, or holds more than weights, which could "
-            "execute code; save weights alone"
+            f"{path} is not a PyTorch checkpoint, or holds more than weights, which could execute "
+            "code; save only the weights",
+            field=field,
         ) from error
     except Exception as error:  # damaged files make torch.load raise almost anything
-        raise InputError(f"{flag}: {path} is damaged or no PyTorch checkpoint") from error
+        problem = f"{path} is damaged, or is not a PyTorch checkpoint"
+        raise InputError(problem, field=field) from error

@@ -63,7 +63,7 @@ def trained_sigma(data: bytes) -> float | None:
     """The noise for which the denoiser in `data` was trained; None if the file does not say.
 
     Raises:
-        ValueError: when what it says is no standard deviation.
+        ValueError: when what it says is not a standard deviation.
     """
     text = _metadata(data).get("sigma")
     sigma = None if text is None else float(text)
@@ -72,10 +72,10 @@ def trained_sigma(data: bytes) -> float | None:
     return sigma
 
 
-def read_denoiser(path: Path, flag: str = "--init-denoiser") -> bytes:
+def read_denoiser(path: Path, field: str = "init_denoiser") -> bytes:
     """The bytes of the denoiser at `path`: a file, or a folder with an exported classifier.
 
-    Errors name the `flag`.
+    Errors name the `field`.
 
     Raises:
         InputError: when there is none, or it cannot be loaded.
@@ -86,11 +86,12 @@ def read_denoiser(path: Path, flag: str = "--init-denoiser") -> bytes:
         load_denoiser(data)
     except OSError as error:
         raise InputError(
-            f"{flag}: {file} cannot be read ({error.strerror}); pass a .safetensors file "
-            "or an exported smoothed_classifier folder"
+            f"{file} cannot be read ({error.strerror}); pass a .safetensors file or an exported "
+            "smoothed_classifier folder",
+            field=field,
         ) from error
     except InputError as error:
-        raise InputError(f"{flag}: {file}: {error}") from error
+        raise InputError(f"{file}: {error}", field=field) from error
     return data
 
 

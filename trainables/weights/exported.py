@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._export.serde import schema
 
 from trainables.errors import InputError, nearest
+from trainables.torch_internals import file_numbers, is_operator
 from trainables.weights.exported_graph import (
     DEVICE,
-    DTYPES,
     TRAINING,
     Step,
     Value,
@@ -53,7 +52,7 @@ class ExportedNetwork(nn.Module):
         self._image = self._register(module["signature"]["input_specs"], tensors)
         self._shape = _image_shape(program, self._image)
         self._logits = _only_output(module["signature"]["output_specs"])
-        self._steps = read_steps(module["graph"]["nodes"], {self._logits}, set(self._buffers))
+        self._steps = read_steps(module["graph"]["nodes"], {self._logits}, set(self._weights()))
         self._feature = _feature(self._steps, feature)
         self.features = nn.Identity()
 
@@ -61,14 +60,14 @@ class ExportedNetwork(nn.Module):
         """Logits [batch, classes] of normalised images.
 
         Raises:
-            ValueError: for images of another shape than those the program was exported with.
+            ValueError: for images of a different shape from those the program was exported with.
         """
         shape = tuple(images.shape)
         if len(shape) != len(self._shape) or any(
             wanted not in (None, size) for wanted, size in zip(self._shape, shape, strict=True)
         ):
             raise ValueError(f"the program was exported for images of shape {self._shape[1:]}")
-        values: dict[str, Any] = {**self._buffers, self._image: images, DEVICE: images.device}
+        values: dict[str, Any] = {**self._weights(), self._image: images, DEVICE: images.device}
         for step in self._steps:
             inputs = {name: _resolve(value, values) for name, value in step.inputs.items()}
             _bind(step.outputs, _apply(find_operator(step.target), inputs), values)
@@ -78,6 +77,9 @@ class ExportedNetwork(nn.Module):
                 values.pop(name, None)
         logits: Tensor = values[self._logits]
         return logits
+
+    def _weights(self) -> dict[str, Tensor]:
+        return dict(self.named_buffers(recurse=False, remove_duplicate=False))
 
     def _register(self, inputs: list[Any], tensors: Mapping[str, Tensor]) -> str:
         """Make the weights buffers; the name of the one other input."""
@@ -90,7 +92,7 @@ class ExportedNetwork(nn.Module):
             else:
                 raise InputError(f"needs an input of the kind {kind!r}, which is not supported")
         if len(images) != 1:
-            raise InputError(f"takes {len(images)} tensors, not images alone")
+            raise InputError(f"takes {len(images)} tensors, not just images")
         name: str = images[0]
         return name
 
@@ -106,18 +108,18 @@ def load_exported(path: Path, feature: str | None = None) -> ExportedNetwork:
             size of batch, or has operators other than ATen's.
     """
     if not path.is_file():
-        raise InputError(f"--classifier: {path} does not exist")
+        raise InputError(f"{path} does not exist", field="classifier")
     try:
         with zipfile.ZipFile(path) as archive:
             program, tensors = _read(archive)
         return ExportedNetwork(program, tensors, feature)
     except InputError as error:
-        text = str(error)
-        prefix = "" if text.startswith("--") else f"--classifier: {path} "
-        raise InputError(prefix + text) from error
+        if error.field is not None:
+            raise
+        raise InputError(f"{path} {error}", field="classifier") from error
     except Exception as error:  # damaged files make almost anything fail
         raise InputError(
-            f"--classifier: {path} is damaged or no program of torch.export.save"
+            f"{path} is damaged, or was not written by torch.export.save", field="classifier"
         ) from error
 
 
@@ -130,7 +132,7 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"PyTorch {torch.__version__}, not compiled"
         )
     program: dict[str, Any] = json.loads(archive.read(roots[0] + _MODEL))
-    if program["schema_version"]["major"] != schema.SCHEMA_VERSION[0]:
+    if program["schema_version"]["major"] != file_numbers().version:
         raise InputError(f"is of another version; export it with PyTorch {torch.__version__}")
     tensors = {}
     for kind in ("weights", "constants"):
@@ -147,7 +149,7 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _tensor(data: bytes, payload: Mapping[str, Any]) -> Tensor:
     meta = payload["tensor_meta"]
-    dtype = DTYPES[meta["dtype"]]
+    dtype = file_numbers().dtypes[meta["dtype"]]
     flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
     size, stride = ([n["as_int"] for n in meta[key]] for key in ("sizes", "strides"))
     return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone()
@@ -157,11 +159,11 @@ def _image_shape(program: Mapping[str, Any], name: str) -> tuple[int | None, ...
     """The shape of the images, None where it may vary; the batch must, without bounds."""
     sizes = program["graph_module"]["graph"]["tensor_values"][name]["sizes"]
     if "as_int" in sizes[0]:
-        raise InputError(f"takes batches of {sizes[0]['as_int']} images alone; {_DYNAMIC}")
+        raise InputError(f"takes only batches of {sizes[0]['as_int']} images; {_DYNAMIC}")
     symbol = re.findall(r"\w+", sizes[0]["as_expr"]["expr_str"].removeprefix("Symbol"))[0]
     most = program["range_constraints"].get(symbol, {}).get("max_val")
     if most is not None:
-        raise InputError(f"takes batches of {most} images at most; {_DYNAMIC}")
+        raise InputError(f"takes batches of at most {most} images; {_DYNAMIC}")
     return tuple(size.get("as_int") for size in sizes)
 
 
@@ -171,7 +173,7 @@ def _only_output(outputs: list[Any]) -> str:
         raise InputError(TRAINING)
     found = [entry["user_output"]["arg"] for entry in outputs if "user_output" in entry]
     if len(found) != 1 or "as_tensor" not in found[0]:
-        raise InputError(f"returns {len(found)} values, not logits alone")
+        raise InputError(f"returns {len(found)} values, not just logits")
     name: str = found[0]["as_tensor"]["name"]
     return name
 
@@ -184,12 +186,13 @@ def _feature(steps: list[Step], wanted: str | None) -> str:
         if inputs and inputs[-1] in known:
             return str(inputs[-1])
         raise InputError(
-            "--feature-layer: the program has no linear layer whose input could be its features; "
-            f"name one of its values, such as {', '.join(known[-4:])}"
+            "the program has no linear layer whose input could be its features; name one of its "
+            f"values, such as {', '.join(known[-4:])}",
+            field="feature_layer",
         )
     if wanted not in known:
         raise InputError(
-            f"--feature-layer: the program has no value {wanted!r}{nearest(wanted, known)}"
+            f"the program has no value {wanted!r}{nearest(wanted, known)}", field="feature_layer"
         )
     return wanted
 
@@ -204,8 +207,7 @@ def _resolve(argument: Any, values: Mapping[str, Any]) -> Any:
 
 def _apply(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
     # Python's own operators take no names.
-    is_aten = isinstance(function, torch._ops.OpOverload)
-    return function(**inputs) if is_aten else function(*inputs.values())
+    return function(**inputs) if is_operator(function) else function(*inputs.values())
 
 
 def _bind(outputs: list[Any], result: Any, values: dict[str, Any]) -> None:

@@ -12,23 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch._export.serde import serialize
 
 from trainables.errors import InputError
+from trainables.torch_internals import argument_names, file_numbers, is_operator, written_arguments
 
 # The name of what stands for the device of the images.
 DEVICE = "the device of the images"
 TRAINING = (
     "was exported in training mode, or changes its weights; call .eval() before torch.export.export"
 )
-# The file's numbers of types.
-DTYPES = serialize._SERIALIZE_TO_TORCH_DTYPE
 
 _ARITHMETIC = "add|sub|mul|floordiv|mod|truediv|neg|eq|ne|lt|le|gt|ge"
 _TABLES: dict[str, Mapping[int, object]] = {
-    "as_scalar_type": DTYPES,
-    "as_memory_format": serialize._SERIALIZE_TO_TORCH_MEMORY_FORMAT,
-    "as_layout": serialize._SERIALIZE_TO_TORCH_LAYOUT,
+    "as_scalar_type": file_numbers().dtypes,
+    "as_memory_format": file_numbers().memory_formats,
+    "as_layout": file_numbers().layouts,
 }
 
 
@@ -74,11 +72,8 @@ def _refuse_training(
     function: Callable[..., Any], inputs: Mapping[str, Any], weights: set[str]
 ) -> None:
     """Refuse an operator that acts as in training, or that changes a weight."""
-    written = []
-    if isinstance(function, torch._ops.OpOverload):
-        for argument in function._schema.arguments:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written.append(inputs.get(argument.name))
+    names = written_arguments(function) if is_operator(function) else ()
+    written = [inputs.get(name) for name in names]
     acts = inputs.get("training") is True or inputs.get("train") is True
     if acts or not weights.isdisjoint(value_names(written)):
         raise InputError(TRAINING)
@@ -99,9 +94,7 @@ def find_operator(target: str) -> Callable[..., Any]:
     if match := re.fullmatch(r"aten\.(\w+)\.(\w+)", target):
         overload = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
         # Some of ATen's operators read and write files.
-        if isinstance(overload, torch._ops.OpOverload) and not any(
-            argument.name == "filename" for argument in overload._schema.arguments
-        ):
+        if is_operator(overload) and "filename" not in argument_names(overload):
             return overload
     raise InputError(
         f"uses the operator {target!r}, which is not run from a file; export a network of plain "

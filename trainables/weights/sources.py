@@ -1,4 +1,4 @@
-"""The kinds of base classifiers that --classifier can name, apart from HTTP endpoints."""
+"""Where a base classifier can come from, apart from HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,12 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
-from trainables.models.classifiers import (
-    BaseClassifier,
-    find_architecture,
-    torchvision_models,
-    torchvision_names,
-)
+from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import network_for, read_classifier, read_weights
 
 TORCHVISION = "torchvision:"
@@ -29,63 +26,76 @@ UNNORMALISED = ((0.0,), (1.0,))
 Source = tuple[nn.Module, Sequence[float], Sequence[float]]
 
 
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """A classifier as a user names it; errors name these fields.
+
+    `classifier` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`,
+    or a checkpoint. `weights` is a file with the state dict of the first two, instead of their own.
+    `mean` and `std`, one value or one for each channel, replace the normalisation that the source
+    knows. `feature_layer` names the layer whose output are the features; see `BaseClassifier`.
+    """
+
+    classifier: str
+    weights: Path | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    feature_layer: str | None = None
+
+
 def load_base_classifier(
-    spec: str,
-    *,
-    image: Tensor,
-    weights: Path | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    feature_layer: str | None = None,
-    download: bool = False,
+    spec: ClassifierSpec, images: Tensor, *, download: bool = False
 ) -> BaseClassifier:
-    """The classifier that `spec` names, frozen, and tried on the example images `image`.
+    """The classifier that `spec` names, frozen, and tried on example images [n >= 2, C, H, W].
 
-    `spec` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`, or
-    a checkpoint. `weights` is a file with the state dict of the first two; without one they bring
-    their own, which for torchvision's are fetched only with `download`. `image` is
-    [n >= 2, C, H, W] in [0, 1]. `mean` and `std`, one value or one for each channel, replace the
-    normalisation that the source knows. `feature_layer` names the layer whose output are the
-    features; see `BaseClassifier`.
+    Weights of torchvision's own are fetched only with `download`. Only a factory can execute code.
 
-    Nothing but a factory executes code of its own.
+        spec = ClassifierSpec("torchvision:resnet18", feature_layer="avgpool")
+        classifier = load_base_classifier(spec, images, download=True)
 
     Raises:
         InputError: when there is no such classifier, or it cannot classify such images.
     """
-    channels = image.shape[1]
-    for flag, values in (("--mean", mean), ("--std", std)):
-        if values is not None and len(values) not in (1, channels):
-            raise InputError(
-                f"{flag}: {len(values)} values, but the images have {channels} channels; "
-                f"pass {' or '.join(map(str, sorted({1, channels})))}"
-            )
-    if spec.endswith(".pt2"):
+    _check_channels(spec, images.shape[1])
+    feature_layer = spec.feature_layer
+    if spec.classifier.endswith(".pt2"):
         from trainables.weights.exported import FEATURES, load_exported
 
-        _refuse_weights(spec, weights)
-        source: Source = (load_exported(Path(spec), feature_layer), *UNNORMALISED)
+        _refuse_weights(spec)
+        source: Source = (load_exported(Path(spec.classifier), feature_layer), *UNNORMALISED)
         feature_layer = FEATURES
     else:
-        source = _source(spec, weights, download)
-    network, own_mean, own_std = source
+        source = _source(spec, download)
+    network, mean, std = source
     classifier = BaseClassifier(
         network,
-        own_mean if mean is None else mean,
-        own_std if std is None else std,
+        mean if spec.mean is None else spec.mean,
+        std if spec.std is None else spec.std,
         feature_layer,
     )
-    classifier.probe(image)
+    classifier.probe(images)
+    classifier.fix_head(images)
     return classifier
 
 
-def _source(spec: str, weights: Path | None, download: bool) -> Source:
-    if spec.startswith(TORCHVISION):
-        return _from_torchvision(spec.removeprefix(TORCHVISION), weights, download)
-    if is_factory(spec):
-        return _from_factory(spec, weights), *UNNORMALISED
-    _refuse_weights(spec, weights)
-    return read_classifier(Path(spec))
+def _check_channels(spec: ClassifierSpec, channels: int) -> None:
+    for field, values in (("mean", spec.mean), ("std", spec.std)):
+        if values is not None and len(values) not in (1, channels):
+            raise InputError(
+                f"{len(values)} values, but the images have {channels} channels; "
+                f"pass {' or '.join(map(str, sorted({1, channels})))}",
+                field=field,
+            )
+
+
+def _source(spec: ClassifierSpec, download: bool) -> Source:
+    named = spec.classifier
+    if named.startswith(TORCHVISION):
+        return _from_torchvision(named.removeprefix(TORCHVISION), spec.weights, download)
+    if is_factory(named):
+        return _from_factory(named, spec.weights), *UNNORMALISED
+    _refuse_weights(spec)
+    return read_classifier(Path(named))
 
 
 def is_factory(spec: str) -> bool:
@@ -93,9 +103,9 @@ def is_factory(spec: str) -> bool:
     return not spec.startswith(TORCHVISION) and bool(re.fullmatch(r"[\w.]+:[\w.]+", spec))
 
 
-def _refuse_weights(spec: str, weights: Path | None) -> None:
-    if weights is not None:
-        raise InputError(f"--weights: {spec} holds its own weights; leave --weights out")
+def _refuse_weights(spec: ClassifierSpec) -> None:
+    if spec.weights is not None:
+        raise InputError(f"{spec.classifier} holds its own; leave these out", field="weights")
 
 
 def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
@@ -103,13 +113,13 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     architecture = find_architecture(name) if name in names else None
     if architecture is None:
         raise InputError(
-            f"--classifier: torchvision has no classifier {name!r}{nearest(name, names)}"
+            f"torchvision has no classifier {name!r}{nearest(name, names)}", field="classifier"
         )
     weights = _default_weights(name, download) if path is None else read_weights(path)
     try:
         network = network_for(architecture.build, weights)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"--weights: the weights in {path} do not fit {name}") from error
+        raise InputError(f"those in {path} do not fit {name}", field="weights") from error
     if path is None and hasattr(network, "transform_input"):
         # Two of these networks were trained with another normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
@@ -121,15 +131,17 @@ def _default_weights(name: str, download: bool) -> dict[str, Any]:
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(default.url).path).name)
     if not (download or cached.is_file()):
         raise InputError(
-            f"--classifier: torchvision's weights of {name} are not on this machine; pass "
-            "--download to fetch them, or a file of them as --weights FILE"
+            f"torchvision's weights of {name} are not on this machine; pass `download` to fetch "
+            "them, or a file of them as `weights`",
+            field="classifier",
         )
     try:
         weights = default.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # a failing download raises almost anything
         raise InputError(
-            f"--classifier: torchvision cannot fetch its weights of {name} "
-            f"({describe_error(error)}); pass a file of them as --weights FILE"
+            f"torchvision cannot fetch its weights of {name} ({describe_error(error)}); pass a "
+            "file of them as `weights`",
+            field="classifier",
         ) from error
     return dict(weights)
 
@@ -145,15 +157,17 @@ def _from_factory(spec: str, path: Path | None) -> nn.Module:
             factory = getattr(factory, attribute)
         network = factory()
     except (Exception, SystemExit) as error:  # it is the user's code
-        raise InputError(f"--classifier: {spec} fails with {describe_error(error)}") from error
+        raise InputError(
+            f"{spec} fails with {describe_error(error)}", field="classifier"
+        ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
-            f"--classifier: {spec} returns a {type(network).__name__}, not a torch.nn.Module"
+            f"{spec} returns a {type(network).__name__}, not a torch.nn.Module", field="classifier"
         )
     if path is not None:
         weights = read_weights(path)
         try:
             network.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"--weights: the weights in {path} do not fit {spec}") from error
+            raise InputError(f"those in {path} do not fit {spec}", field="weights") from error
     return network.cpu()

@@ -105,7 +105,7 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
     if path is None:
         model, precision = Model(None, _valid(sigma)), None
         return _subject(config, dataset, dataset, {"none": model}, precision)
-    data = read_denoiser(path, "--denoiser")
+    data = read_denoiser(path, "denoiser")
     denoiser, trained, precision = load_denoiser(data), trained_sigma(data), None
     if path.is_dir():
         export, _ = read_export(path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from results import files
 from results.store import StoreError, write_text
+from trainables.command import with_flags
 from trainables.errors import InputError
 from tuning.certification.subjects import (
     Subject,
@@ -65,7 +66,7 @@ def certify_again(
             check_classifier(config, subject.dataset, subject.test.images[:2])
         check_reachable(config)
     except (InputError, StoreError) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(with_flags(error)) from error
     _run(config, subjects, RunFolder(out, flag="--out"))
 
 

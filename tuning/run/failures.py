@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import ray
 import ray.tune
 
+from trainables.command import with_flags
 from trainables.errors import InputError
 from tuning.errors import CertificationIncomplete
 from tuning.study.database import StudyError
@@ -35,7 +36,7 @@ def stopping(go_on: str) -> Iterator[None]:
         yield
     except ENVIRONMENT_ERRORS as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        reason = str(cause).strip().splitlines()[-1]
+        reason = with_flags(cause).strip().splitlines()[-1]
         raise CertificationIncomplete(
             f"the run stopped: {reason}; fix that, then go on with {go_on}"
         ) from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from results import files
 from results.store import write_text
+from trainables.command import with_flags
 from trainables.errors import InputError
 from tuning.cluster.address import job_address
 from tuning.cluster.connection import check_reachable, run_storage
@@ -59,7 +60,7 @@ def start(
         else:
             _run(config, settings, as_json)
     except InputError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(with_flags(error)) from error
 
 
 def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:

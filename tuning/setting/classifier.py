@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from results import files
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.queries import BlackBox, Queries
-from trainables.black_box.surrogate import EPOCHS as SURROGATE_EPOCHS
-from trainables.black_box.surrogate import ROUNDS, check_budget, distill
+from trainables.black_box.surrogate import EFFORT, check_budget, distill
 from trainables.cache import cache_folder
 from trainables.data.datasets import Dataset
 from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import EPOCHS, cached_classifier, cached_path
 from trainables.smoothing.noise import derive_seed
 from trainables.weights.checkpoint import load_classifier
-from trainables.weights.sources import load_base_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 from trainables.worker import one_thread
 from tuning.config import RunConfig, is_endpoint
 from tuning.errors import ConfigError
@@ -70,7 +69,7 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
     queries = Queries(classifier, setting.folder / files.QUERIES, config.query_budget)
     sweep = setting.space.sweep
     with (
-        reporter.track(f"{setting.name}: surrogate", ROUNDS * SURROGATE_EPOCHS) as advance,
+        reporter.track(f"{setting.name}: surrogate", EFFORT.total) as advance,
         one_thread(),
     ):
         surrogate = distill(
@@ -133,12 +132,14 @@ def _load(
         classifier = HttpClassifier.connect(spec)
     else:
         classifier = load_base_classifier(
-            spec,
-            image=images,
-            weights=config.weights,
-            mean=config.mean,
-            std=config.std,
-            feature_layer=config.feature_layer,
+            ClassifierSpec(
+                spec,
+                weights=config.weights,
+                mean=config.mean,
+                std=config.std,
+                feature_layer=config.feature_layer,
+            ),
+            images,
             download=config.download,
         )
     answers: Tensor = classifier(images)

@@ -20,7 +20,8 @@ from tests.support.foldable import (
     build,
 )
 from trainables.acceleration.folding import folded
-from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 
 torch.set_num_threads(1)
@@ -211,3 +212,18 @@ def test_weights_that_are_no_numbers_give_outputs_that_are_none(make: object, va
     logits = copy(images().to(memory_format=torch.channels_last))
     assert not original(images()).isfinite().any()
     assert not logits.isfinite().any()
+
+
+def test_rounding_to_tf32_is_off_while_both_are_compared() -> None:
+    seen = []
+
+    class Watching(nn.Identity):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return images
+
+    network = build(lambda: nn.Sequential(Watching(), *DigitsCNN()))
+    folded(BaseClassifier(network), images(count=2))
+    assert seen
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32

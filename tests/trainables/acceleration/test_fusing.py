@@ -11,7 +11,8 @@ from torchvision.models import resnet18, vgg11
 from tests.support.foldable import build
 from trainables.acceleration.folding import folded
 from trainables.acceleration.fusing import FusedConvolution, fused
-from trainables.models.classifiers import BaseClassifier, CifarResNet
+from trainables.models.architectures import CifarResNet
+from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN, UNet
 
 torch.set_num_threads(1)

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision, prepared
-from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Block, Noise

@@ -126,9 +126,7 @@ def test_beyond_the_budget_nothing_is_sent(path: Path, monkeypatch: pytest.Monke
     classifier = Counting()
     queries = Queries(classifier, path, 25)
     queries.ask(IMAGES[:20])
-    with pytest.raises(
-        QueryBudgetSpent, match=r"^--query-budget: 25 .* 20 .* 6 .*pass 26 or more$"
-    ):
+    with pytest.raises(QueryBudgetSpent, match=r"^query_budget: 25 .* 20 .* 6 .*pass 26 or more$"):
         queries.ask(IMAGES[10:26])
     assert (classifier.sent, queries.asked, queries.remaining) == (20, 20, 5)
     queries.ask(IMAGES[10:25])

@@ -53,7 +53,7 @@ def server() -> Iterator[ClassifierServer]:
 
 @pytest.fixture
 def connection(server: ClassifierServer) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=300)
     yield connection
     connection.close()
 

@@ -12,7 +12,7 @@ import torch
 from trainables.black_box import serve
 from trainables.black_box.endpoint import TOKEN_VARIABLE, HttpClassifier
 from trainables.black_box.serve import main
-from trainables.models.classifiers import ARCHITECTURES
+from trainables.models.architectures import ARCHITECTURES
 from trainables.weights.checkpoint import load_classifier, save_classifier
 
 torch.set_num_threads(1)

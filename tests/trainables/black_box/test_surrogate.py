@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,9 +9,9 @@ from torch import Tensor, nn
 from tests.support.digits import first_digits
 from tests.support.raising import Raising
 from trainables.black_box.queries import BlackBox, Queries, QueryBudgetSpent
-from trainables.black_box.surrogate import EPOCHS, ROUNDS, Surrogate, _samples, _untrained, distill
+from trainables.black_box.surrogate import EFFORT, Effort, Surrogate, _samples, _untrained, distill
 from trainables.data.datasets import Dataset
-from trainables.decrop.generation import boundary_samples
+from trainables.decrop.generation import Attack, boundary_samples
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import cached_classifier
@@ -63,8 +62,11 @@ def queries(tmp_path: Path) -> Callable[..., Queries]:
     return make
 
 
-def quick(queries: Queries, images: Tensor, seed: int = 0, **rest: Any) -> Surrogate:
-    return distill(queries, images, sigmas=SIGMAS, seed=seed, **({"epochs": 2, "rounds": 2} | rest))
+QUICK = Effort(rounds=2, epochs=2)
+
+
+def quick(queries: Queries, images: Tensor, seed: int = 0, effort: Effort = QUICK) -> Surrogate:
+    return distill(queries, images, sigmas=SIGMAS, seed=seed, effort=effort)
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +104,8 @@ def test_gradients_come_from_the_surrogate_and_never_from_the_classifier(
     real = Brightness()
     surrogate = quick(queries(real, 60), images.clone().requires_grad_(True)).classifier
     samples = boundary_samples(
-        surrogate, images, real(images).argmax(1),
-        radius=0.1, step_size=0.05, steps=2, generator=torch.Generator(),
-    )  # fmt: skip
+        surrogate, images, real(images).argmax(1), Attack(0.1, 0.05, 2), torch.Generator()
+    )
     logits, features = surrogate.logits_and_features(samples.requires_grad_(True))
     (logits.sum() + features.sum()).backward()
     assert samples.grad is not None
@@ -181,7 +182,7 @@ def test_a_budget_below_the_number_of_images_is_refused(
     images: Tensor, queries: Callable[..., Queries]
 ) -> None:
     real = Brightness()
-    with pytest.raises(InputError, match=r"^--query-budget: 7 is too few for 8 .*pass 8 or more$"):
+    with pytest.raises(InputError, match=r"^query_budget: 7 is too few for 8 .*pass 8 or more$"):
         quick(queries(real, 7), images)
     assert real.sent == []
 
@@ -191,7 +192,7 @@ def test_queries_of_others_count_against_the_budget(
 ) -> None:
     asked = queries(Brightness(), 60)
     asked.ask(torch.rand(30, 1, 8, 8))
-    with pytest.raises(QueryBudgetSpent, match="--query-budget"):
+    with pytest.raises(QueryBudgetSpent, match="query_budget"):
         quick(asked, images)
     assert asked.asked <= 60
 
@@ -199,16 +200,16 @@ def test_queries_of_others_count_against_the_budget(
 def test_agreement_is_measured_on_queries_that_training_never_saw(
     images: Tensor, queries: Callable[..., Queries]
 ) -> None:
-    arbitrary = quick(queries(Arbitrary(), 400), images, epochs=12)
+    arbitrary = quick(queries(Arbitrary(), 400), images, effort=Effort(2, 12))
     assert arbitrary.agreement < 0.3
-    simple = quick(queries(Brightness(), 400, "simple"), images, epochs=12)
+    simple = quick(queries(Brightness(), 400, "simple"), images, effort=Effort(2, 12))
     assert simple.agreement > 0.85
 
 
 def test_progress_counts_the_epochs(images: Tensor, queries: Callable[..., Queries]) -> None:
     done: list[int] = []
     distill(queries(Brightness(), 8), images, sigmas=SIGMAS, seed=0, progress=done.append)
-    assert done == [1] * ROUNDS * EPOCHS
+    assert done == [1] * EFFORT.total
 
 
 def test_queries_are_noisy_mixed_and_attacked_images(images: Tensor) -> None:
@@ -236,7 +237,7 @@ def test_images_of_any_size_have_a_surrogate(
     shape: tuple[int, int, int], queries: Callable[..., Queries]
 ) -> None:
     images = torch.rand((8, *shape), generator=torch.Generator().manual_seed(0))
-    surrogate = quick(queries(Brightness(), 20), images, rounds=1, epochs=1).classifier
+    surrogate = quick(queries(Brightness(), 20), images, effort=Effort(1, 1)).classifier
     assert surrogate(images).shape == (8, 3)
     assert surrogate.logits_and_features(images)[1].shape == (8, 64)
 
@@ -267,4 +268,4 @@ def test_the_scale_of_the_logits_does_not_matter(
         def forward(self, images: Tensor) -> Tensor:
             return scale * super().forward(images)
 
-    assert quick(queries(Scaled(), 400), images, epochs=12).agreement > 0.8
+    assert quick(queries(Scaled(), 400), images, effort=Effort(2, 12)).agreement > 0.8

@@ -66,4 +66,4 @@ def test_every_known_data_set_can_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_folder_data_set_needs_a_folder() -> None:
-    assert "--data-dir" in refusal(lambda: load_dataset("folder"))
+    assert "data_dir" in refusal(lambda: load_dataset("folder"))

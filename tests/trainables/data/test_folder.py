@@ -192,7 +192,7 @@ def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     message = refusal(lambda: load_dataset("folder", tmp_path / "nowhere"))
-    assert message == f"--data-dir: {tmp_path / 'nowhere'} is no folder; {LAYOUTS}"
+    assert message == f"data_dir: {tmp_path / 'nowhere'} is not a folder; {LAYOUTS}"
 
 
 def test_a_folder_that_cannot_be_read_is_refused() -> None:
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_read_is_refused() -> None:
 def test_a_folder_without_train_or_test_is_refused(folder: Path, part: str) -> None:
     (folder / part).rename(folder / "other")
     message = refusal(lambda: load_dataset("folder", folder))
-    assert message == f"--data-dir: {folder / part} is no folder; {LAYOUTS}"
+    assert message == f"data_dir: {folder / part} is not a folder; {LAYOUTS}"
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(folder: Path, part: str, dat
     (folder / part / "dog" / "1.png").write_bytes(data)
     message = refusal(lambda: load_dataset("folder", folder))
     assert message == (
-        f"--data-dir: {folder / part / 'dog' / '1.png'} cannot be read as an image; remove it"
+        f"data_dir: {folder / part / 'dog' / '1.png'} cannot be read as an image; remove it"
     )
 
 

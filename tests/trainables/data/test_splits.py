@@ -100,7 +100,7 @@ def test_too_many_shots_are_refused_saying_how_many_images_there_are(shots: str)
 
 @pytest.mark.parametrize("shots", ["1", "1%", "0%"])
 def test_fewer_than_two_shots_are_refused(shots: str) -> None:
-    with pytest.raises(InputError, match=r"^--shots: .* at least 2 are needed[^\n]*$"):
+    with pytest.raises(InputError, match=r"^shots: .* at least 2 are needed[^\n]*$"):
         draw_shots(numbered(40), ShotCount(shots), seed=0)
 
 
@@ -123,5 +123,5 @@ def test_the_stride_is_that_of_cohen_when_the_count_divides_the_test_images() ->
 
 
 def test_more_certification_images_than_exist_are_refused() -> None:
-    with pytest.raises(InputError, match=r"^--certify-images: 501 [^\n]* 500 test images"):
+    with pytest.raises(InputError, match=r"^certify_images: 501 [^\n]* 500 test images"):
         certification_indices(load_dataset("digits"), 501)

@@ -25,7 +25,7 @@ def test_nothing_is_fetched_unless_asked_for(
     }[published.name]
     message = refusal(lambda: load_dataset(published.name, data))
     assert message == (
-        f"--dataset: {published.name} is not in {data}; pass --download to fetch it, or --data-dir "
+        f"dataset: {published.name} is not in {data}; pass `download` to fetch it, or `data_dir` "
         f"with the folder that holds {first}"
     )
     assert server.requests == []
@@ -68,7 +68,7 @@ def test_data_lie_in_the_cache_by_default(
 
 def assert_not_fetched(name: str, data: Path, reason: str) -> None:
     message = refusal(lambda: load_dataset(name, data, download=True))
-    assert message.startswith(f"--download: {name} could not be fetched (")
+    assert message.startswith(f"download: {name} could not be fetched (")
     assert reason in message
     place = {
         "mnist": data / "MNIST" / "raw",
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(
 ) -> None:
     (tmp_path / "file").touch()
     message = refusal(lambda: load_dataset("mnist", tmp_path / "file", download=True))
-    assert message.startswith("--download: mnist could not be fetched")
+    assert message.startswith("download: mnist could not be fetched")
 
 
 def test_an_interrupted_fetch_leaves_nothing(

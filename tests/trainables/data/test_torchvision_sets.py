@@ -82,8 +82,8 @@ def test_a_damaged_file_is_refused_and_can_be_fetched_again(
     file = files(data)[which]
     file.write_bytes(file.read_bytes()[:-1])
     message = refusal(lambda: load_dataset(published.name, data))
-    assert message.startswith(f"--dataset: {published.name} in {data} is damaged or cannot be read")
-    assert "pass --download" in message
+    assert message.startswith(f"dataset: {published.name} in {data} is damaged or cannot be read")
+    assert "pass `download`" in message
     assert_holds(load_dataset(published.name, data, download=True).train, published.train)
     assert_holds(load_dataset(published.name, data).test, published.test)
 

@@ -12,7 +12,7 @@ from tests.support.toys import (
     random_images,
     seeded,
 )
-from trainables.decrop.generation import boundary_samples, interpolated_samples
+from trainables.decrop.generation import Attack, boundary_samples, interpolated_samples
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
@@ -32,9 +32,8 @@ def test_boundary_samples_stay_in_the_ball_and_in_the_pixel_range(
     images[0], images[1] = 0.0, 1.0
     labels = torch.tensor([0, 1, 2, 0, 1])
     samples = boundary_samples(
-        curved_classifier(), images, labels,
-        radius=radius, step_size=step_size, steps=steps, generator=seeded(seed),
-    )  # fmt: skip
+        curved_classifier(), images, labels, Attack(radius, step_size, steps), seeded(seed)
+    )
     assert samples.shape == images.shape
     assert not samples.requires_grad
     assert (samples - images).abs().max() <= radius + 1e-6
@@ -50,18 +49,19 @@ def test_the_attack_on_one_pixel_ends_at_the_end_of_its_interval(
     pixel: float, label: int, expected: float
 ) -> None:
     sample = boundary_samples(
-        one_pixel_classifier(), torch.full((1, 1, 1, 1), pixel), torch.tensor([label]),
-        radius=0.1, step_size=0.03, steps=10, generator=seeded(0),
-    )  # fmt: skip
+        one_pixel_classifier(),
+        torch.full((1, 1, 1, 1), pixel),
+        torch.tensor([label]),
+        Attack(0.1, 0.03, 10),
+        seeded(0),
+    )
     assert sample.item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("classifier", [linear_classifier(16), curved_classifier()])
 def test_the_attack_raises_the_loss_of_every_image(classifier: BaseClassifier) -> None:
     images, labels = random_images(20), torch.arange(20) % 3
-    samples = boundary_samples(
-        classifier, images, labels, radius=0.1, step_size=0.02, steps=20, generator=seeded(0)
-    )
+    samples = boundary_samples(classifier, images, labels, Attack(0.1, 0.02, 20), seeded(0))
     before = F.cross_entropy(classifier(images), labels, reduction="none")
     after = F.cross_entropy(classifier(samples), labels, reduction="none")
     assert (after > before).all()
@@ -69,11 +69,11 @@ def test_the_attack_raises_the_loss_of_every_image(classifier: BaseClassifier) -
 
 def test_a_batch_is_attacked_like_its_images_one_by_one() -> None:
     images, labels, classifier = random_images(6), torch.arange(6) % 3, curved_classifier()
-    numbers = {"radius": 0.1, "step_size": 0.02, "steps": 7}
-    together = boundary_samples(classifier, images, labels, generator=seeded(3), **numbers)
+    attack = Attack(0.1, 0.02, 7)
+    together = boundary_samples(classifier, images, labels, attack, seeded(3))
     generator = seeded(3)
     alone = [
-        boundary_samples(classifier, x[None], y[None], generator=generator, **numbers)
+        boundary_samples(classifier, x[None], y[None], attack, generator)
         for x, y in zip(images, labels, strict=True)
     ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-6)
@@ -84,10 +84,7 @@ def test_the_attack_starts_anywhere_in_the_ball() -> None:
     flat = BaseClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4096, 2)))
     nn.init.zeros_(flat.network[1].weight)
     moves = (
-        boundary_samples(
-            flat, images, torch.tensor([0]), radius=0.2, step_size=0.1, steps=1, generator=seeded(0)
-        )
-        - images
+        boundary_samples(flat, images, torch.tensor([0]), Attack(0.2, 0.1, 1), seeded(0)) - images
     )
     # The gradient is zero, so what is left is the random start: uniform in [-0.2, 0.2].
     assert moves.abs().max() > 0.199
@@ -97,10 +94,9 @@ def test_the_attack_starts_anywhere_in_the_ball() -> None:
 
 def test_the_seed_alone_decides_the_attack() -> None:
     images, labels, classifier = random_images(4), torch.tensor([0, 1, 2, 0]), curved_classifier()
-    numbers = {"radius": 0.1, "step_size": 0.001, "steps": 2}
+    attack = Attack(0.1, 0.001, 2)
     first, again, other = (
-        boundary_samples(classifier, images, labels, generator=seeded(seed), **numbers)
-        for seed in (5, 5, 6)
+        boundary_samples(classifier, images, labels, attack, seeded(seed)) for seed in (5, 5, 6)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -108,10 +104,7 @@ def test_the_seed_alone_decides_the_attack() -> None:
 
 def test_the_attack_leaves_no_gradient_on_the_classifier_or_the_images() -> None:
     classifier, images = curved_classifier(), random_images(2)
-    boundary_samples(
-        classifier, images, torch.tensor([0, 1]),
-        radius=0.1, step_size=0.02, steps=3, generator=seeded(0),
-    )  # fmt: skip
+    boundary_samples(classifier, images, torch.tensor([0, 1]), Attack(0.1, 0.02, 3), seeded(0))
     assert images.grad is None
     assert not images.requires_grad
     assert all(p.grad is None for p in classifier.parameters())

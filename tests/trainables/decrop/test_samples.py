@@ -1,5 +1,4 @@
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from tests.support.toys import (
     seeded,
 )
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.generation import boundary_samples
+from trainables.decrop.generation import Attack, boundary_samples
 from trainables.decrop.samples import BATCH_PIXELS, MemoryStore, generate
 from trainables.models.classifiers import BaseClassifier
 
@@ -43,8 +42,8 @@ def test_batches_draw_one_random_stream(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(BATCH_PIXELS, "cpu", 31)
     images, labels = torch.rand(5, 1, 4, 4, generator=seeded(1)), torch.arange(5) % 3
     classifier, passes = counted(linear_classifier(16, scale=0.2))
-    numbers: dict[str, Any] = {"radius": 0.3, "step_size": 0.05, "steps": 3}
-    expected = boundary_samples(classifier, images, labels, generator=seeded(7), **numbers)
+    attack = Attack(0.3, 0.05, 3)
+    expected = boundary_samples(classifier, images, labels, attack, seeded(7))
     passes.clear()
     found = generate(classifier, images, labels, visible(), 7, MemoryStore())
     assert passes.count(1) > 10

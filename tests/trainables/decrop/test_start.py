@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.support.small_networks import config
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser, DnCNN, MemNet, UNet
@@ -28,7 +28,7 @@ def test_training_starts_from_the_weights_it_is_given(
 ) -> None:
     initial = trained(classifier, images, labels)
     chosen = config(discriminator_start=0, ema_decay=ema_decay)
-    given = DecropTraining(chosen, classifier, images, labels, 0, initial=initial)
+    given = DecropTraining(chosen, classifier, images, labels, 0, SharedParts(initial=initial))
     assert denoiser_bytes(given.denoiser) == initial
     put = DecropTraining(chosen, classifier, images, labels, 0)
     assert denoiser_bytes(put.denoiser) != initial
@@ -46,7 +46,9 @@ def test_given_weights_do_not_change_what_the_seed_decides(
 ) -> None:
     initial = trained(classifier, images, labels)
     first, second = (
-        DecropTraining(config(), classifier, images, labels, 0, initial=start).state_dict()
+        DecropTraining(
+            config(), classifier, images, labels, 0, SharedParts(initial=start)
+        ).state_dict()
         for start in (None, initial)
     )
     for name, tensor in first["discriminator"].items():
@@ -65,8 +67,10 @@ def test_given_weights_do_not_change_what_the_seed_decides(
 def test_weights_of_another_architecture_are_refused(
     classifier: BaseClassifier, images: Tensor, labels: Tensor, denoiser: Denoiser
 ) -> None:
-    with pytest.raises(InputError, match=r"^--init-denoiser: [^\n]*$") as caught:
-        DecropTraining(config(), classifier, images, labels, 0, initial=denoiser_bytes(denoiser))
+    with pytest.raises(InputError, match=r"^init_denoiser: [^\n]*$") as caught:
+        DecropTraining(
+            config(), classifier, images, labels, 0, SharedParts(initial=denoiser_bytes(denoiser))
+        )
     for name, value in denoiser.spec.items():
         assert f"{name!r}: {value!r}" in str(caught.value)
 
@@ -75,7 +79,7 @@ def test_damaged_weights_are_refused(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
     with pytest.raises(InputError, match=r"^[^\n]*damaged[^\n]*$"):
-        DecropTraining(config(), classifier, images, labels, 0, initial=b"weights")
+        DecropTraining(config(), classifier, images, labels, 0, SharedParts(initial=b"weights"))
 
 
 @pytest.mark.parametrize("value", [1.01, -0.01, 255.0, math.nan, math.inf, -math.inf])
@@ -108,5 +112,5 @@ def test_images_that_the_classifier_does_not_take_are_refused(
         )
     )
     images = torch.rand(len(labels), *shape)
-    with pytest.raises(InputError, match=r"^--classifier: it does not accept images of shape"):
+    with pytest.raises(InputError, match=r"^classifier: it does not accept images of shape"):
         DecropTraining(config(), BaseClassifier(network), images, labels, 0)

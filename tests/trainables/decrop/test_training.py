@@ -11,7 +11,7 @@ from tests.support.small_networks import config, denoiser_inputs
 from trainables.data.datasets import Dataset
 from trainables.decrop.config import BASELINES
 from trainables.decrop.samples import MemoryStore, generate
-from trainables.decrop.training import DecropTraining, _batches
+from trainables.decrop.training import DecropTraining, SharedParts, _batches
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import denoiser_bytes
@@ -205,7 +205,9 @@ def test_trials_share_samples_through_a_store_but_not_their_training(
 ) -> None:
     store = MemoryStore()
     first, second, other = (
-        DecropTraining(config(), classifier, images, labels, seed, sample_seed=own, store=store)
+        DecropTraining(
+            config(), classifier, images, labels, seed, SharedParts(sample_seed=own, store=store)
+        )
         for seed, own in ((1, 5), (2, 5), (1, 6))
     )
     assert len(store) == 4

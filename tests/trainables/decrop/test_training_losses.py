@@ -9,7 +9,7 @@ from tests.support.small_networks import config, denoiser_inputs
 from trainables.data.datasets import Dataset
 from trainables.decrop.config import BASELINES
 from trainables.decrop.samples import MemoryStore
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.errors import NonFiniteLoss
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
@@ -80,7 +80,7 @@ def test_a_term_that_is_no_number_is_named(
         without_numbers(classifier.network[14 if broken == "classifier" else 9])
     initial = denoiser_bytes(denoiser)
     training = DecropTraining(
-        config(**off | {weight: 1}), classifier, images, labels, 0, initial=initial
+        config(**off | {weight: 1}), classifier, images, labels, 0, SharedParts(initial=initial)
     )
     with pytest.raises(NonFiniteLoss, match=rf"^loss term {term} became nan in epoch 1$"):
         training.train_epoch()
@@ -116,7 +116,7 @@ def test_a_baseline_reports_its_term_alone_and_generates_nothing(
 ) -> None:
     store = MemoryStore()
     chosen = config(**BASELINES[baseline], discriminator_start=0)
-    training = DecropTraining(chosen, classifier, images, labels, 0, store=store)
+    training = DecropTraining(chosen, classifier, images, labels, 0, SharedParts(store=store))
     assert list(training.train_epoch()) == [baseline]
     (view,) = training.views
     assert torch.equal(view, images)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.models.classifiers import ARCHITECTURES, find_architecture, torchvision_names
+from trainables.models.architectures import ARCHITECTURES, find_architecture, torchvision_names
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.errors import InputError
-from trainables.models.classifiers import ARCHITECTURES, BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import ARCHITECTURES, CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 
 torch.set_num_threads(1)
@@ -159,6 +160,45 @@ def test_features_are_those_of_the_last_linear_layer_that_runs() -> None:
     assert classifier.probe(images) == (3, 5)
 
 
+def test_asking_for_features_changes_nothing() -> None:
+    classifier, images = BaseClassifier(Disordered()), random_images((3, 1, 2, 2))
+    before = {**vars(classifier), **classifier.state_dict()}
+    classifier.logits_and_features(images)
+    classifier.probe(images)
+    after = {**vars(classifier), **classifier.state_dict()}
+    assert all(after[name] is value or after[name].equal(value) for name, value in before.items())
+
+
+def test_a_fixed_head_is_watched_without_the_other_linear_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched: list[nn.Module] = []
+    register = nn.Linear.register_forward_hook
+
+    def noting(layer: nn.Module, *args: object, **options: object) -> object:
+        watched.append(layer)
+        return register(layer, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nn.Linear, "register_forward_hook", noting)
+    network, images = Disordered(), random_images((3, 1, 2, 2))
+    classifier = BaseClassifier(network)
+    expected = classifier.logits_and_features(images)
+    assert len(watched) == sum(isinstance(m, nn.Linear) for m in network.modules()) > 1
+    classifier.fix_head(images)
+    watched.clear()
+    found = classifier.logits_and_features(images)
+    assert watched == [network.head]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_named_feature_layer_stays_when_a_head_is_looked_for() -> None:
+    classifier = BaseClassifier(Disordered(), feature_layer="hidden")
+    images = random_images((3, 1, 2, 2))
+    _, before = classifier.logits_and_features(images)
+    classifier.fix_head(images)
+    assert torch.equal(classifier.logits_and_features(images)[1], before)
+
+
 def test_features_of_several_axes_are_flattened() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Linear(3, 5), nn.Flatten())
     classifier, images = BaseClassifier(network), random_images((2, 1, 4, 4))
@@ -178,7 +218,7 @@ def test_a_feature_layer_gives_its_flattened_output() -> None:
 
 
 def test_an_unknown_feature_layer_is_refused_with_the_nearest_ones() -> None:
-    with pytest.raises(InputError, match=r"^--feature-layer: .*'hiden'; did you mean hidden"):
+    with pytest.raises(InputError, match=r"^feature_layer: .*'hiden'; did you mean hidden"):
         BaseClassifier(Disordered(), feature_layer="hiden")
 
 
@@ -198,14 +238,14 @@ def test_a_feature_layer_without_one_tensor_for_all_images_is_refused() -> None:
             hidden, _ = self.recurrent(images.flatten(1))
             return self.linear(hidden)  # type: ignore[no-any-return]
 
-    with pytest.raises(InputError, match=r"^--feature-layer: recurrent gives a tuple"):
+    with pytest.raises(InputError, match=r"^feature_layer: recurrent gives a tuple"):
         BaseClassifier(Recurrent(), feature_layer="recurrent").probe(random_images((2, 1, 2, 2)))
 
 
 def test_a_network_without_linear_layer_is_refused_with_layers_to_name() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     classifier, images = BaseClassifier(network), random_images((2, 1, 4, 4))
-    with pytest.raises(InputError, match=r"^--feature-layer: [^\n]*such as 0, 1, 2$"):
+    with pytest.raises(InputError, match=r"^feature_layer: [^\n]*such as 0, 1, 2$"):
         classifier.probe(images)
     assert BaseClassifier(network, feature_layer="0").probe(images) == (2, 8)
 
@@ -213,7 +253,7 @@ def test_a_network_without_linear_layer_is_refused_with_layers_to_name() -> None
 @pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 3, 2, 2)], ids=str)
 def test_images_that_the_network_does_not_take_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(
-        InputError, match=r"^--classifier: [^\n]*not accept images of shape"
+        InputError, match=r"^classifier: [^\n]*not accept images of shape"
     ) as caught:
         BaseClassifier(Disordered()).probe(random_images(shape))
     assert str(shape[1:]) in str(caught.value)
@@ -240,8 +280,8 @@ def test_anything_but_logits_is_refused(wrap: object, found: str) -> None:
 
 @pytest.mark.parametrize(
     ("mean", "std", "flag"),
-    [((0.0,), (0.0,), "--std"), ((0.0,), (1.0, -1.0), "--std"), ((0.0,), (float("nan"),), "--std"),
-     ((float("inf"),), (1.0,), "--mean"), ((), (1.0,), "--mean"), ((0.0,), (), "--std")],
+    [((0.0,), (0.0,), "std"), ((0.0,), (1.0, -1.0), "std"), ((0.0,), (float("nan"),), "std"),
+     ((float("inf"),), (1.0,), "mean"), ((), (1.0,), "mean"), ((0.0,), (), "std")],
 )  # fmt: skip
 def test_a_normalisation_that_cannot_be_is_refused(
     mean: tuple[float, ...], std: tuple[float, ...], flag: str

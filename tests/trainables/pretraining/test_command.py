@@ -22,7 +22,7 @@ from trainables.pretraining import training as pretraining
 from trainables.pretraining.command import main
 from trainables.pretraining.training import Recipe, Trained, augmented, train
 from trainables.weights.checkpoint import weights_hash
-from trainables.weights.sources import load_base_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[3]
@@ -106,7 +106,7 @@ def test_the_command_writes_a_classifier_that_recognises_digits_it_never_saw(
     assert [path.name for path in out.parent.iterdir()] == ["c.pt"]
     digits = load_dataset("digits")
     images = digits.test.load(range(500))
-    classifier = load_base_classifier(str(out), image=images[:2])
+    classifier = load_base_classifier(ClassifierSpec(str(out)), images[:2])
     accuracy = float((classifier(images).argmax(1) == digits.test.labels).float().mean())
     assert accuracy > 0.93
     claimed = float(line.partition("%")[0]) / 100
@@ -215,7 +215,7 @@ def test_the_architecture_follows_from_the_images(
     assert checkpoint["arch"] == arch
     assert len(checkpoint["mean"]) == channels
     images = torch.rand(2, channels, size, size)
-    assert load_base_classifier(str(out), image=images).probe(images) == (3, 64)
+    assert load_base_classifier(ClassifierSpec(str(out)), images).probe(images) == (3, 64)
     command = shlex.split(capsys.readouterr().out.partition("go on with: ")[2])
     assert command[5:7] == ["--data-dir", str(tmp_path / "my data")]
 
@@ -233,7 +233,7 @@ def test_a_tiny_data_set_is_one_batch() -> None:
 
 def test_a_diverging_training_is_refused() -> None:
     images, labels = coloured(60)
-    with pytest.raises(InputError, match=r"^--learning-rate: .* in epoch 2 with 1e\+20"):
+    with pytest.raises(InputError, match=r"^learning_rate: .* in epoch 2 with 1e\+20"):
         run(dataset(images, labels), epochs=2, learning_rate=1e20)
 
 
@@ -280,7 +280,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(
     assert out.read_text() == "precious"
     assert main([*arguments, "--overwrite"]) == 0
     images = torch.rand(2, 1, 8, 8)
-    assert load_base_classifier(str(out), image=images).probe(images) == (10, 64)
+    assert load_base_classifier(ClassifierSpec(str(out)), images).probe(images) == (10, 64)
 
 
 def test_an_interrupted_training_leaves_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tests.support.foldable import build
 from trainables.acceleration.voting import Precision, prepared
-from trainables.models.classifiers import BaseClassifier, CifarResNet
+from trainables.models.architectures import CifarResNet
+from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.counting import (
     FORWARD_PIXELS,

@@ -87,7 +87,7 @@ def test_objectives_are_read_from_text(text: str, radius: float | None) -> None:
      "certified-accuracy@nan", "certified-accuracy@1e3", "certified-accuracy@0.5\n"],
 )  # fmt: skip
 def test_an_unknown_objective_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(InputError, match="--objective") as caught:
+    with pytest.raises(InputError, match="objective") as caught:
         Objective.parse(text)
     assert "\n" not in str(caught.value)
     assert repr(text) in str(caught.value)

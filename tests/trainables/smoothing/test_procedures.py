@@ -55,17 +55,18 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(procedures, function.__name__, cache(function))
 
 
-def over_claims(procedure: Procedure, p: float, certificates: int = 20_000) -> int:
-    """How many of so many certificates claim more than the truth."""
+def over_claims(procedure: Procedure, p: float) -> int:
+    """How many of `CERTIFICATES` claim more than the truth."""
     generator = np.random.default_rng(7)
-    return sum(run(procedure, p, generator)[1].p_lower > p for _ in range(certificates))
+    return sum(run(procedure, p, generator)[1].p_lower > p for _ in range(CERTIFICATES))
 
 
 # Just below Phi(radius / SIGMA) of a radius that the adaptive procedure may claim.
 BELOW = [float(norm.cdf(r / SIGMA)) - 1e-12 for r in (0.25, 0.5)]
 ALPHA = 0.05
-# More of 20 000 than this happens to a sound procedure once in a million times.
-MOST = int(binom.isf(1e-6, 20_000, ALPHA))
+CERTIFICATES = 4000
+# More of them than this happens to a sound procedure once in a million times.
+MOST = int(binom.isf(1e-6, CERTIFICATES, ALPHA))
 
 
 @pytest.mark.usefixtures("remembered")
@@ -97,14 +98,13 @@ def test_no_procedure_claims_too_much_more_often_than_alpha(procedure: Procedure
 )
 def test_votes_may_favour_the_class_by_the_allowance(procedure: Procedure, p: float) -> None:
     # Far more than any noise needs, so that a bound without it is caught.
-    allowed, certificates = replace(procedure, allowance=0.02), 4000
+    allowed = replace(procedure, allowance=0.02)
     generator = np.random.default_rng(8)
     wrong = {
-        one: sum(run(one, p + 0.02, generator)[1].p_lower > p for _ in range(certificates))
+        one: sum(run(one, p + 0.02, generator)[1].p_lower > p for _ in range(CERTIFICATES))
         for one in (procedure, allowed)
     }
-    most = int(binom.isf(1e-6, certificates, ALPHA))
-    assert wrong[allowed] <= most < wrong[procedure]
+    assert wrong[allowed] <= MOST < wrong[procedure]
 
 
 @pytest.mark.usefixtures("remembered")

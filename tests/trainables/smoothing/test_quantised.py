@@ -224,5 +224,5 @@ def test_images_off_the_grid_are_found_and_refused_in_one_line() -> None:
     assert not on_grid(test.images, 255)
     assert not on_grid(torch.tensor([0.0, torch.nan]), 255)
     shifted = Dataset("shifted", digits.classes, digits.train, TensorImages(*test[:2]))
-    with pytest.raises(InputError, match=r"^--noise: quantised .* 1/255, .* shifted .* gaussian$"):
+    with pytest.raises(InputError, match=r"^noise: quantised .* 1/255, .* shifted .* gaussian$"):
         steps_of("quantised", shifted, held_out_images(shifted, 50))

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
+from trainables import smoothing
 from trainables.errors import InputError
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
@@ -273,3 +275,8 @@ def test_a_configuration_that_does_not_fit_is_refused(
 def test_damaged_weights_are_refused(export: Path, kept: int) -> None:
     (export / WEIGHTS).write_bytes((export / WEIGHTS).read_bytes()[:kept])
     assert "damaged" in refusal(export)
+
+
+def test_the_index_of_the_package_names_every_file() -> None:
+    files = {path.name for path in Path(smoothing.__file__).parent.glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"^    (\w+\.py) ", str(smoothing.__doc__), re.MULTILINE)) == files

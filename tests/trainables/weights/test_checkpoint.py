@@ -9,7 +9,8 @@ from torch import nn
 from tests.support.trap import Trap
 from trainables.data.datasets import load_dataset
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import (
     load_classifier,
     save_classifier,

@@ -266,7 +266,7 @@ def test_what_cannot_be_read_is_refused_with_the_flag_and_the_path(
         (path / WEIGHTS).mkdir()
     if kind == "damaged":
         (path / WEIGHTS).write_bytes(denoiser_bytes(DENOISERS[0])[:-1])
-    with pytest.raises(InputError, match=r"^--init-denoiser: [^\n]*$") as caught:
+    with pytest.raises(InputError, match=r"^init_denoiser: [^\n]*$") as caught:
         read_denoiser(path)
     message = str(caught.value)
     assert str(path if kind == "nothing" else path / WEIGHTS) in message

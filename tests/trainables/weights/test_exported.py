@@ -20,10 +20,11 @@ from tests.support.programs import (
     with_statistics,
 )
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, CifarResNet, DigitsCNN
+from trainables.models.architectures import CifarResNet, DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.exported import FEATURES, load_exported
-from trainables.weights.sources import load_base_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
 
@@ -58,7 +59,7 @@ def test_logits_features_and_gradients_are_those_of_the_network(
     network, example = networks[kind]
     plain = BaseClassifier(with_statistics(network), (0.3,), (0.6,))
     path = export(tmp_path / "c.pt2", network, example, decomposed=decomposed)
-    classifier = load_base_classifier(str(path), image=example, mean=(0.3,), std=(0.6,))
+    classifier = load_base_classifier(ClassifierSpec(str(path), mean=(0.3,), std=(0.6,)), example)
     for count in (1, 2, 7):
         images = torch.rand(count, *example.shape[1:], requires_grad=True)
         found, expected = (c.logits_and_features(images) for c in (classifier, plain))
@@ -103,7 +104,7 @@ def test_the_hash_depends_on_the_weights(tmp_path: Path) -> None:
 def test_an_exported_network_travels(
     digits_program: Program, twin: Callable[[BaseClassifier], BaseClassifier]
 ) -> None:
-    classifier = load_base_classifier(str(digits_program[0]), image=random_images())
+    classifier = load_base_classifier(ClassifierSpec(str(digits_program[0])), random_images())
     other, images = twin(classifier), random_images(5)
     assert weights_hash(other) == weights_hash(classifier)
     for value, expected in zip(
@@ -122,7 +123,7 @@ def test_the_state_of_another_program_can_be_loaded(tmp_path: Path) -> None:
 def test_a_feature_layer_is_a_value_of_the_graph(digits_program: Program) -> None:
     path, network = digits_program
     images = random_images()
-    classifier = load_base_classifier(str(path), image=images, feature_layer="relu_1")
+    classifier = load_base_classifier(ClassifierSpec(str(path), feature_layer="relu_1"), images)
     _, features = classifier.logits_and_features(images)
     assert torch.equal(features, nn.Sequential(*list(network)[:6])(images).flatten(1))
     assert "did you mean" in refusal(path, "relu1")
@@ -131,9 +132,11 @@ def test_a_feature_layer_is_a_value_of_the_graph(digits_program: Program) -> Non
 def test_without_linear_layer_a_feature_layer_is_asked_for(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     path = export(tmp_path / "c.pt2", network.eval(), random_images())
-    assert refusal(path).startswith("--feature-layer: ")
+    assert refusal(path).startswith("feature_layer: ")
     assert "conv2d" in refusal(path)
-    classifier = load_base_classifier(str(path), image=random_images(), feature_layer="conv2d")
+    classifier = load_base_classifier(
+        ClassifierSpec(str(path), feature_layer="conv2d"), random_images()
+    )
     assert classifier.probe(random_images()) == (2, 72)
 
 
@@ -209,7 +212,7 @@ def test_a_program_that_is_no_plain_classifier_is_refused(
 
 def test_images_of_another_shape_are_refused(digits_program: Program) -> None:
     with pytest.raises(InputError, match=r"not accept images of shape \(1, 9, 9\).*\(1, 8, 8\)"):
-        load_base_classifier(str(digits_program[0]), image=random_images(size=9))
+        load_base_classifier(ClassifierSpec(str(digits_program[0])), random_images(size=9))
 
 
 def test_a_missing_program_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 from tests.support.programs import Program, random_images, refusal
 from tests.support.trap import Trap
 from trainables.errors import InputError
-from trainables.models.classifiers import DigitsCNN
-from trainables.weights.sources import load_base_classifier
+from trainables.models.architectures import DigitsCNN
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
 
@@ -84,7 +84,7 @@ def test_a_program_with_damaged_structure_never_crashes(
 
         path = tamper(digits_program[0], tmp_path / "c.pt2", edit)
         try:
-            load_base_classifier(str(path), image=random_images())
+            load_base_classifier(ClassifierSpec(str(path)), random_images())
         except Exception as error:
             refused += 1
             if not isinstance(error, InputError) or "\n" in str(error):
@@ -112,7 +112,7 @@ def test_pickled_examples_execute_nothing(tmp_path: Path, digits_program: Progra
     same = tamper(
         digits_program[0], tmp_path / "b.pt2", lambda _: None, {examples: pickled(Trap(sentinel))}
     )
-    classifier = load_base_classifier(str(same), image=random_images())
+    classifier = load_base_classifier(ClassifierSpec(str(same)), random_images())
     assert torch.equal(classifier(random_images()), digits_program[1](random_images()))
     assert not sentinel.exists()
 
@@ -156,7 +156,7 @@ def test_symbolic_expressions_execute_nothing(tmp_path: Path, digits_program: Pr
         torch.export.load(tamper(digits_program[0], tmp_path / "a.pt2", expression(control)))
     assert control.exists()
     path = tamper(digits_program[0], tmp_path / "b.pt2", expression(sentinel))
-    load_base_classifier(str(path), image=random_images())
+    load_base_classifier(ClassifierSpec(str(path)), random_images())
     assert not sentinel.exists()
 
 
@@ -202,5 +202,5 @@ def test_guards_and_names_execute_nothing(tmp_path: Path, digits_program: Progra
         nodes(program)[0]["name"] = code
 
     path = tamper(digits_program[0], tmp_path / "c.pt2", edit)
-    load_base_classifier(str(path), image=random_images())
+    load_base_classifier(ClassifierSpec(str(path)), random_images())
     assert not (tmp_path / "sentinel").exists()

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from trainables.data.datasets import load_dataset
 from trainables.errors import InputError
-from trainables.models.classifiers import (
+from trainables.models.architectures import (
     ARCHITECTURES,
-    BaseClassifier,
     CifarResNet,
     find_architecture,
     torchvision_models,
 )
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import load_classifier, network_for, read_weights
-from trainables.weights.sources import load_base_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
@@ -224,7 +224,7 @@ def test_a_grey_classifier_of_any_size_loads_through_the_front_door(
             tmp_path / "c.pt",
         )
         images = random_images(3, 1, size, size)
-        classifier = load_base_classifier(str(tmp_path / "c.pt"), image=images)
+        classifier = load_base_classifier(ClassifierSpec(str(tmp_path / "c.pt")), images)
         assert torch.allclose(classifier(images), network((images - 0.2) / 0.4), atol=1e-6)
 
 
@@ -239,7 +239,8 @@ def test_the_normalisation_is_that_of_the_flags_then_of_the_file_then_of_the_arc
 
     def normalisation(name: str, **flags: tuple[float, ...]) -> list[float]:
         found: BaseClassifier = load_base_classifier(
-            str(tmp_path / name), image=images, mean=flags.get("mean"), std=flags.get("std")
+            ClassifierSpec(str(tmp_path / name), mean=flags.get("mean"), std=flags.get("std")),
+            images,
         )
         return [*found.mean.flatten().tolist(), *found.std.flatten().tolist()]
 
@@ -270,7 +271,7 @@ def test_the_shared_resnet20_recognises_most_real_images_through_the_front_door(
     test = load_dataset("folder", DATA / "cifar10").test
     indices = list(range(0, len(test.labels), len(test.labels) // 300))
     images = test.load(indices)
-    classifier = load_base_classifier(str(RESNET20), image=images[:2])
+    classifier = load_base_classifier(ClassifierSpec(str(RESNET20)), images[:2])
     with torch.inference_mode():
         right = (classifier(images).argmax(1) == test.labels[indices]).float().mean()
     assert right > 0.85

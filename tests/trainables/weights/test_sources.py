@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from tests.support.trap import Trap
 from trainables.errors import InputError
-from trainables.models.classifiers import BaseClassifier, DigitsCNN, torchvision_models
+from trainables.models.architectures import DigitsCNN, torchvision_models
+from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import save_classifier, weights_hash
-from trainables.weights.sources import load_base_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,9 +86,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refusal(spec: str, images: Tensor | None = None, **options: object) -> str:
     with pytest.raises(InputError) as caught:
         load_base_classifier(
-            spec,
-            image=random_images() if images is None else images,
-            **options,  # type: ignore[arg-type]
+            ClassifierSpec(spec, **options),  # type: ignore[arg-type]
+            random_images() if images is None else images,
         )
     message = str(caught.value)
     assert "\n" not in message
@@ -105,7 +105,7 @@ def test_torchvision_networks_take_weights_from_a_file(tmp_path: Path, suffix: s
     else:
         save_file(network.state_dict(), path)
     images = random_images(3, 3, 40)
-    classifier = load_base_classifier("torchvision:resnet18", image=images, weights=path)
+    classifier = load_base_classifier(ClassifierSpec("torchvision:resnet18", weights=path), images)
     mean, std = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     channels = [(images[:, c] - mean[c]) / std[c] for c in range(3)]
     logits, features = classifier.logits_and_features(images)
@@ -113,7 +113,7 @@ def test_torchvision_networks_take_weights_from_a_file(tmp_path: Path, suffix: s
     expected = F.linear(features, network.fc.weight, network.fc.bias)
     assert torch.allclose(logits, expected, atol=1e-5)
     plain = load_base_classifier(
-        "torchvision:resnet18", image=images, weights=path, mean=[0.0], std=[1.0]
+        ClassifierSpec("torchvision:resnet18", weights=path, mean=[0.0], std=[1.0]), images
     )
     assert torch.allclose(plain(images), network(images), atol=1e-5)
 
@@ -130,27 +130,30 @@ def test_weights_that_cannot_be_fetched_are_asked_for(
     # A proxy that nobody runs, so that the test reaches no network where there is one.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     message = refusal("torchvision:resnet18", random_images(2, 3, 32))
-    assert "pass --download" in message
-    with pytest.raises(InputError, match=r"cannot fetch .* pass a file of them as --weights FILE"):
-        load_base_classifier("torchvision:resnet18", image=random_images(2, 3, 32), download=True)
+    assert "pass `download`" in message
+    with pytest.raises(InputError, match=r"cannot fetch .* pass a file of them as `weights`"):
+        load_base_classifier(
+            ClassifierSpec("torchvision:resnet18"), random_images(2, 3, 32), download=True
+        )
 
 
 def test_a_factory_is_imported_from_the_current_directory(folder: Path) -> None:
     images = random_images()
-    classifier = load_base_classifier("own.networks:make", image=images, std=[0.5])
+    classifier = load_base_classifier(ClassifierSpec("own.networks:make", std=[0.5]), images)
     assert str(folder) in sys.path
     assert classifier.probe(images) == (3, 16)
     _, features = classifier.logits_and_features(images)
     network = classifier.network
     assert torch.equal(features, network.body(images / 0.5).flatten(1))  # type: ignore[operator]
-    load_base_classifier("own.networks:nested.make", image=images)
+    load_base_classifier(ClassifierSpec("own.networks:nested.make"), images)
 
 
 def test_a_factory_imported_by_a_command_needs_no_installation(folder: Path) -> None:
     script = (
-        "import torch; from trainables.weights.sources import load_base_classifier as load;"
+        "import torch;"
+        "from trainables.weights.sources import ClassifierSpec, load_base_classifier as load;"
         "images = torch.rand(2, 1, 8, 8);"
-        "print(load('own.networks:make', image=images).probe(images))"
+        "print(load(ClassifierSpec('own.networks:make'), images).probe(images))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
@@ -162,10 +165,12 @@ def test_a_factory_imported_by_a_command_needs_no_installation(folder: Path) -> 
 
 def test_the_weights_of_a_factory_are_read_from_a_file(folder: Path) -> None:
     images = random_images()
-    first = load_base_classifier("own.networks:make", image=images)
+    first = load_base_classifier(ClassifierSpec("own.networks:make"), images)
     state = {name: tensor + 1 for name, tensor in first.network.state_dict().items()}
     torch.save(state, folder / "w.pt")
-    second = load_base_classifier("own.networks:make", image=images, weights=folder / "w.pt")
+    second = load_base_classifier(
+        ClassifierSpec("own.networks:make", weights=folder / "w.pt"), images
+    )
     assert all(torch.equal(t, state[n]) for n, t in second.network.state_dict().items())
 
 
@@ -183,7 +188,7 @@ def test_the_weights_of_a_factory_are_read_from_a_file(folder: Path) -> None:
 )
 def test_a_factory_that_fails_is_refused(folder: Path, factory: str, found: str) -> None:
     message = refusal(factory)
-    assert message.startswith(f"--classifier: {factory} ")
+    assert message.startswith(f"classifier: {factory} ")
     assert found in message
 
 
@@ -191,7 +196,7 @@ def test_a_factory_that_fails_is_refused(folder: Path, factory: str, found: str)
 def test_weights_that_do_not_fit_are_refused(folder: Path, spec: str) -> None:
     torch.save(DigitsCNN().state_dict(), folder / "w.pt")
     message = refusal(spec, weights=folder / "w.pt")
-    assert message.startswith("--weights: ")
+    assert message.startswith("weights: ")
     assert "do not fit" in message
     assert "does not exist" in refusal(spec, weights=folder / "absent.pt")
 
@@ -213,7 +218,7 @@ def test_files_without_weights_are_refused(folder: Path, content: object) -> Non
 def test_foreign_files_of_weights_are_refused(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     message = refusal("own.networks:make", weights=folder / name)
-    assert message.startswith(f"--weights: {folder / name} ")
+    assert message.startswith(f"weights: {folder / name} ")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -235,14 +240,14 @@ def test_weights_that_would_execute_code_are_refused_and_execute_nothing(
 @pytest.mark.parametrize("name", ["c.pt", "c.pt2"])
 def test_files_with_their_own_weights_take_no_others(tmp_path: Path, name: str) -> None:
     message = refusal(str(tmp_path / name), weights=tmp_path / "w.pt")
-    assert message.startswith("--weights: ")
+    assert message.startswith("weights: ")
 
 
-@pytest.mark.parametrize("flag", ["mean", "std"])
-def test_a_normalisation_for_other_channels_is_refused(tmp_path: Path, flag: str) -> None:
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_a_normalisation_for_other_channels_is_refused(tmp_path: Path, field: str) -> None:
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN(4))
-    message = refusal(str(tmp_path / "c.pt"), **{flag: [0.5, 0.5, 0.5]})
-    assert message == f"--{flag}: 3 values, but the images have 1 channels; pass 1"
+    message = refusal(str(tmp_path / "c.pt"), **{field: [0.5, 0.5, 0.5]})
+    assert message == f"{field}: 3 values, but the images have 1 channels; pass 1"
 
 
 def test_a_classifier_is_tried_before_it_is_given(tmp_path: Path) -> None:
@@ -254,13 +259,13 @@ def test_a_classifier_is_tried_before_it_is_given(tmp_path: Path) -> None:
 
 
 def factory_network(folder: Path) -> BaseClassifier:
-    return load_base_classifier("own.networks:make", image=random_images())
+    return load_base_classifier(ClassifierSpec("own.networks:make"), random_images())
 
 
 def torchvision_network(folder: Path) -> BaseClassifier:
     torch.save(torchvision_models().resnet18(num_classes=3).state_dict(), folder / "w.pt")
     return load_base_classifier(
-        "torchvision:resnet18", image=random_images(2, 3, 32), weights=folder / "w.pt"
+        ClassifierSpec("torchvision:resnet18", weights=folder / "w.pt"), random_images(2, 3, 32)
     )
 
 
@@ -269,7 +274,7 @@ def exported_network(folder: Path) -> BaseClassifier:
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(network.eval(), (random_images(),), dynamic_shapes=shapes)
     torch.export.save(program, folder / "c.pt2")
-    return load_base_classifier(str(folder / "c.pt2"), image=random_images())
+    return load_base_classifier(ClassifierSpec(str(folder / "c.pt2")), random_images())
 
 
 @pytest.mark.parametrize("kind", [factory_network, torchvision_network, exported_network])

@@ -1,6 +1,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tuning.monitoring import progress
+from tuning.monitoring.progress import Reporter
 
 REPO = Path(__file__).parents[3]
 
@@ -43,30 +49,37 @@ def test_traceback_is_shown_and_not_hidden_in_the_log(tmp_path: Path) -> None:
     assert "RuntimeError: a bug" in done.stderr
 
 
-def test_progress_without_a_terminal_is_plain_lines() -> None:
-    out, err = run(
-        "from tuning.monitoring.progress import Reporter\n"
-        "with Reporter().track('votes', 100) as advance:\n"
-        "    for _ in range(100):\n"
-        "        advance(1)\n"
-    )
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, in seconds, as progress sees it."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_progress_without_a_terminal_is_plain_lines(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Reporter().track("votes", 100) as advance:
+        for _ in range(100):
+            advance(1)
+    out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["votes: 0/100", "votes: 100/100 (0 s)"]
 
 
-def test_progress_says_how_long_it_is_going_to_take() -> None:
-    _, err = run(
-        "import time\n"
-        "import tuning.monitoring.progress\n"
-        "from tuning.monitoring.progress import Reporter\n"
-        "tuning.monitoring.progress.LINE_EVERY = 0.05\n"
-        "with Reporter().track('votes', 100) as advance:\n"
-        "    time.sleep(1)\n"
-        "    advance(20)\n"
-        "    time.sleep(0.1)\n"
-        "    advance(1, 600)\n"
-    )
-    assert err.splitlines()[1:] == [
-        "votes: 20/100 (1 s, about 4 s left)",
-        "votes: 21/100 (1 s, about 10 min left)",
+def test_progress_says_how_long_it_is_going_to_take(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Reporter().track("votes", 100) as advance:
+        clock[0] = 10
+        advance(20)
+        clock[0] = 12
+        # Too soon for another line.
+        advance(1)
+        clock[0] = 15
+        advance(1, 600)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "votes: 20/100 (10 s, about 40 s left)",
+        "votes: 22/100 (15 s, about 10 min left)",
     ]

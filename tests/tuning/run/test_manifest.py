@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from tuning.cluster.connection import Cluster
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage

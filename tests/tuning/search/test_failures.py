@@ -5,13 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import ray
 from ray import tune
 
 from search_spaces import load_space
-from tests.support.runs import SETTING, Workplace
 from tests.support.searches import search_with
 from tuning.search.tune import WORKER_RESTARTS, _interruption
 from tuning.study.attempts import TrialRecord
@@ -120,24 +118,6 @@ def test_lack_of_memory_is_named(outcome: tuple[Ledger, Path]) -> None:
     assert record(ledger, 4).error == "MemoryError: cannot allocate 80 GB"
     assert record(ledger, 4).restarts == WORKER_RESTARTS
     assert len(attempts(folder, 4, 25)) == 1 + WORKER_RESTARTS
-
-
-def test_a_host_without_memory_fails_trials_in_one_line(
-    workplace: Workplace, tmp_path: Path
-) -> None:
-    space = tmp_path / "one.yaml"
-    space.write_text(
-        "name: one\nextends: digits\nsweep: [0.25]\nparameters: {sigma: {choices: [0.25]}}\n"
-    )
-    # Ray ends every worker at once, as it would the largest one of a host that is full.
-    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
-    host = Workplace(workplace.folder, workplace.environment | full)
-    run = host.run("--name=full", "--trials=1", f"--space={space}", code=3)
-    assert "low on memory" in run.err.splitlines()[-1]
-    trials = pq.read_table(run.folder / SETTING / "trials.parquet").to_pylist()
-    reasons = {row["root"]: row["error"] for row in trials}
-    assert set(reasons) == {0, 1, 2}
-    assert all("low on memory" in reason for reason in reasons.values())
 
 
 def test_what_tune_does_not_survive_is_no_end_either() -> None:

@@ -8,7 +8,8 @@ import torch
 from trainables.data.datasets import load_dataset
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import generate
-from trainables.models.classifiers import BaseClassifier, DigitsCNN
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from tuning.search.samples import SharedSamples
 
 pytestmark = pytest.mark.usefixtures("local_ray")

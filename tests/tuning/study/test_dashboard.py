@@ -33,7 +33,7 @@ def dashboard(url: str) -> Iterator[str]:
 
 
 def fetch(url: str) -> Any:
-    answer = requests.get(url, timeout=20)
+    answer = requests.get(url, timeout=300)
     answer.raise_for_status()
     return answer.json()
 

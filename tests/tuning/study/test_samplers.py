@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from search_spaces import SearchSpace
-from tests.support.ledgers import SPACE, drive, open_ledger, outcomes
+from tests.support.ledgers import BASELINES, SPACE, drive, open_ledger, outcomes
 from tuning.errors import ConfigError
 from tuning.study.samplers import check_sampler
 
@@ -29,10 +29,11 @@ def test_samplers_propose_within_the_space_and_resume(
     (tmp_path / "killed").mkdir()
     options: dict[str, Any] = {"trials": 28, "sampler": sampler, "space": space}
     if sampler == "gp":
-        options["trials"] = 13
+        # A second each.
+        options["trials"] = 6
     whole = open_ledger(tmp_path, **options)
     drive(whole, workers=2)
-    drive(open_ledger(tmp_path / "killed", **options), 2, stop_after=16)
+    drive(open_ledger(tmp_path / "killed", **options), 2, stop_after=BASELINES + 2)
     resumed = open_ledger(tmp_path / "killed", **options)
     resumed.reconcile()
     drive(resumed, workers=2)

@@ -1,50 +1,55 @@
-"""Kill -9 of the driver at random moments, each followed by --resume."""
+"""Runs on a cluster that somebody else started: who may, and what kill -9 of the driver costs."""
 
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import optuna
-import pytest
 
 from tests.support.killed import MOMENTS
 from tests.support.runs import (
-    REPO,
+    HANGING,
     SETTING,
     TINY,
     Finished,
-    Workplace,
+    Launcher,
     finished_trials,
     tables,
     without_incidentals,
 )
 
-pytestmark = pytest.mark.timeout(1800)
 # How often the driver is killed; twenty times in a soak test, a few times in every suite.
 KILLS = int(os.environ.get("DECROP_KILLS", "4"))
 RUNGS = [1, 3, 8]
 
 
-def killed(workplace: Workplace, where: str, count: int, *arguments: str) -> int:
+def test_wrong_token_is_one_line(launcher: Launcher, foreign_cluster: str, tmp_path: Path) -> None:
+    # Ray would look for a token in the user's home.
+    secured = launcher.knowing(RAY_AUTH_MODE="token", HOME=str(tmp_path))
+    there = ["--name=wrong", f"--cluster={foreign_cluster}"]
+    run = secured.knowing(RAY_AUTH_TOKEN="f" * 64).run(*there, code=2)
+    assert "refuses the token" in run.err
+    assert run.err.count("\n") == 1
+    assert not run.folder.exists()
+    assert "wants a token" in launcher.knowing(HOME=str(tmp_path)).run(*there, code=2).err
+
+
+def killed(launcher: Launcher, where: str, count: int, *arguments: str) -> int:
     """Run the command line until it dies there, or ends; its exit code."""
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.support.killed", where, str(count),
-         f"--out={workplace.folder}", *arguments],
-        cwd=REPO, env=workplace.environment, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    assert process.returncode in (0, -signal.SIGKILL), process.stderr
+    out = f"--out={launcher.folder}"
+    process = launcher.start_module("tests.support.killed", where, str(count), out, *arguments)
+    _, err = process.communicate(timeout=HANGING)
+    assert process.returncode in (0, -signal.SIGKILL), err
     return process.returncode
 
 
 def test_a_driver_killed_again_and_again_ends_as_if_nothing_had_happened(
-    reference_run: Finished, cluster_environment: Workplace
+    reference_run: Finished, cluster_launcher: Launcher
 ) -> None:
     generator = random.Random(0)
-    folder = cluster_environment.folder / "killed"
+    folder = cluster_launcher.folder / "killed"
     first, resume = ["--name=killed", "--cluster", *TINY], ["--name=killed", "--resume"]
     *of_search, denoiser, votes = MOMENTS
     late = max(1, KILLS // 5)
@@ -54,10 +59,10 @@ def test_a_driver_killed_again_and_again_ends_as_if_nothing_had_happened(
     for where in moments:
         arguments = resume if (folder / "config.yaml").exists() else first
         # A moment soon after the start, so that it comes although much has been done before.
-        code = killed(cluster_environment, where, generator.randint(1, 2), *arguments)
+        code = killed(cluster_launcher, where, generator.randint(1, 2), *arguments)
         deaths += code == -signal.SIGKILL
     assert deaths >= 0.75 * KILLS
-    cluster_environment.run("--name=killed", "--resume")
+    cluster_launcher.run("--name=killed", "--resume")
     assert finished_trials(folder) == finished_trials(reference_run.folder)
     ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
     assert without_incidentals(ours) == without_incidentals(reference)
