@@ -105,7 +105,7 @@ def diagrams(graph: grimp.ImportGraph) -> dict[str, str]:
 def redrawn(page: str, graph: grimp.ImportGraph) -> str:
     """The page with its diagrams as the imports are now."""
     drawn = diagrams(graph)
-    place = re.compile(r"<!-- (\w+) -->\n.*?\n<!-- end -->", re.DOTALL)
+    place = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
     return place.sub(lambda found: f"<!-- {found[1]} -->\n{drawn[found[1]]}\n<!-- end -->", page)
 
 

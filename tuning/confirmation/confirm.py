@@ -32,6 +32,7 @@ from tuning.confirmation.selection import (
 from tuning.confirmation.tables import write_confirmation
 from tuning.confirmation.training import Trainer, Training
 from tuning.errors import AllTrialsFailed
+from tuning.search.budget import confirmation_votes
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 from tuning.votes.counter import VoteCounter, smoothable
@@ -71,7 +72,7 @@ def confirm(
     contenders = [
         Contender(
             candidate.trial,
-            sigma_of(candidate.trial),
+            candidate.trial.hyperparameters.sigma,
             [counter.voter(smoothable(d, classifier), shape) for d in candidate.denoisers],
         )
         for candidate in candidates
@@ -79,7 +80,8 @@ def confirm(
     bare = [counter.voter(classifier, shape)] * len(folds)
     contenders += [Contender(None, sigma, bare) for sigma in setting.space.sweep]
     scorer = Scorer(step, folds, config, seed, counter)
-    with track(f"{step} votes", scorer.votes(len(contenders))) as advance:
+    votes = confirmation_votes(config, setting, len(candidates))
+    with track(f"{step} votes", votes) as advance:
         scores = scorer.score(contenders, advance)
     confirmation = choose_variants(contenders, scores, config)
     write_confirmation(setting, confirmation)
@@ -156,11 +158,6 @@ def choose_variants(
         config.confirm_votes,
         config.confirm_folds,
     )
-
-
-def sigma_of(record: TrialRecord) -> float:
-    """The noise a trial was trained for."""
-    return record.hyperparameters.sigma
 
 
 def _of_origin(trials: Sequence[Confirmed], origin: str) -> list[Confirmed]:

@@ -49,11 +49,6 @@ class Scorer:
     seed: int
     counter: VoteCounter
 
-    def votes(self, contenders: int) -> int:
-        """How many votes it takes to score so many contenders."""
-        images = sum(len(fold.tuning_labels) for fold in self.folds)
-        return contenders * images * self.config.confirm_votes
-
     def score(
         self, contenders: Sequence[Contender], advance: Callable[[int], None]
     ) -> list[FoldScores]:

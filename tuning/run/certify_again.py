@@ -72,7 +72,8 @@ def certify_again(
 
 def _run(config: RunConfig, subjects: list[Subject], folder: RunFolder) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
-    from tuning.run.pipeline import carry_out, certify_subjects
+    from tuning.run.pipeline import carry_out
+    from tuning.run.stages import certify_subjects
 
     if config.storage is not None:
         folder.fetch(run_storage(config))

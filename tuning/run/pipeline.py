@@ -1,39 +1,22 @@
-"""The stages of a run in their order, and what surrounds them: Ray, mirror, summary and report."""
+"""What surrounds the stages of a run: Ray, the mirror, the manifest, the summary and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from results import files
 from results.report import build_report
 from results.schema import SUMMARY
 from results.store import write_table
 from results.terminal import summary_tables
-from trainables.decrop.config import DecropConfig
-from trainables.models.denoisers import build_denoiser
-from tuning.certification.certificates import certify
-from tuning.certification.subjects import Model, Subject
 from tuning.cluster.connection import connect
 from tuning.cluster.context import Context
 from tuning.cluster.hosts import lost_hosts
 from tuning.config import RunConfig
-from tuning.confirmation.confirm import confirm
-from tuning.confirmation.final import Finalist, train_finalists
-from tuning.confirmation.training import Trainer
-from tuning.errors import AllTrialsFailed
 from tuning.monitoring.progress import chatter_to
-from tuning.run.export import export, show_denoised
 from tuning.run.failures import stopping
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest, read_manifest
-from tuning.search.search import Part, prepare, search, sources
-from tuning.setting.classifier import base_classifier, gain_access
-from tuning.setting.setting import Setting
-from tuning.study.attempts import TrialRecord
-from tuning.votes.counter import VoteCounter, smoothable
-from tuning.votes.precision import decide_precision
-from tuning.votes.store import VoteStore
 
 Rows = list[dict[str, Any]]
 Stages = Callable[[Context, Manifest], Iterator[Rows]]
@@ -69,108 +52,3 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
         reporter.out.print(summary_tables(rows, config.objective))
         reporter.out.print(f"report: {folder.report}", markup=False, highlight=False)
     return rows
-
-
-def search_and_certify(
-    settings: Sequence[Setting], folder: RunFolder, context: Context, manifest: Manifest
-) -> Iterator[Rows]:
-    """The stages of `tuning.launch`: the search in all settings at once, the others one by one."""
-    context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
-    source = sources(settings, context.config)
-    parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
-    for name, of_setting in search(parts, context).items():
-        manifest.add_seconds(name, "search", of_setting)
-    for part in parts:
-        yield _after_the_search(part, context, manifest)
-
-
-def certify_subjects(
-    subjects: Sequence[Subject], folder: RunFolder, context: Context, manifest: Manifest
-) -> Iterator[Rows]:
-    """The stages of `tuning.certify`, which has models already: their certification, one by one."""
-    for subject in subjects:
-        images = subject.test.images[:2]
-        classifier = base_classifier(context.config, subject.dataset, images, context.reporter)
-        place = folder.path / subject.name
-        place.mkdir(exist_ok=True)
-        store = VoteStore(place / files.VOTES)
-        *_, last = subject.models.values()
-        decided = manifest.precision(subject.name) or subject.precision
-        example = smoothable(last.denoiser, classifier)
-        precision = decide_precision(context, example, images[0], decided)
-        manifest.record(subject.name, precision=precision)
-        counter = VoteCounter(store, precision, context.resources)
-        yield certify(subject, classifier, place, counter, context)
-
-
-def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
-    """Confirm what the search found, train the winners on all shots, export and certify them."""
-    setting, classifier = part.setting, part.access.certified
-    records = _searched(part)
-    counter = _counter(part, context, manifest)
-    trainer = Trainer(setting.name, part.task, setting.folder / files.DENOISERS, context.resources)
-    with manifest.timed(setting.name, "confirmation"):
-        confirmation = confirm(setting, records, classifier, trainer, counter, context)
-    with manifest.timed(setting.name, "training"):
-        finalists = train_finalists(confirmation, setting, trainer, context)
-    best = finalists["best"]
-    export(setting, best, classifier, counter.precision, context)
-    show_denoised(setting, best, part.board, context.seed(setting.name, "show"))
-    models = {variant: _model(finalist) for variant, finalist in finalists.items()}
-    subject = Subject(setting.name, setting.dataset, setting.test, models, setting.pixel_steps)
-    with manifest.timed(setting.name, "certification"):
-        rows = certify(subject, classifier, setting.folder, counter, context)
-    if part.access.queries:
-        manifest.record(setting.name, queries=part.access.queries | _queries(counter.store))
-    return rows
-
-
-def _prepare(setting: Setting, source: str | None, context: Context, manifest: Manifest) -> Part:
-    """Get a setting ready for its search, which takes over points of its `source`, if any."""
-    setting.folder.mkdir(parents=True, exist_ok=True)
-    # Votes of a different version are refused before the search, not after it.
-    VoteStore(setting.folder / files.VOTES)
-    access = gain_access(context.config, setting, context.reporter)
-    manifest.add_setting(setting, access.certified)
-    return prepare(setting, access, source, context, manifest.run_id)
-
-
-def _searched(part: Part) -> list[TrialRecord]:
-    """All attempts of a search that is over.
-
-    Raises:
-        AllTrialsFailed: when none of them is complete.
-    """
-    records = part.ledger.attempts.records()
-    if not any(r.state == "complete" for r in records):
-        errors = "; ".join(sorted({r.error for r in records if r.error}))
-        raise AllTrialsFailed(f"every trial of {part.setting.name} failed: {errors}")
-    return records
-
-
-def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCounter:
-    """What counts the setting's votes, in the precision of an earlier start if there was one."""
-    setting = part.setting
-    image = setting.shots.train_images[0]
-    constants = DecropConfig.model_validate(setting.space.constants)
-    denoiser = build_denoiser(constants.denoiser, image.shape[0], constants.model_dump())
-    example = smoothable(denoiser, part.access.certified)
-    precision = decide_precision(context, example, image, manifest.precision(setting.name))
-    manifest.record(setting.name, precision=precision)
-    return VoteCounter(VoteStore(setting.folder / files.VOTES), precision, context.resources)
-
-
-def _model(finalist: Finalist) -> Model:
-    """What is certified of a finalist."""
-    confirmed = finalist.confirmed
-    number = None if confirmed.trial is None else confirmed.trial.number
-    return Model(
-        finalist.denoiser, confirmed.sigma, number, confirmed.score.mean, confirmed.accuracy
-    )
-
-
-def _queries(store: VoteStore) -> dict[str, int]:
-    """What a black box was asked besides its training: one query for each vote."""
-    votes = store.votes_by_phase()
-    certification = votes.get("select", 0) + votes.get("estimate", 0)
-    return {"confirmation": votes.get("confirm", 0), "certification": certification}

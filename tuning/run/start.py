@@ -65,7 +65,8 @@ def start(
 
 def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
-    from tuning.run.pipeline import carry_out, search_and_certify
+    from tuning.run.pipeline import carry_out
+    from tuning.run.stages import search_and_certify
 
     if config.ledger is not None:
         # Before Ray is started and anything is written.

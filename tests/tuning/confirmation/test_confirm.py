@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tuning.confirmation.test_selection import record
+from tests.support.records import record
 from trainables.data.splits import Shots
 from trainables.models.denoisers import Denoiser, DnCNN
 from tuning.config import make_config

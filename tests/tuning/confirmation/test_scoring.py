@@ -77,4 +77,3 @@ def test_scores_are_those_of_each_folds_own_model_on_its_own_images(
         assert scores.objective == pytest.approx(expected)
         assert scores.correct == [float(r > 0) for r in radii]
         assert sum(scores.correct) > 0
-    assert scorer.votes(2) == 2 * 5 * VOTES

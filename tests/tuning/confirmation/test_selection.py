@@ -2,22 +2,10 @@ from typing import Any
 
 import pytest
 
-from trainables.decrop.config import DecropConfig
+from tests.support.records import record
 from trainables.smoothing.objective import Score
 from tuning.confirmation.selection import Confirmed, choose, pareto_front, shortlisted
 from tuning.errors import AllTrialsFailed, ConfigError
-from tuning.study.attempts import TrialRecord
-
-
-def record(
-    number: int, origin: str = "search", objective: float = 0.5, **changes: Any
-) -> TrialRecord:
-    state, error = changes.pop("state", "complete"), changes.pop("error", "")
-    accuracy = changes.pop("accuracy", 0.9)
-    return TrialRecord(
-        number, number, origin, state, DecropConfig(**changes), objective, accuracy,
-        600, 1.0, 0, "n", error, 0,
-    )  # fmt: skip
 
 
 def confirmed(
