@@ -57,7 +57,7 @@ def test_following_the_reversed_gradient_confuses_the_discriminator(
         parameters = list(training.denoiser.parameters())
         with torch.no_grad():
             for parameter, shift in zip(parameters, shifts, strict=True):
-                parameter += shift
+                parameter.add_(shift)
         losses = training.train_epoch()
         gradients = [p.grad.clone() for p in parameters if p.grad is not None]
         return losses.get("domain", math.nan), gradients

@@ -19,7 +19,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(params=["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, s3: str) -> Storage:
     url = s3 if request.param == "s3" else str(tmp_path / "shared")
-    return open_storage(url) / request.node.name
+    return open_storage(url) / str(request.node.name)
 
 
 def test_files_come_back_as_they_were_written(storage: Storage) -> None:

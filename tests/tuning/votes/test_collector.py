@@ -123,7 +123,7 @@ class Read(nn.Module):
         self.inner, self.folder = model(), folder
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         (self.folder / f"{os.getpid()}-{uuid4()}").touch()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
