@@ -92,7 +92,7 @@ def test_a_pareto_search_prunes_nothing_unless_asked_to_which_is_refused() -> No
     assert config().scheduler == "asha"
     assert config(objective="pareto").scheduler == "none"
     assert config(objective="pareto", scheduler="none").scheduler == "none"
-    with pytest.raises(ConfigError, match="--scheduler: asha compares one score"):
+    with pytest.raises(ConfigError, match="--scheduler: asha compares a single score"):
         config(objective="pareto", scheduler="asha")
 
 

@@ -22,7 +22,7 @@ from tuning.certify import main
         (["--sigma=0.25", "--radii=0.5,0.25"], "--radii: (0.5, 0.25) must ascend"),
         (["--sigma=0.25", "--dataset=digits,mnist"], "--dataset: name one"),
         (["/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
-        (["/nowhere", "--denoiser=/there"], "--denoiser: /nowhere is one already"),
+        (["/nowhere", "--denoiser=/there"], "--denoiser: /nowhere already names one"),
         (["--denoiser=/nowhere", "--sigma=0.25"], "--denoiser: /nowhere cannot be read"),
         (["--sigma=0.25", "--dataset=folder", "--data-dir=/nowhere"], "/nowhere"),
     ],

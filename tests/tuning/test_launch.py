@@ -71,7 +71,7 @@ def refused(
         (["--config=/nowhere.yaml"], "--config", "cannot be read"),
         (["--cluster=127.0.0.1:1"], "--cluster", "ray start --head"),
         (["--cluster=nonsense:port"], "--cluster", "HOST:PORT"),
-        (["--resume"], "--resume", "holds no run"),
+        (["--resume"], "--resume", "there is no run in"),
         (["--bogus=1"], "--bogus", "--help"),
         (["--seed=-1"], "--seed", "greater than or equal to 0"),
     ],

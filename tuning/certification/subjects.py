@@ -21,9 +21,9 @@ from tuning.config import RunConfig, read_yaml, setting_name
 from tuning.errors import ConfigError
 
 # What a run says of where it computed, which says nothing of its certificates.
-WHERE_IT_RAN = ("cluster", "storage", "concurrency", "autoscaling")
+CLUSTER_FIELDS = ("cluster", "storage", "concurrency", "autoscaling")
 # Each of these flags gives a meaning to the other.
-TOGETHER = {"radii", "procedure"}
+INTERDEPENDENT = {"radii", "procedure"}
 
 
 class Model(NamedTuple):
@@ -57,7 +57,7 @@ class Subject:
 
 def configuration_of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run, without where it ran, and without what `flags` replace."""
-    left_out = {*WHERE_IT_RAN, *(TOGETHER if TOGETHER & flags.keys() else ())}
+    left_out = {*CLUSTER_FIELDS, *(INTERDEPENDENT if INTERDEPENDENT & flags.keys() else ())}
     stored = read_yaml(run / files.CONFIG)
     return {name: value for name, value in stored.items() if name not in left_out}
 

@@ -20,7 +20,7 @@ import trainables
 import tuning
 from trainables.weights.sources import is_factory
 from tuning.cluster.address import check_cluster, cluster_address, token_file
-from tuning.cluster.resources import Resources, fit_resources, hoped_for, local_resources
+from tuning.cluster.resources import Resources, fit_resources, local_resources, requested_resources
 from tuning.cluster.storage import Storage, local_storage, open_storage
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
@@ -129,11 +129,11 @@ def _join(config: RunConfig) -> Cluster:
             "elsewhere, pass the address of its dashboard, http://HOST:8265)"
         ) from error
     if config.autoscaling:
-        resources = hoped_for(config)
+        resources = requested_resources(config)
     else:
         resources = fit_resources(config, present_hosts(), f"a host of {address}", shared=True)
     claimed = claim(config, storage)
-    check_hosts(storage, stored=config.storage is not None)
+    check_hosts(storage, named=config.storage is not None)
     return Cluster(address, context.dashboard_url, resources, storage, claimed)
 
 

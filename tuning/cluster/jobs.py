@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 # Flags that may name something on this machine, which then travels with the job.
 INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir", "denoiser", "source")
 # Files of a run that certifying it again does not need.
-OF_A_RUN = (*(".*", files.TENSORBOARD, files.VOTES, files.LEDGER, files.REPORT, files.CERTIFIED),)
+NOT_NEEDED = (*(".*", files.TENSORBOARD, files.VOTES, files.LEDGER, files.REPORT, files.CERTIFIED),)
 # Ray accepts half a gigabyte; what is large belongs on the cluster's own disks.
-MOST_BYTES = 200_000_000
+MAX_BYTES = 200_000_000
 RUNNING = ("PENDING", "RUNNING")
 
 
@@ -152,9 +152,9 @@ def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _input(path: Path, folder: Path, field: str) -> str:
-    files = _files(path, *(OF_A_RUN if field == "source" else ()))
+    files = _files(path, *(NOT_NEEDED if field == "source" else ()))
     size = sum(file.stat().st_size for file in files)
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise ConfigError(
             f"--{field.replace('_', '-')}: {path} has {size / 1e6:.0f} MB, too much to travel with "
             "a job; put it on the cluster's disks and pass its path there"

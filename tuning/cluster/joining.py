@@ -56,10 +56,10 @@ class _Claim:
     """An actor whose name says which run a launcher is working on."""
 
 
-def check_hosts(storage: Storage, *, stored: bool) -> None:
+def check_hosts(storage: Storage, *, named: bool) -> None:
     """Make sure that every host sees the storage, and has the same libraries.
 
-    `stored` says whether the user named the storage.
+    `named` says whether the user named the storage.
 
     Raises:
         ConfigError: naming the host that does not.
@@ -77,7 +77,7 @@ def check_hosts(storage: Storage, *, stored: bool) -> None:
         # All of them at once, before any is waited for.
         asked = {address: _look_from(node, storage) for node, address in others.items()}
         for address, reference in asked.items():
-            _check(address, _answer(address, reference), storage, stored)
+            _check(address, _answer(address, reference), storage, named)
     finally:
         storage.filesystem.delete_file(storage.path(PROBE))
 
@@ -110,7 +110,7 @@ def _answer(address: str, reference: ray.ObjectRef[_Findings]) -> _Findings:
         ) from error
 
 
-def _check(address: str, findings: _Findings, storage: Storage, stored: bool) -> None:
+def _check(address: str, findings: _Findings, storage: Storage, named: bool) -> None:
     ours = version(SAME_EVERYWHERE)
     if findings.version != ours:
         raise ConfigError(
@@ -121,5 +121,5 @@ def _check(address: str, findings: _Findings, storage: Storage, stored: bool) ->
         remedy = "check its credentials and mounts"
         raise ConfigError(
             f"--storage: host {address} does not see {storage.folder}; "
-            f"{remedy if stored else 'pass a folder or bucket that all hosts share'}"
+            f"{remedy if named else 'pass a folder or bucket that all hosts share'}"
         )

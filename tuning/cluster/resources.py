@@ -69,7 +69,7 @@ def local_resources(config: RunConfig) -> Resources:
     return fit_resources(config, [machine], "this machine")
 
 
-def hoped_for(config: RunConfig) -> Resources:
+def requested_resources(config: RunConfig) -> Resources:
     """What a run asks of a cluster that adds hosts: all of --concurrency, whatever is there now."""
     return Resources(
         config.cpus_per_trial,

@@ -113,7 +113,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def chatter_to(log: Path) -> Iterator[Reporter]:
+def redirect_output(log: Path) -> Iterator[Reporter]:
     """Send whatever libraries and child processes print to `log`; the reporter keeps the terminal.
 
     Done on file descriptors, because Ray's processes write past Python's streams.

@@ -25,7 +25,7 @@ from tuning.search.trials_table import PAUSE, TrialsTable, write_trials
 from tuning.search.tune import Study, run_search
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
-from tuning.study.database import only_warnings, sqlite_url
+from tuning.study.database import silence_optuna, sqlite_url
 from tuning.study.figures import write_insight
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
@@ -180,7 +180,7 @@ def _ledger(setting: Setting, source: str | None, context: Context, run_id: str)
         pareto=config.pareto,
         awaits_transfer=source is not None,
     )
-    only_warnings()
+    silence_optuna()
     # In a database of many runs, a study needs a name of its own.
     shared = config.ledger is not None
     ledger = Ledger(

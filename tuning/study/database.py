@@ -178,7 +178,7 @@ def open_database(url: str) -> EventStorage:
         ) from error
 
 
-def only_warnings() -> None:
+def silence_optuna() -> None:
     """Keep Optuna from printing a line about each study that is created."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 

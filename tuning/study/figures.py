@@ -29,10 +29,10 @@ from results.store import write_json
 from trainables.decrop.config import BASELINES
 
 # More axes than these beside each other cannot be read.
-MOST_AXES = 8
+MAX_AXES = 8
 # PED-ANOVA compares the best trials, a fifth and at least so many, with all of them.
 _BEST_SHARE, _BEST_TRIALS = 0.2, 5
-_FEWEST_TRIALS = 2 * _BEST_TRIALS
+_MIN_TRIALS = 2 * _BEST_TRIALS
 # Legible on a light ground and on a dark one.
 _BLUE, _ORANGE, _GREY = "#2b8cc4", "#d9772b", "#8a94a3"
 _SCALE = [[0.0, _ORANGE], [0.5, _GREY], [1.0, _BLUE]]
@@ -93,7 +93,7 @@ def _compared(study: optuna.Study) -> _Comparison | None:
     complete = _searched(study, TrialState.COMPLETE)
     trials = complete + _searched(study, TrialState.PRUNED)
     names, scores = _varied(trials), {trial.values[0] for trial in complete}
-    few = len(complete) < _BEST_TRIALS or len(trials) < _FEWEST_TRIALS
+    few = len(complete) < _BEST_TRIALS or len(trials) < _MIN_TRIALS
     if few or len(scores) < 2 or len(names) < 2:
         return None
     below = max(scores) + 1 if _minimises(study) else min(scores) - 1
@@ -157,8 +157,8 @@ def _parallel(
     varied = _varied(trials)
     names = varied
     if compared is not None:
-        names = sorted([name for name in compared.importances if name in varied][:MOST_AXES])
-    if not 2 <= len(names) <= MOST_AXES or len({trial.values[0] for trial in trials}) < 2:
+        names = sorted([name for name in compared.importances if name in varied][:MAX_AXES])
+    if not 2 <= len(names) <= MAX_AXES or len({trial.values[0] for trial in trials}) < 2:
         return None
     params = [{name: _shown(trial, name) for name in trial.params} for trial in trials]
     values = [trial.values[0] for trial in trials]
@@ -168,7 +168,7 @@ def _parallel(
     for axis, name in enumerate(names, start=1):
         ends = [_shown(trial, name) for trial in trials if _is_off(trial, name)]
         if ends:
-            _call_zero(figure, axis, f"{ends[0]:.3g}")
+            _label_zero(figure, axis, f"{ends[0]:.3g}")
     figure.update_xaxes(tickangle=-20, automargin=True)
     caption = "One line per complete trial, from its score to its hyperparameters"
     caption += (
@@ -206,7 +206,7 @@ def _recolour(figure: go.Figure, minimised: bool) -> None:
             trace.marker.update(colorscale=_SCALE, reversescale=minimised)
 
 
-def _call_zero(figure: go.Figure, axis: int, text: str) -> None:
+def _label_zero(figure: go.Figure, axis: int, text: str) -> None:
     """Write 0 where an axis of parallel coordinates says `text`, and nothing just above it."""
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     for line in lines:
