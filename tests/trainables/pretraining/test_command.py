@@ -100,7 +100,7 @@ def test_the_command_writes_a_classifier_that_recognises_digits_it_never_saw(
     captured = capsys.readouterr()
     assert captured.err.count("epoch ") == 12
     (line,) = captured.out.splitlines()
-    command = shlex.split(line.partition("go on with: ")[2])
+    command = shlex.split(line.partition("continue with: ")[2])
     assert command == ["python", "-m", "tuning.launch", "--dataset", "digits", "--classifier",
                        str(out)]  # fmt: skip
     assert [path.name for path in out.parent.iterdir()] == ["c.pt"]
@@ -216,7 +216,7 @@ def test_the_architecture_follows_from_the_images(
     assert len(checkpoint["mean"]) == channels
     images = torch.rand(2, channels, size, size)
     assert load_base_classifier(ClassifierSpec(str(out)), images).probe(images) == (3, 64)
-    command = shlex.split(capsys.readouterr().out.partition("go on with: ")[2])
+    command = shlex.split(capsys.readouterr().out.partition("continue with: ")[2])
     assert command[5:7] == ["--data-dir", str(tmp_path / "my data")]
 
 

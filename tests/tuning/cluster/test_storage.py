@@ -65,8 +65,8 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     ("url", "why"),
     [
         ("ftp://host/runs", "neither a folder nor s3://BUCKET/FOLDER"),
-        ("s3://key:secret@bucket/runs", "credentials there are seen by everybody"),
-        ("s3://bucket/runs?secret_key=x", "credentials there are seen by everybody"),
+        ("s3://key:secret@bucket/runs", "credentials in it are visible to everyone"),
+        ("s3://bucket/runs?secret_key=x", "credentials in it are visible to everyone"),
         ("runs", "must be an absolute path"),
         ("s3://bucket/../other", "must not hold .."),
     ],
