@@ -12,7 +12,7 @@ from tuning.certify import main
     [
         (["--verify"], "--verify: name the run"),
         (["--verify", "/nowhere"], "no such run folder"),
-        ([], "--sigma: the noise to certify under is missing"),
+        ([], "--sigma: is missing"),
         (["--sigma=0"], "--sigma: must be above 0; got 0"),
         (["--sigma=0.25", "--n=50"], "--n: must be at least --n0, 100; got 50"),
         (["--sigma=0.25", "--alpha=1"], "--alpha: "),

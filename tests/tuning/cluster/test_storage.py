@@ -51,7 +51,7 @@ def test_a_storage_travels_to_workers_without_credentials(s3: str) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_refused(s3: str) -> None:
-    with pytest.raises(ConfigError, match=r"--storage: s3://nobodys.* is not there; create"):
+    with pytest.raises(ConfigError, match=r"--storage: s3://nobodys.* does not exist; create"):
         open_storage(s3.replace("results", "nobodys"))
 
 
