@@ -7,11 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ray import tune
+
 from results.files import LEDGER, TENSORBOARD
 from results.terminal import objective_label
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
+from trainables.trainable import DecropTrainable
 from tuning.cluster.context import Context
 from tuning.cluster.storage import SCRATCH
 from tuning.config import RunConfig
@@ -69,12 +72,17 @@ def prepare(
     )
 
 
-def search(parts: Sequence[Part], context: Context) -> dict[str, float]:
+def search(
+    parts: Sequence[Part],
+    context: Context,
+    trainable: type[tune.Trainable] = DecropTrainable,
+) -> dict[str, float]:
     """Run all open trials, and write their results; returns the seconds by setting.
 
     All settings are searched side by side, so that each fills the pauses of the others.
+    `trainable` is the class whose instances run trials.
     """
-    seconds = _search(parts, context)
+    seconds = _search(parts, context, trainable)
     for part in parts:
         folder, ledger = part.setting.folder, part.ledger
         write_trials(folder, part.setting.space, ledger.attempts.records())
@@ -118,7 +126,9 @@ class SearchProgress:
         return sum(ledger.seconds for ledger in self._ledgers)
 
 
-def _search(parts: Sequence[Part], context: Context) -> dict[str, float]:
+def _search(
+    parts: Sequence[Part], context: Context, trainable: type[tune.Trainable]
+) -> dict[str, float]:
     ledgers = [part.ledger for part in parts]
     if all(ledger.finished for ledger in ledgers):
         return {}
@@ -134,6 +144,7 @@ def _search(parts: Sequence[Part], context: Context) -> dict[str, float]:
             scratch=context.cluster.storage / SCRATCH,
             limits=_limits(parts, context),
             transfer=context.config.transfer,
+            trainable=trainable,
         )
     seconds = time.perf_counter() - started
     worked = sum(ledger.seconds for ledger in ledgers)

@@ -6,23 +6,19 @@ them, or on how often they are counted.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Generic, NamedTuple
 
 import ray
-import torch
-from torch import Tensor, nn
 
-from trainables.smoothing.counting import Piece, count_votes
-from trainables.smoothing.noise import BLOCK_SIZE, Noise, plan_blocks
+from trainables.smoothing.noise import BLOCK_SIZE
 from tuning.cluster.hosts import in_flight, workers
 from tuning.cluster.resources import Resources
 from tuning.monitoring.metrics import votes_counted
 from tuning.votes.job import ImageVotes, Outcome, T, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
+from tuning.votes.task import Model, Reference, Send, send_task
 
 # The most draws that are counted and recorded together, by kind of device: a GPU counts two hundred
 # thousand votes a second, and one driver records three thousand counts.
@@ -33,10 +29,6 @@ TASK_SECONDS = 1.0
 TASKS_A_SECOND = 100
 # Votes in a model's first task, before it is known how long they take.
 FIRST_VOTES = BLOCK_SIZE
-# Models that a worker keeps: the variants of a setting take turns.
-MODELS_HELD = 4
-
-Reference = ray.ObjectRef[list[Counts]]
 
 
 def collect_votes(
@@ -44,12 +36,14 @@ def collect_votes(
     store: VoteStore,
     resources: Resources,
     advance: Callable[[int], None] = lambda votes: None,
+    send: Send = send_task,
 ) -> list[list[Outcome[T]]]:
     """The outcome for every image of every job; Ray tasks count the votes that are not stored yet.
 
-    `advance` is called with numbers of votes, which add up to `most` for each image.
+    `advance` is called with numbers of votes, which add up to `most` for each image; `send` starts
+    the tasks.
     """
-    collector = _Collector(jobs, store, resources, advance)
+    collector = _Collector(jobs, store, resources, advance, send)
     collector.run()
     return [
         [collector.outcomes[number, position] for position in range(len(job.indices))]
@@ -90,8 +84,9 @@ class _Collector(Generic[T]):
         store: VoteStore,
         resources: Resources,
         advance: Callable[[int], None],
+        send: Send,
     ) -> None:
-        self.store, self.resources, self.advance = store, resources, advance
+        self.store, self.resources, self.advance, self.send = store, resources, advance, send
         self.not_begun = (
             ImageVotes(job, (number, position), job.evaluate(), PIECES[resources.device])
             for number, job in enumerate(jobs)
@@ -103,7 +98,7 @@ class _Collector(Generic[T]):
         # Two variants can be the same model: its votes are counted once and used for both.
         self.waiting: dict[VoteKey, list[ImageVotes[T]]] = {}
         self.running: dict[Reference, _Task] = {}
-        self.models: dict[str, ray.ObjectRef[nn.Module]] = {}
+        self.models: dict[str, Model] = {}
         self.speeds: dict[str, float] = {}
 
     def run(self) -> None:
@@ -156,14 +151,13 @@ class _Collector(Generic[T]):
         pixels = {index: image.pixels.clone() for index, image in images.items()}
         if job.model_hash not in self.models:
             self.models[job.model_hash] = ray.put(job.model)
-        task = _count.options(
-            name=f"votes: {job.name}",
-            num_cpus=self.resources.cpus_per_trial,
-            num_gpus=self.resources.gpus_per_trial,
-        )
         keys = [key for key, _ in pieces]
-        reference = task.remote(
-            [self.models[job.model_hash]], [pixels[key.image] for key in keys], keys, self.resources
+        reference = self.send(
+            f"votes: {job.name}",
+            self.models[job.model_hash],
+            [pixels[key.image] for key in keys],
+            keys,
+            self.resources,
         )
         self.running[reference] = _Task(job.name, keys)
 
@@ -194,39 +188,3 @@ class _Collector(Generic[T]):
             self._add(image, key, found[key])
         for image in {image.place: image for _, image in served}.values():
             self._evaluate(image)
-
-
-@ray.remote(max_retries=3)
-def _count(
-    model: list[ray.ObjectRef[nn.Module]],
-    images: Sequence[Tensor],
-    keys: Sequence[VoteKey],
-    resources: Resources,
-) -> list[Counts]:
-    """The votes of each of `keys`, on its image [C, H, W]."""
-    device = resources.prepare_worker()
-    # Passed in a list, so that Ray does not resolve the reference again for every task.
-    held = _held(model[0], device)
-    started = time.perf_counter()
-    pieces = [
-        Piece(
-            image.to(device),
-            Noise(key.sigma, key.pixel_steps),
-            # The noise does not depend on the model: every variant sees the same draws.
-            plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start),
-        )
-        for image, key in zip(images, keys, strict=True)
-    ]
-    votes = count_votes(held, pieces).tolist()
-    each = (time.perf_counter() - started) / sum(key.size for key in keys)
-    node = ray.util.get_node_ip_address()
-    return [
-        Counts(of_piece, each * key.size, node) for of_piece, key in zip(votes, keys, strict=True)
-    ]
-
-
-@lru_cache(maxsize=MODELS_HELD)
-def _held(model: ray.ObjectRef[nn.Module], device: torch.device) -> nn.Module:
-    """The model; this worker keeps it for later tasks."""
-    found: nn.Module = ray.get(model)
-    return found.to(device).eval()

@@ -237,39 +237,6 @@ def test_a_diverging_training_is_refused() -> None:
         run(dataset(images, labels), epochs=2, learning_rate=1e20)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ((), "--dataset"),
-        (("--dataset=digits",), "--out"),
-        (("--dataset=digits", "--out=c.pt", "--epochs=0"), "--epochs"),
-        (("--dataset=digits", "--out=c.pt", "--epochs=many"), "--epochs"),
-        (("--dataset=digits", "--out=c.pt", "--batch-size=1"), "--batch-size"),
-        (("--dataset=digits", "--out=c.pt", "--learning-rate=0"), "--learning-rate"),
-        (("--dataset=digits", "--out=c.pt", "--seed=-1"), "--seed"),
-        (("--dataset=digits", "--out=c.pt", "--epoch=3"), "--epoch"),
-        (("--dataset=digits", "--out=c.pt", "--arch=digit_cnn"), "did you mean digits_cnn"),
-        (("--dataset=digits", "--out=c.pt", "--arch=resnet18"), "(1, 8, 8)"),
-        (("--dataset=digit", "--out=c.pt"), "--dataset: 'digit'"),
-        (("--dataset=folder", "--out=c.pt"), "--data-dir"),
-        (("--dataset=folder", "--data-dir=absent", "--out=c.pt"), "absent"),
-        (("--dataset=digits", "--out=."), "--out"),
-        (("--dataset=digits", "--out=file/c.pt"), "--out: file"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_two(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    named: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
-    assert named in refused(capsys, *arguments)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
 def test_an_existing_file_is_kept_unless_told_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
