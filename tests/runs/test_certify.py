@@ -100,7 +100,7 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
         db.execute("PRAGMA user_version = 0")
     said = launcher.certify(*arguments, code=2)
     assert [line for line in said.splitlines() if line.startswith("error: ")] == [
-        f"error: --out: {path} holds votes in format 0, but this version counts in format "
+        f"error: --out: {path} holds votes in format 0, but this version uses format "
         f"{VERSION}; delete that file to have them counted again"
     ]
     path.unlink()
@@ -115,7 +115,7 @@ def test_a_denoiser_file_that_says_nothing_is_certified_at_any_sigma(
     trained = reference_run.folder / SETTING / "denoisers" / "best.safetensors"
     file.write_bytes(denoiser_bytes(load_denoiser(trained.read_bytes())))
     arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", tmp_path / "out")
-    assert "--sigma: the noise to certify under is missing" in refusal(capsys, *arguments)
+    assert "--sigma: is missing" in refusal(capsys, *arguments)
     launcher.certify(*arguments, "--sigma=0.9")
     assert {row["sigma"] for row in certificates(tmp_path / "out" / "digits")} == {0.9}
 
