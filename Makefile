@@ -5,7 +5,7 @@ ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
 
-# Two processes, each with a file at a time in the order of tests/conftest.py.
+# Two processes; each takes one file at a time, in the order that tests/conftest.py sets.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-runs test-cluster lint types imports suite clean
@@ -28,7 +28,7 @@ imports: .venv/installed
 suite: .venv/installed
 	$(PYTEST) -m "not runs and not cluster"
 
-# Whole runs that are resumed, extended, killed; a database server and a browser, if there are any.
+# Whole runs that are resumed, extended or killed; with a database server and a browser if installed.
 test-runs: .venv/installed
 	$(PYTEST) -m runs
 

@@ -13,6 +13,8 @@ import time
 
 import psutil
 
+from benchmarks.command_line import parser
+
 
 def proportional_set_size(process: psutil.Process) -> int:
     """Bytes of one process and its descendants, shared pages counted once."""
@@ -27,8 +29,9 @@ def proportional_set_size(process: psutil.Process) -> int:
 
 def main() -> int:
     """Run the job in a temporary folder and print what it cost."""
+    _, flags = parser(__doc__).parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tuning.launch", f"--out={folder}", *sys.argv[1:]]
+        command = [sys.executable, "-m", "tuning.launch", f"--out={folder}", *flags]
         started, peak = time.perf_counter(), 0
         job = subprocess.Popen(command)
         process = psutil.Process(job.pid)

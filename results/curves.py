@@ -1,7 +1,7 @@
-"""What certificates add up to: certified accuracy, average certified radius, differences.
+"""Statistics of certificates: certified accuracy, average certified radius, differences.
 
-Intervals are at 95 % and speak of the choice of test images, not of the Monte Carlo votes: each
-certificate has its own alpha for those.
+Intervals are at 95 % and cover the choice of test images, not the Monte Carlo votes: for those each
+certificate has its own alpha.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from results.schema import CERTIFIED_AT, Row
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 9999
-# Resamples drawn at once: bounds the memory to about 80 MB at 10 000 images.
+# Resamples drawn at once: limits the memory to about 80 MB at 10 000 images.
 _BATCH = 1000
 
 Bools = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class Curve:
     """Certified accuracy against radius; four float arrays of one shape, [points].
 
     `radii` is L2 in pixel units on the [0, 1] scale and increases; `accuracy` and its 95 % Wilson
-    interval `low`, `high` are in [0, 1]. Between two radii the accuracy is that of the larger.
+    interval `low`, `high` are in [0, 1]. Between two radii, the accuracy at the larger one holds.
     """
 
     radii: Floats
@@ -48,7 +48,9 @@ class Curve:
 
 
 def outcomes(rows: Sequence[Row]) -> tuple[Bools, Floats]:
-    """Correct (bool [images]) and radius (float [images]) of certificates, by image index.
+    """Whether each certificate is correct (bool [images]) and its radius (float [images]).
+
+    Both are in order of the image index.
 
     `rows` are rows of `schema.CERTIFICATES`, of one variant. An abstention is not correct.
     """

@@ -1,4 +1,4 @@
-"""Figures of a run as PNG bytes, drawn without pyplot so that nothing global changes."""
+"""Figures of a run as PNG bytes, drawn without pyplot, which would change global state."""
 
 import io
 import math
@@ -18,7 +18,7 @@ from results.schema import SEARCHED, VARIANTS, Row, front_number, variant_label
 
 @dataclass(frozen=True)
 class _Theme:
-    """Colours of one scheme; those of the variants are from Okabe and Ito, safe for all eyes."""
+    """Colours of one scheme; the variants' are from Okabe and Ito, safe for the colour-blind."""
 
     background: str
     text: str
@@ -78,7 +78,7 @@ def curves_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False)
     """PNG of certified accuracy against radius: one step line and 95 % band per variant.
 
     `certificates` holds rows of `schema.CERTIFICATES` by variant; each line is labelled with its
-    sigma and ACR. `dark` draws light ink on a dark ground.
+    sigma and ACR. `dark` draws in light colours on a dark background.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 4.8)
@@ -103,8 +103,8 @@ def history_figure(
 ) -> bytes:
     """PNG of the search: score by trial number, by origin and state, with the incumbent's line.
 
-    `trials` are rows of a trials table; one without an objective (it failed) is a cross at the
-    foot. `objective` names the axis. `dark` draws light ink on a dark ground.
+    `trials` are rows of a trials table; a trial without an objective, because it failed, is a cross
+    at the bottom. `objective` names the axis. `dark` draws in light colours on a dark background.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 3.6)
@@ -127,8 +127,8 @@ def history_figure(
 def bounds_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
     """PNG of how the bounds `p_lower` are distributed over the images, one line per variant.
 
-    The bound is that of the class which the votes picked, right or wrong. `dark` draws light ink on
-    a dark ground.
+    The bound is on the probability of the class that the votes picked, right or wrong. `dark` draws
+    in light colours on a dark background.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 3.6)
@@ -144,7 +144,7 @@ def bounds_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False)
     axes.axvline(0.5, color=theme.muted, linewidth=1.0)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("lower bound of the probability of the top class")
+    axes.set_xlabel("lower bound on the probability of the top class")
     axes.set_ylabel("share of the images")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="upper left", frameon=False, labelcolor=theme.text)
@@ -155,7 +155,7 @@ def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
     """PNG of clean accuracy against ACR on the test images, with 95 % intervals of both.
 
     `summary` holds rows of `schema.SUMMARY` of one setting; the members of the Pareto front are
-    joined by a line and numbered. `dark` draws light ink on a dark ground.
+    joined by a line and numbered. `dark` draws in light colours on a dark background.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 4.8)
@@ -233,7 +233,7 @@ def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], colour: str) ->
     curve = accuracy_curve(correct, radius)
     acr = average_certified_radius(correct, radius).value
     sigma = rows[0]["sigma"]
-    # "pre" holds each value back to the previous radius: accuracy at r counts radii >= r.
+    # "pre" extends each value back to the previous radius: accuracy at r counts radii >= r.
     axes.step(
         curve.radii,
         curve.accuracy,
@@ -286,8 +286,8 @@ def _draw_trials(axes: Axes, rows: Sequence[Row], marker: str, colour: str, labe
     style["alpha"] = 0.6 if marker == _MARKERS["pruned"] else 1.0
     numbers, scores = [row["number"] for row in scored], [row["objective"] for row in scored]
     axes.scatter(numbers, scores, label=label, **style)
-    foot = axes.get_xaxis_transform()
-    axes.scatter(unscored, [0.03] * len(unscored), transform=foot, **style)
+    bottom = axes.get_xaxis_transform()
+    axes.scatter(unscored, [0.03] * len(unscored), transform=bottom, **style)
 
 
 def _png(figure: Figure) -> bytes:

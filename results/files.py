@@ -1,4 +1,4 @@
-"""The names of everything in a run folder: `tuning` writes it, and this package reads it."""
+"""The names of all files in a run folder, which `tuning` writes and this package reads."""
 
 # Of the run.
 CONFIG = "config.yaml"
@@ -8,10 +8,10 @@ SUMMARY = "summary.parquet"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
 RAY_LOG = "ray.log"
-# What certifying the run again leaves, unless it is told to go elsewhere: a folder like the run's.
+# Where certifying the run again puts its results by default: a folder like the run's.
 CERTIFIED = "certified"
 
-# Of each setting, in a folder of the setting's name.
+# Of each setting, in a folder named after it.
 TRIALS = "trials.parquet"
 INSIGHT = "insight.json"
 CONFIRMATION = "confirmation.parquet"
@@ -27,10 +27,10 @@ LOGS = "certificates"
 
 
 def log(variant: str) -> str:
-    """The name of a variant's certificates in Cohen et al.'s format."""
+    """The name of the file with a variant's certificates in Cohen et al.'s format."""
     return f"{LOGS}/{variant}.tsv"
 
 
 def denoiser(variant: str) -> str:
-    """The name of a variant's denoiser."""
+    """The name of the file with a variant's denoiser."""
     return f"{DENOISERS}/{variant}.safetensors"

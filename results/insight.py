@@ -1,4 +1,4 @@
-"""How a search spent its trials: how many each rung let go on."""
+"""How a search spent its trials: how many continued at each rung."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from results.schema import SEARCHED, Row
 
 @dataclass(frozen=True)
 class Rung:
-    """So many trials were trained for `epochs` or longer, and `went_on` of them for longer."""
+    """`reached` trials were trained for `epochs` or longer, and `went_on` of them for longer."""
 
     epochs: int
     reached: int
@@ -16,7 +16,7 @@ class Rung:
 
     @property
     def share(self) -> float:
-        """The share of the trials that went on, in [0, 1]."""
+        """The share of the trials that continued, in [0, 1]."""
         return self.went_on / self.reached
 
 
@@ -24,7 +24,7 @@ def rungs(trials: Sequence[Row]) -> list[Rung]:
     """The rungs at which trials of the search ended, the last one included; ascending.
 
     `trials` are rows of a trials table. Trials that failed, the published values and the baselines
-    do not count: the latter two are never stopped early.
+    do not count: the published values and the baselines are never stopped early.
     """
     ends = [
         row["epochs"]

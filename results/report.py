@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, built from the files of a run folder alone.
+"""The report: one self-contained HTML page, built only from the files of a run folder.
 
 Rebuild it with `decrop report RUN`, or `python -m results.report RUN`.
 """
@@ -35,7 +35,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the tuned variant gains over another on the same images.
+    """What the tuned variant gains over the variant `against` on the same images.
 
     `gain` is in ACR, `accuracy` in certified accuracy by radius.
     """
@@ -77,7 +77,7 @@ def build_report(run: Path) -> Path:
 
 
 def compare(certificates: Mapping[str, Sequence[Row]]) -> list[Comparison]:
-    """Paired gains of `best` over each other variant; none if `best` is not there.
+    """Paired gains of `best` over each other variant; none without `best`.
 
     `certificates` holds rows of `schema.CERTIFICATES` by variant.
 
@@ -235,7 +235,7 @@ class _CommandLine(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0 and the report's path, or 2 and one line that says what is wrong."""
+    """Print the report's path and return 0; if that fails, say why in one line and return 2."""
     parser = _CommandLine("decrop report", description="Rebuild a run's report from its tables.")
     parser.add_argument("run", type=Path, help="run folder, for example runs/digits")
     try:

@@ -28,7 +28,7 @@ _FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
 class Setting:
     """Tables of one setting; a table the run did not write is empty.
 
-    `certificates` holds rows by variant, weakest baseline first; `metadata` is that of the
+    `certificates` holds rows by variant, weakest baseline first; `metadata` belongs to the
     certificates (config hash, model hash, precision, device); `insight` holds Plotly figures by
     title.
     """
@@ -71,7 +71,7 @@ def load_run(folder: Path) -> Run:
         raise StoreError(f"{folder}: no such run folder")
     summary = _known_variants(folder / files.SUMMARY, SUMMARY)
     names = dict.fromkeys(row["setting"] for row in summary)
-    # A setting whose certification never ended is not in the summary, but its trials count.
+    # A setting whose certification never ended is not in the summary, but has trials to report.
     searched = sorted(path.parent.name for path in folder.glob(f"*/{files.TRIALS}"))
     names.update(dict.fromkeys(searched))
     return Run(
@@ -129,7 +129,7 @@ def _figures(path: Path) -> dict[str, dict[str, Any]]:
     for title, figure in figures.items():
         parts = figure if isinstance(figure, dict) else {}
         if not (isinstance(parts.get("data"), list) and isinstance(parts.get("layout"), dict)):
-            raise StoreError(f"{path}: {title} is no Plotly figure")
+            raise StoreError(f"{path}: {title} is not a Plotly figure")
     return figures
 
 
@@ -140,13 +140,13 @@ def _mapping(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
-        raise StoreError(f"{path}: holds no mapping of names to values")
+        raise StoreError(f"{path}: is not a mapping of names to values")
     return value
 
 
 def _json(text: str) -> Any:
     def refuse(constant: str) -> None:
-        # Python would read NaN; a browser would not.
-        raise ValueError(f"{constant} is no JSON")
+        # Python would accept NaN; a browser would not.
+        raise ValueError(f"{constant} is not valid JSON")
 
     return json.loads(text, parse_constant=refuse)

@@ -17,13 +17,13 @@ VARIANTS: Mapping[str, str] = {
     "published": "DE-CROP, published",
     "best": "DE-CROP, tuned",
 }
-"""What is certified, weakest baseline first: name in tables and files to name for readers.
+"""What is certified, weakest baseline first: from the name in tables and files to the label.
 
 A Pareto search adds the members of its front, `front-1` and so on, the most accurate first.
 """
 
 SEARCHED = frozenset({"start", "transferred", "search"})
-"""Origins of the trials of the search itself; the others are there to compare it with."""
+"""Origins of the trials of the search itself; the other trials are there for comparison."""
 
 CERTIFIED_AT: Mapping[str, float] = {
     "certified_accuracy_0": 0.0,
@@ -32,14 +32,14 @@ CERTIFIED_AT: Mapping[str, float] = {
     "certified_accuracy_0_75": 0.75,
     "certified_accuracy_1_0": 1.0,
 }
-"""Summary column to the L2 radius, in pixel units on the [0, 1] scale, it speaks of."""
+"""From the summary column to its L2 radius, in pixel units on the [0, 1] scale."""
 
 _NONE = "1"
 _PIXELS = "pixels on [0, 1], L2"
 
 
 def front_number(variant: str) -> int | None:
-    """The place of a variant on the Pareto front, from 1; None if it is not of the front."""
+    """The place of a variant on the Pareto front, from 1; None if it is not on the front."""
     match = re.fullmatch(r"front-([1-9]\d*)", variant)
     return int(match.group(1)) if match else None
 
@@ -85,7 +85,7 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     clash = sorted({field.name for field in before + after} & set(hyperparameters))
     if clash:
         raise ValueError(
-            f"hyperparameters {clash} are named like fixed columns of the trials table; rename them"
+            f"hyperparameters {clash} have names of fixed columns of the trials table; rename them"
         )
     middle = [
         _field(name, kind, _NONE, "hyperparameter", True) for name, kind in hyperparameters.items()

@@ -42,7 +42,7 @@ class CohenRow(NamedTuple):
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step, creating its folder; readers see old or new, whole.
+    """Replace `path` by `data` atomically, creating its folder: readers see the old or new file.
 
     Raises:
         OSError: if the folder cannot be written; an older file is then left as it was.
@@ -79,7 +79,7 @@ def write_json(path: Path, obj: object) -> None:
     """Replace `path` by `obj` as indented JSON, in one step.
 
     Raises:
-        StoreError: if `obj` holds something JSON has no form for, NaN and infinity included.
+        StoreError: if `obj` holds something that JSON cannot express, such as NaN or infinity.
         OSError: as `write_bytes`.
     """
     try:
@@ -97,7 +97,7 @@ def write_table(
 ) -> None:
     """Replace `path` by a Parquet table of `rows`, in one step.
 
-    `metadata` (hashes, precision, device, ...) joins the schema's own in the file.
+    `metadata` (hashes, precision, device, ...) is added to the schema's own in the file.
 
     Raises:
         StoreError: if a row lacks a column or has an unknown one, or a value does not fit.
@@ -130,7 +130,7 @@ def _column(path: Path, rows: Sequence[Row], field: pa.Field) -> pa.Array:
         raise StoreError(f"{path}: row {values.index(None)} has no value for {field.name}")
     try:
         column = pa.array(values, field.type)
-        # Arrow cuts 2.5 to 2 without a word.
+        # Arrow silently truncates 2.5 to 2.
         if pa.types.is_integer(field.type) and column.to_pylist() != values:
             raise ValueError("not every value is an integer")
         return column
@@ -141,13 +141,13 @@ def _column(path: Path, rows: Sequence[Row], field: pa.Field) -> pa.Array:
 
 
 def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Rows of a Parquet table that has every column of `schema`; further ones are kept.
+    """Rows of a Parquet table that has every column of `schema`; further columns are kept.
 
     A trials table, whose hyperparameters the reader need not know, is read with
     `trials_schema({})`.
 
     Raises:
-        StoreError: if the file is missing or damaged, or a column is missing or of another type.
+        StoreError: if the file is missing or damaged, or a column is missing or has a wrong type.
     """
     table = _read(path)
     version = table.schema.metadata or {}
@@ -164,7 +164,7 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `write_table` was told about a table: schema_version, hashes, precision, device.
+    """The metadata of a table, as given to `write_table`: hashes, precision, device and so on.
 
     Raises:
         StoreError: if the file is missing or damaged.

@@ -36,7 +36,7 @@ def objective_label(objective: str) -> str:
 
 
 def round_down(accuracy: float) -> float:
-    """With three digits, and never above `accuracy`: what --min-accuracy can be told."""
+    """`accuracy` with three digits and rounded down, as a value for --min-accuracy."""
     return math.floor(1000 * accuracy) / 1000
 
 
@@ -59,7 +59,7 @@ def _table(setting: str, rows: Sequence[Row]) -> Table:
 
 
 def _front(rows: Sequence[Row]) -> list[Text]:
-    """How to have another member of the front exported."""
+    """How to have a different member of the front exported."""
     members = [row for row in rows if front_number(row["variant"]) is not None]
     if not members:
         return []
@@ -68,8 +68,8 @@ def _front(rows: Sequence[Row]) -> list[Text]:
     )
     return [
         Text(
-            f"Clean accuracy of the front on the tuning images: {accuracies}. To export another "
-            "one as best, --resume with --min-accuracy and what it must have.\n",
+            f"Clean accuracy of the front on the tuning images: {accuracies}. To export a "
+            "different one as best, --resume with --min-accuracy and the accuracy it must have.\n",
             style="dim",
         )
     ]

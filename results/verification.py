@@ -1,7 +1,7 @@
-"""Certificates recomputed from their counts, by other code than that which made them.
+"""Certificates recomputed from their counts, independently of the code that made them.
 
-The formulas are those of docs/certification.md, written down again on top of SciPy's
-distributions; nothing is imported from where certificates are made.
+The formulas of docs/certification.md are implemented again on top of SciPy's distributions; nothing
+is imported from the code that makes certificates.
 """
 
 import math
@@ -20,7 +20,7 @@ from results.store import read_cohen_tsv, read_table
 _CLOSE = 1e-9
 # Cohen's logs have six decimals, rounded down.
 _PRINTED = 1e-6
-# What arithmetic takes from a bound under quantised noise.
+# What is subtracted from a bound under quantised noise for rounding errors.
 _ROUNDING = 1e-12
 
 
@@ -64,7 +64,7 @@ def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterato
     log = read_cohen_tsv(run.folder / setting.name / files.log(variant))
     expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
     if sorted((line.idx, line.label, line.predict) for line in log) != expected:
-        yield f"{where}: the log in certificates/ has other images, labels or predictions"
+        yield f"{where}: the log in certificates/ has different images, labels or predictions"
     printed = {line.idx: line.radius for line in log}
     for row in rows:
         short = row["radius"] - printed.get(row["image_index"], 0.0)
@@ -77,9 +77,9 @@ def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterato
 
 
 def _allowance(metadata: Mapping[str, str], sigma: float) -> float:
-    """What quantised noise takes from a bound: docs/certification.md."""
+    """What is subtracted from a bound under quantised noise: see docs/certification.md."""
     deviation = sigma * int(metadata["pixel_steps"])
-    # Steps of noise that 63 bits can still tell from none.
+    # The most steps of noise whose probability is not 0 in 63 bits.
     reach = math.floor(deviation * float(norm.isf(2.0**-64)) + 0.5)
     return int(metadata["pixels"]) * (2 * reach + 3) * 2.0**-64 + _ROUNDING
 
@@ -96,20 +96,21 @@ def _problems(row: Row, most: int, taken: float) -> Iterator[str]:
         p_lower = max(0.0, bound - taken)
         proved = p_lower > 0.5
     radius = sigma * float(norm.ppf(p_lower)) if proved else 0.0
-    # Too large by the whole allowance would be too large by less than `_CLOSE`.
+    # An allowance may be less than `_CLOSE`, which would let a bound pass that was not lowered.
     over = row["p_lower"] - p_lower
     if over < -_CLOSE or over > (taken / 2 if taken else _CLOSE):
         yield f"the bound is {row['p_lower']}, recomputed {p_lower}"
     if abs(row["radius"] - radius) > _CLOSE:
         yield f"the radius is {row['radius']}, recomputed {radius}"
     if (row["predicted"] >= 0) != proved:
-        yield f"it {'abstains' if proved else 'claims a class'}, against its votes"
+        yield f"it {'abstains' if proved else 'claims a class'}, contrary to its votes"
 
 
 def _decided(row: Row, most: int, taken: float) -> bool:
-    """Whether the votes prove the bound that an adaptive certificate claims, and `taken` more.
+    """Whether the votes prove the bound that an adaptive certificate claims plus `taken`.
 
-    By evidence of 2 / alpha against every smaller probability, or by the last test at alpha / 2.
+    Either the evidence against every smaller probability is 2 / alpha, or the last test at
+    alpha / 2 succeeds.
     """
     n, votes, p0 = row["n"], row["votes_top"], row["p_lower"] + taken
     if not 0.5 <= p0 < 1:

@@ -1,26 +1,26 @@
-"""Where the YAML of a search space comes from: files that extend each other, merged in order.
+"""Composition of a search space from YAML files that extend each other, merged in order.
 
 `extends` names one file or a list of them, each without `.yaml`: a file beside the one that
-extends it, or one of this folder. They are merged from left to right, and the file itself comes
+extends it, or one in this folder. They are merged from left to right, and the file itself comes
 last:
 
     name: mine
     extends: [svhn, 10pct]       # svhn, and what changes at 10 % of its images
     parameters:
-      width: {choices: [32]}     # instead of the choices so far
+      width: {choices: [32]}     # replaces the earlier choices
       mix: null                  # no longer varied
 
-- In `published`, `fixed` and `parameters`, each hyperparameter counts by itself: a later file
-  replaces its whole entry (a range together with its `when`), and null removes the entry.
+- In `published`, `fixed` and `parameters`, hyperparameters are merged one by one: a later file
+  replaces the whole entry of each (a range together with its `when`), and null removes the entry.
 - `name`, `start`, `rungs` and `sweep` are replaced as a whole.
 - A file that is reached twice is merged once, where it is first reached. So `[svhn, small]` is
   svhn with small's changes, although `small` extends `decrop`, as `svhn` does.
 
 A data set and a share of shots are combined by name, without a file: `mnist-10pct` stands for
-`extends: [mnist, 10pct]`. A file with such a name goes before.
+`extends: [mnist, 10pct]`. A file with such a name takes precedence.
 
 Only the result has to be a valid space: a hyperparameter must not be both fixed and varied, for
-example. A part, such as `10pct`, holds nothing but changes, and has no `name`.
+example. A part, such as `10pct`, contains only changes, and has no `name`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def shipped_spaces() -> list[str]:
 def compose(name: str) -> dict[str, Any]:
     """The merged content of the shipped space `name`, or of the file `name` if it ends in .yaml.
 
-    It is not yet checked to be a valid space. For example:
+    Whether it is a valid space is not checked yet. For example:
 
         >>> compose("svhn-1pct")["fixed"]
         {'flip': False}
@@ -85,7 +85,7 @@ def _in_order(path: Path, above: tuple[Path, ...]) -> dict[Path, dict[str, Any]]
         base = _find(name, path)
         if base.resolve() in above:
             raise SpaceError(f"--space: {path} extends itself through {name}")
-        # A file that is there already keeps its place.
+        # A file that was reached before keeps its place.
         files |= _in_order(base, above)
     return files | {path.resolve(): content}
 
@@ -95,7 +95,7 @@ def _exists(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a file, or that of a combination, unless this has a file of its own."""
+    """The content of a file, or of a combination that does not have a file."""
     if not path.is_file():
         return {"name": path.stem, "extends": [*COMBINATIONS[path.stem]]}
     try:

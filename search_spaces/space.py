@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 from search_spaces.composition import SpaceError, compose
 
 Value = bool | int | float | str
-# How much of its range a parameter that may be zero gives to zero.
+# The stretch below a parameter's range whose proposals mean zero, as a share of the range.
 ZERO_STRETCH = 0.25
 
 
@@ -60,7 +60,7 @@ class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
         return proposed if proposed >= low else 0.0
 
     def encoded(self, value: Value) -> Value:
-        """What Optuna has to propose for `suggest` to give `value`, which must be `in` this."""
+        """What Optuna must propose for `suggest` to return `value`, which must be `in` this."""
         if self.or_zero and value == 0:
             return self._stretched(0.5)
         return value
@@ -73,7 +73,7 @@ class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
         )
 
     def corners(self) -> tuple[Value, ...]:
-        """The choices, or both ends of the range: if these are valid, every value is."""
+        """The choices, or both ends of the range: if these are valid, all values are."""
         if self.choices is not None:
             return self.choices
         return (0.0, *self._ends()) if self.or_zero else self._ends()
@@ -92,10 +92,10 @@ class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
         return self.low, self.high
 
     def _stretched(self, share: float) -> float:
-        """A proposal that means 0: so far between the end of the stretch below `low` and `low`.
+        """A proposal that means 0, at `share` of the way from the stretch's lower end to `low`.
 
-        Zero is a stretch of the range rather than a switch of its own, so that it is one number
-        to every sampler. The stretch is a quarter as long as the range.
+        Zero is a stretch below the range rather than a switch of its own, so that the parameter is
+        a single number to every sampler. The stretch is a quarter as long as the range.
         """
         low, high = self._ends()
         if self.log:
@@ -106,9 +106,9 @@ class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
 class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     """What a study varies (`parameters`) and what it holds fixed.
 
-    `published` names the point that is always evaluated first, `start` changes to it that are worth
-    evaluating before any proposal. `rungs` are the shares of a trial's epochs after which it is
-    compared with earlier ones. `sweep` are the sigmas at which the baselines are tried.
+    `published` is the point that is always evaluated first; `start` lists changes to it that are
+    evaluated before any proposal. `rungs` are the shares of a trial's epochs after which it is
+    compared with earlier trials. `sweep` lists the sigmas at which the baselines are tried.
     """
 
     name: str
@@ -146,7 +146,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Hyperparameters of a trial: the constant ones, and the varied ones as proposed."""
         values = {**self.published, **self.fixed}
-        # Conditions come last, whatever the order in the file.
+        # Conditional parameters come last: they need the values of the others.
         for name, parameter in sorted(self.parameters.items(), key=lambda item: bool(item[1].when)):
             if parameter.applies(values):
                 values[name] = parameter.suggest(name, trial)
@@ -164,14 +164,14 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def constants(self) -> dict[str, Value]:
-        """Values of the hyperparameters that do not vary, as far as the space names them."""
+        """Values of the hyperparameters that the space names but does not vary."""
         named = {**self.published, **self.fixed}
         return {name: value for name, value in named.items() if name not in self.parameters}
 
     def point(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """What Optuna must propose for the hyperparameters `values`, as far as this space can.
+        """What Optuna must propose to come as close to the hyperparameters `values` as possible.
 
-        What it lacks, or does not vary so far, has its published value.
+        Parameters that `values` lacks, or whose value is out of range, get their published value.
         """
         return {
             name: p.encoded(values[name] if values.get(name) in p else self.published[name])
@@ -179,7 +179,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         }
 
     def difference(self, stored: Mapping[str, Any]) -> str:
-        """The first place at which this space differs from `stored`, a dump of it; or nothing."""
+        """Where this space first differs from `stored`, a dump of it; empty if nowhere."""
         return _difference(stored, self.model_dump(mode="json"))
 
     def _check_conditions(self) -> None:
@@ -189,7 +189,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
                 if other not in known:
                     raise ValueError(f"parameters.{name}: when: {other} has no value here")
                 if other in self.parameters and self.parameters[other].when:
-                    raise ValueError(f"parameters.{name}: when: {other} has a condition itself")
+                    raise ValueError(f"parameters.{name}: when: {other} itself has a condition")
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with anything in the space."""
@@ -220,11 +220,11 @@ def load_space(name: str, fixed: Mapping[str, Value] | None = None) -> SearchSpa
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str:
-    """The first place at which two nested values differ, and how; empty if they are equal."""
+    """Where two nested values first differ, and how; empty if they are equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*before, *now]):
             path = f"{where}.{key}" if where else str(key)
             if found := _difference(before.get(key, "absent"), now.get(key, "absent"), path):
                 return found
         return ""
-    return "" if before == now else f"{where} was {before}, and is {now}"
+    return "" if before == now else f"{where} was {before}, and is now {now}"

@@ -1,4 +1,4 @@
-"""The folder for what is too costly to fetch or train at every start."""
+"""The cache folder: for files that are too costly to fetch or train at every start."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a configuration can choose from by name, apart from the code that implements the choices.
+"""What a configuration can choose by name, without the code that implements the choices.
 
-Importing that code takes seconds; a command line must know the names before.
+Importing that code takes seconds, and a command line needs the names before that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PUBLISHED_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 DATASETS = ("digits", *PUBLISHED_DATASETS, "folder")
 NoiseName = Literal["gaussian", "quantised"]
 ProcedureName = Literal["fixed", "tolerance", "adaptive"]
-# The objective that is two: the ACR, and the clean accuracy.
+# Stands for two objectives: the ACR and the clean accuracy.
 PARETO = "pareto"
 
 

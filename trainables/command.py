@@ -1,6 +1,6 @@
-"""Command lines made from configurations: a field with its description is the flag and its help.
+"""Command lines made from configurations: a field with its description is a flag and its help.
 
-Every one ends with an exit code, and with one line on standard error if it fails.
+Every command ends with an exit code, and with one line on standard error if it fails.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class UsageError(UserError):
 
 @dataclass(frozen=True)
 class Flag:
-    """What a flag's help says beyond the type, default and description of its field.
+    """What a flag needs beyond the type, default and description of its field.
 
-    `metavar` stands for its value, and `default` for a default that is not a constant. `alone` is
-    the value of a flag that is passed without one. A `positional` one is passed without its name.
+    `metavar` names its value in the help, and `default` describes a default that is not a constant.
+    `alone` is the value of a flag that is passed without one. A `positional` argument is passed
+    without the flag's name.
     """
 
     metavar: str | None = None
@@ -47,7 +48,7 @@ class Flag:
 class CommandLine(argparse.ArgumentParser):
     """Flags by help group.
 
-    Values stay text, which the models of the fields convert and check:
+    Values remain text; the models that own the fields convert and check it:
 
         class Recipe(BaseModel):
             epochs: int = Field(20, ge=1, description="passes over the images")
@@ -75,7 +76,7 @@ class CommandLine(argparse.ArgumentParser):
     def add_fields(
         self, title: str, model: type[BaseModel], only: Collection[str] | None = None
     ) -> None:
-        """Make flags in the help group `title` from a model's fields, or from `only` these."""
+        """Make flags in the help group `title` from the fields of `model`, or `only` from some."""
         for name, field in flags_of(model):
             if only is not None and name not in only:
                 continue
@@ -90,7 +91,7 @@ class CommandLine(argparse.ArgumentParser):
             self._names.append(passed)
 
     def read(self, arguments: Sequence[str] | None) -> dict[str, Any]:
-        """What was passed, by field name; of the process if None.
+        """The `arguments` by field name; None stands for the arguments of the process.
 
         Raises:
             UsageError: for unknown flags, and for missing values.
@@ -110,7 +111,7 @@ class CommandLine(argparse.ArgumentParser):
 def read_model(
     model: type[Model], program: str, description: str, arguments: Sequence[str] | None
 ) -> Model:
-    """The configuration that the command line of `program` gives.
+    """The configuration that `arguments`, on the command line of `program`, describe.
 
     Raises:
         UsageError: for unknown flags, and for values that are missing or wrong.
@@ -128,11 +129,11 @@ def run_command(
     arguments: Sequence[str] | None,
     interrupted: str | None = None,
 ) -> int:
-    """Run `command` on `arguments`, those of the process if None, and return the exit code.
+    """Run `command` on `arguments`, or the process's own if None, and return the exit code.
 
-    `interrupted` is what Ctrl-C says; None says nothing.
+    `interrupted` is printed after Ctrl-C, unless it is None.
     """
-    # A shell that starts a command in the background makes it ignore Ctrl-C.
+    # A command that a shell starts in the background would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command(arguments)
@@ -156,7 +157,7 @@ def flag(field: str) -> str:
 
 
 def flags_of(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The fields of a model, each with the name that its flag has; an alias goes first."""
+    """The fields of a model, each with the name of its flag: its alias, if it has one."""
     for name, field in model.model_fields.items():
         yield field.alias or name, field
 
@@ -166,19 +167,19 @@ def problem(error: ValidationError) -> str:
     first = error.errors()[0]
     name = flag(str(first["loc"][0]))
     if first["type"] == "missing":
-        return f"{name}: is needed"
+        return f"{name}: is required"
     if first["type"] == "value_error":
         return f"{name}: {first['msg'].removeprefix('Value error, ')}"
     return f"{name}: {first['msg']}; got {first['input']!r}"
 
 
 def details(field: FieldInfo) -> Flag:
-    """What a field says of its flag."""
+    """What a field says about its flag."""
     return next((item for item in field.metadata if isinstance(item, Flag)), Flag())
 
 
 def metavar(field: FieldInfo) -> str:
-    """What stands for the value of a field's flag; nothing for a switch."""
+    """The name of a flag's value in the help; empty for a switch."""
     if field.annotation is bool:
         return ""
     given = details(field)
@@ -188,7 +189,7 @@ def metavar(field: FieldInfo) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The default of a field as its flag would give it; nothing for none."""
+    """The default of a field, written as on the command line; empty if there is none."""
     given = details(field).default
     if given is not None:
         return given
@@ -224,7 +225,7 @@ def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
 
 
 def with_flags(error: Exception) -> str:
-    """The message of `error` with the flags of a command line in place of parameters."""
+    """The message of `error`, with command-line flags in place of parameter names."""
     if not isinstance(error, InputError):
         return str(error)
     problem = re.sub(r"`(\w+)`", lambda named: flag(named[1]), error.problem)

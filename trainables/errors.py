@@ -1,4 +1,4 @@
-"""Errors that the user can fix, and what their messages are made of."""
+"""Errors that the user can fix, and parts of their messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: the nearest ones, or else all there are."""
+    """The end of a message about an unknown `name`: similar names, or else the first known ones."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:

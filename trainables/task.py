@@ -15,13 +15,13 @@ from trainables.smoothing.objective import Objective
 
 @dataclass(frozen=True)
 class TrialTask:
-    """What all trials of a setting share; it travels to each worker once.
+    """What all trials of a setting share; it is sent to each worker once.
 
     Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
-    trial reports, in ascending order; the last one ends it, and has `tuning_votes`. `samples` is
-    where trials share their generated samples, and `initial` the weights they start from. A
-    worker that needs more than `timeout` seconds from one rung to the next, or more of its GPU's
-    memory than `gpu_share`, ends itself.
+    trial reports, in ascending order; the last one ends the trial, and casts `tuning_votes`.
+    `samples` is where trials share their generated samples, and `initial` the weights they start
+    from. A worker ends if it needs more than `timeout` seconds from one rung to the next, or more
+    than `gpu_share` of its GPU's memory.
     """
 
     classifier: BaseClassifier

@@ -1,6 +1,6 @@
-"""The names of PyTorch that it does not promise to keep, and why this package uses them.
+"""Private and undocumented names of PyTorch, and why this package uses them.
 
-Everything private or undocumented goes through this page; `check` says in one line which is gone.
+All of them are used only in this module; `check` says in one line which one is gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FileNumbers(NamedTuple):
 def file_numbers() -> FileNumbers:
     """What `torch.export.save` of this PyTorch writes.
 
-    PyTorch's own reader, which has these tables, executes what a file brings along.
+    PyTorch's own reader, which has these tables, executes code from the file.
     """
     # Imported here, because it takes a second.
     from torch._export.serde import schema, serialize
@@ -40,20 +40,20 @@ def file_numbers() -> FileNumbers:
 
 
 def is_operator(function: object) -> TypeGuard[torch._ops.OpOverload[..., Any]]:
-    """Whether `function` is an operator of ATen, not one of Python.
+    """Whether `function` is an operator of ATen, not of Python.
 
-    There is no other way to see that a name from a file is an operator.
+    There is no public way to tell that a name from a file is an operator.
     """
     return isinstance(function, torch._ops.OpOverload)
 
 
 def argument_names(operator: torch._ops.OpOverload[..., Any]) -> Iterator[str]:
-    """The names of an operator's arguments: those that name files are refused."""
+    """The names of an operator's arguments; operators whose arguments name files are refused."""
     return (argument.name for argument in operator._schema.arguments)
 
 
 def written_arguments(operator: torch._ops.OpOverload[..., Any]) -> Iterator[str]:
-    """The names of the arguments that an operator changes: it must not change a weight."""
+    """The names of the arguments that an operator modifies; weights must not be among them."""
     for argument in operator._schema.arguments:
         if argument.alias_info is not None and argument.alias_info.is_write:
             yield argument.name
@@ -64,7 +64,7 @@ def has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-# cuDNN's convolutions that add and apply a ReLU themselves; they are not documented.
+# cuDNN's convolutions with addition and ReLU in the same kernel; they are not documented.
 convolution_relu: Callable[..., torch.Tensor] = torch.cudnn_convolution_relu
 convolution_add_relu: Callable[..., torch.Tensor] = torch.cudnn_convolution_add_relu
 

@@ -1,4 +1,4 @@
-"""DE-CROP training as a Ray Tune trainable: the only module here that knows Ray."""
+"""DE-CROP training as a Ray Tune trainable: the only module here that uses Ray."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from trainables.worker import prepare_worker
 
 CHECKPOINT = "training.pt"
 # Votes per image at an early rung; fewer could not tell trials apart.
-FEWEST_VOTES = 100
-# What reading half a checkpoint may raise.
+MIN_VOTES = 100
+# What reading an incomplete checkpoint may raise.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 
 
@@ -47,9 +47,9 @@ class DecropTrainable(tune.Trainable):
         tasks: Mapping[str, TrialTask] | None = None,
         filesystem: FileSystem | None = None,
     ) -> None:
-        """Start the training that `config` describes on its setting's task of the shared `tasks`.
+        """Start the training that `config` describes; `tasks` holds what each setting shares.
 
-        Checkpoints lie in `filesystem`. An actor that is used again keeps both.
+        Checkpoints are in `filesystem`. An actor that is reused keeps both.
         """
         if tasks is not None:
             self.tasks, self.filesystem = tasks, filesystem or LocalFileSystem()
@@ -62,7 +62,7 @@ class DecropTrainable(tune.Trainable):
         )
         self.seconds = 0.0
         for path in config["checkpoints"]:
-            # It may have been half written when the run was killed.
+            # It may be incomplete, if the run was killed while it was written.
             with contextlib.suppress(*UNREADABLE):
                 with self.filesystem.open_input_stream(path) as stream:
                     state = _read(io.BytesIO(stream.read()))
@@ -70,12 +70,12 @@ class DecropTrainable(tune.Trainable):
                 break
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial in this actor: model, optimiser and random streams are all new."""
+        """Start the next trial in this actor: model, optimiser and random streams are all new."""
         self.setup(new_config)
         return True
 
     def __repr__(self) -> str:
-        """The actor's name in Ray's dashboard, which asks only once although more trials follow."""
+        """The actor's name in Ray's dashboard, which asks for it only once, at the first trial."""
         return f"{self.setting}: trial {self.number} and later ones"
 
     def step(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class DecropTrainable(tune.Trainable):
                 losses.append(self.training.train_epoch())
             objective, accuracy = self._score(rung)
         except NonFiniteLoss as failure:
-            # An exception would make Ray repeat a trial that must fail again.
+            # An exception would make Ray repeat a trial that would fail again.
             error = str(failure)
         self.seconds += time.perf_counter() - started
         return {
@@ -110,12 +110,12 @@ class DecropTrainable(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the whole training state, so that a restarted worker goes on from it."""
+        """Write the whole training state, so that a restarted worker continues from it."""
         state = {"training": self.training.state_dict(), "seconds": self.seconds}
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
-        """Go on from a state written by `save_checkpoint`."""
+        """Continue from a state written by `save_checkpoint`."""
         state = _read(Path(str(checkpoint)) / CHECKPOINT)
         self.training.load_state_dict(state["training"])
         self.seconds = state["seconds"]
@@ -123,11 +123,11 @@ class DecropTrainable(tune.Trainable):
     def _score(self, rung: int) -> tuple[float, float]:
         """Objective and clean accuracy on the tuning images.
 
-        Every trial sees the same noise, scaled by its sigma. Early rungs tell good from bad by a
-        wide margin, which takes fewer votes.
+        Every trial sees the same noise, scaled by its sigma. Differences at early rungs are large,
+        so fewer votes are enough there.
         """
         task, sigma = self.task, self.hyperparameters.sigma
-        cast = max(min(FEWEST_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
+        cast = max(min(MIN_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
         model = nn.Sequential(self.training.denoiser, self.task.classifier).eval()
         images = task.tuning_images.to(task.device)
         counts = count_votes(
@@ -147,9 +147,9 @@ class DecropTrainable(tune.Trainable):
 
 @contextlib.contextmanager
 def _ended_after(seconds: float | None) -> Iterator[None]:
-    """End this process if the block takes longer."""
+    """End this process if the block takes longer than `seconds`."""
     if seconds is not None:
-        # This works from outside Python, which may be what hangs.
+        # This runs in a C thread, so it works even if Python hangs.
         faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield

@@ -11,10 +11,10 @@ import torch
 def prepare_worker(device: str, threads: int, gpu_share: float) -> torch.device:
     """Bind this process to its `threads` cores and to its share of a GPU's memory.
 
-    `gpu_share` is in GPUs. Below 1, a worker that wants more memory than its share fails by itself,
-    and takes none from its neighbours.
+    `gpu_share` is in GPUs. Below 1, a worker that needs more memory than its share fails, instead
+    of taking memory from its neighbours.
     """
-    # A fixed number of threads: sums in a different order change the last bits.
+    # Fixed, because with a different number of threads sums differ in the last bits.
     torch.set_num_threads(threads)
     found = torch.device(device)
     if found.type == "cuda" and 0 < gpu_share < 1:
@@ -24,7 +24,7 @@ def prepare_worker(device: str, threads: int, gpu_share: float) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread: sums in a different order change the last bits."""
+    """Let PyTorch use one thread: with a different number, sums differ in the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

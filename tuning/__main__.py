@@ -1,4 +1,4 @@
-"""The console script decrop: each command is imported when it is called."""
+"""The console script decrop; a command's module is imported only when it is called."""
 
 from __future__ import annotations
 

@@ -39,13 +39,13 @@ class CertifyFlags(BaseModel):
     )
     out: Annotated[Path | None, Flag("DIR", default="certified, in the run")] = Field(
         None,
-        description="where the certificates go; the same command goes on with what is there",
+        description="where the certificates go; the same command continues an interrupted one",
     )
     detach: bool = Field(False, description="submit the job, print its id, and return")
 
 
 def certify(arguments: Sequence[str] | None) -> None:
-    """Do what one command line asks for.
+    """Carry out one command line.
 
     Raises:
         UserError: with the message and the exit code for the user.
@@ -59,7 +59,7 @@ def certify(arguments: Sequence[str] | None) -> None:
     if own.verify:
         _verify(own.source)
         return
-    # Before PyTorch is imported, which takes seconds.
+    # Before the import of PyTorch, which takes seconds.
     check_values(given)
     from tuning.run.certify_again import certify_again
 
@@ -77,8 +77,8 @@ def certify_line() -> CommandLine:
     """The command line of `decrop certify`."""
     line = CommandLine(
         "decrop certify",
-        "Certify a run's models again, or any denoiser and classifier, without a search. What is "
-        "not passed is as in the run.",
+        "Certify a run's models again, or any denoiser and classifier, without a search. Flags "
+        "that are not passed have the values of the run.",
         __version__,
     )
     line.add_fields("what to certify", CertifyFlags)
@@ -89,7 +89,7 @@ def certify_line() -> CommandLine:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(certify, arguments, "the same command goes on from here")
+    return run_command(certify, arguments, "the same command continues from here")
 
 
 def _verify(source: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Ends of a run that are not a success, each with its exit code."""
+"""The ways in which a run can fail, each with its exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from trainables.errors import UserError
 
 
 class RunError(UserError):
-    """A run that cannot go on."""
+    """A run that cannot continue."""
 
 
 class WrongCertificates(RunError):
@@ -16,7 +16,7 @@ class WrongCertificates(RunError):
 
 
 class ConfigError(RunError):
-    """Bad configuration or input: names the field and the remedy."""
+    """Bad configuration or input; the message names the field and the remedy."""
 
     exit_code = 2
 

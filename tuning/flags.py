@@ -1,6 +1,6 @@
 """The command line of a run, made from its configuration, and the README's table of its flags.
 
-`python -m tuning.flags README.md` writes the table anew.
+`python -m tuning.flags README.md` regenerates the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- made by: python -m tuning.flags README.md -->\n\n", "\n<!-- e
 
 
 class JobFlags(BaseModel):
-    """Whether to wait for a run that is a job of a cluster."""
+    """Whether to wait for a run that is a job on a cluster."""
 
     detach: bool = Field(False, description="submit the job, print its id, and return")
     attach: Annotated[str | None, Flag("ID")] = Field(
@@ -47,10 +47,10 @@ class StartFlags(BaseModel):
 
 
 class LaunchFlags(JobFlags, StartFlags):
-    """What a command line says beside the configuration of a run."""
+    """The flags that are not part of the configuration of a run."""
 
 
-# Where their help stands.
+# The help groups to which they belong.
 OWN: dict[str, type[BaseModel]] = {"cluster": JobFlags, "output": StartFlags}
 
 
@@ -79,7 +79,7 @@ def readme_table() -> str:
 
 
 def with_table(readme: str) -> str:
-    """`readme` with its table as the fields say."""
+    """`readme` with its table regenerated from the fields."""
     begin, end = readme.index(BEGIN) + len(BEGIN), readme.index(END)
     return readme[:begin] + readme_table() + readme[end:]
 

@@ -12,7 +12,7 @@ from tuning.flags import LaunchFlags, launch_line
 
 
 def launch(arguments: Sequence[str] | None) -> None:
-    """Do what one command line asks for.
+    """Carry out one command line.
 
     Raises:
         UserError: with the message and the exit code for the user.
@@ -37,9 +37,9 @@ def launch(arguments: Sequence[str] | None) -> None:
 
 
 def _check(given: dict[str, object], resume: bool) -> None:
-    """Refuse a bad configuration before PyTorch is imported, which takes seconds."""
+    """Refuse a bad configuration before the import of PyTorch, which takes seconds."""
     if resume:
-        # The rest is in the run.
+        # The rest of the configuration is stored in the run.
         check_values(given)
     else:
         make_config({"name": "unnamed", **given})
@@ -57,7 +57,7 @@ def _attach(cluster: str | None, job: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(launch, arguments, "--resume goes on from here")
+    return run_command(launch, arguments, "--resume continues from here")
 
 
 if __name__ == "__main__":

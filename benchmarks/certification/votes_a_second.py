@@ -6,21 +6,23 @@ A DnCNN of 17 layers and 64 channels before a CIFAR ResNet-20, at 32 x 32. The p
 usual way to write Cohen et al.'s counting: one image at a time, float32, default layout, batches of
 1000, counts on the host; on a GPU with PyTorch's defaults, which are TF32 in convolutions. Both
 sides take turns; printed are medians of votes a second, and ratios.
-Noise on the grid of 8-bit pixels (--noise quantised) is counted beside Gaussian noise, and many
-images with 100 votes each beside one image with all of them.
+Quantised noise, on the grid of 8-bit pixels, is counted beside Gaussian noise, and many images
+with 100 votes each beside one image with all of them.
 The bare forward is only the prepared network, on noise made before, at the best of a few batch
 sizes: the difference is the cost of noise and counting. On a GPU the share of the matrix units'
 peak is printed as well, as a large bfloat16 product reaches it in the same run.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.command_line import parser
 from trainables.acceleration.voting import Precision, prepared
 from trainables.models.architectures import CifarResNet
 from trainables.models.classifiers import BaseClassifier
@@ -37,6 +39,15 @@ BARE_IMAGES = {"cpu": 200, "cuda": 25_000}
 # Operations of one vote of this network, two for a multiplication with its addition.
 OPERATIONS = 1.221e9
 PRODUCT = 8192
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+KINDS = ("one image", "many images", "quantised")
+
+
+class Way(NamedTuple):
+    """A way of counting so many votes."""
+
+    run: Callable[[], object]
+    votes: int
 
 
 def build() -> nn.Module:
@@ -61,17 +72,17 @@ def plain(model: nn.Module, image: Tensor, votes: int) -> list[int]:
     return counts
 
 
-def rate(count: Callable[[], object], votes: int) -> float:
+def rate(run: Callable[[], object], votes: int) -> float:
     """Votes a second."""
     started = time.perf_counter()
-    count()
+    run()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return votes / (time.perf_counter() - started)
 
 
-def bare(model: nn.Module, batch: int, device: str) -> tuple[Callable[[], object], int]:
-    """Forward passes over noisy images and nothing else, and over how many."""
+def bare(model: nn.Module, batch: int, device: str) -> Way:
+    """Forward passes over noisy images, and nothing else."""
     images = torch.rand(batch, *SHAPE, device=device).contiguous(memory_format=torch.channels_last)
     passes = -(-BARE_IMAGES[device] // batch)
 
@@ -80,7 +91,7 @@ def bare(model: nn.Module, batch: int, device: str) -> tuple[Callable[[], object
         for _ in range(passes):
             model(images)
 
-    return run, passes * batch
+    return Way(run, passes * batch)
 
 
 def peak() -> float:
@@ -92,61 +103,61 @@ def peak() -> float:
     )
 
 
+def counted(votes: int, device: str) -> dict[str, list[Piece]]:
+    """What is counted: one image, many images, and one image under quantised noise."""
+    images = (torch.randint(256, (votes // 100, *SHAPE)) / 255).to(device)
+    one = Piece(images[0], Noise(SIGMA), plan_blocks(votes, "benchmark"))
+    many = [Piece(image, Noise(SIGMA), [Block(100, i)]) for i, image in enumerate(images)]
+    quantised = [one._replace(noise=Noise(SIGMA, 255))]
+    return dict(zip(KINDS, ([one], many, quantised), strict=True))
+
+
+def ways_of_counting(device: str) -> dict[str, Way]:
+    """The plain loop, and for each precision this project's counts and the bare forward."""
+    model, votes = build().eval().to(device), VOTES[device]
+    kinds, usual = counted(votes, device), max(votes // 2, PLAIN_BATCH)
+    ways = {"plain": Way(partial(plain, model, kinds["one image"][0].image, usual), usual)}
+    for precision in PRECISIONS:
+        fast = prepared(model, SHAPE, precision)
+        for kind, pieces in kinds.items():
+            ways[f"{precision}, {kind}"] = Way(partial(count_votes, fast, pieces), votes)
+        for batch in BATCHES[device]:
+            ways[f"bare {precision} {batch}"] = bare(fast, batch, device)
+    return ways
+
+
+def show(rates: dict[str, float], device: str) -> None:
+    """Rates of this project, beside those of the plain loop and of the bare forward."""
+    print(f"  plain loop: {rates['plain']:.0f}")
+    for precision in PRECISIONS:
+        best = max(rates[f"bare {precision} {batch}"] for batch in BATCHES[device])
+        for kind in KINDS:
+            ours = rates[f"{precision}, {kind}"]
+            print(
+                f"  {precision}, {kind}: {ours:.0f}, {ours / rates['plain']:.1f} times the "
+                f"plain loop, {ours / best:.0%} of the bare forward ({best:.0f})"
+            )
+    if device == "cuda":
+        most = peak()
+        share = rates["bfloat16, one image"] * OPERATIONS / most
+        print(f"  bfloat16 peak {most / 1e12:.0f} TFLOP/s: {share:.0%} of it in one image's votes")
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--repeats", type=int, default=5)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = arguments.parse_args()
     device = options.device
     torch.set_num_threads(options.threads)
-    model, votes = build().eval().to(device), VOTES[device]
-    images = (torch.randint(256, (votes // 100, *SHAPE)) / 255).to(device)
-    usual = max(votes // 2, PLAIN_BATCH)
-    ways: dict[str, tuple[Callable[[], object], int]] = {
-        "plain": (lambda: plain(model, images[0], usual), usual)
-    }
-    one = [Piece(images[0], Noise(SIGMA), plan_blocks(votes, "benchmark"))]
-    counted = {
-        "one image": one,
-        "many images": [
-            Piece(image, Noise(SIGMA), [Block(100, i)]) for i, image in enumerate(images)
-        ],
-        "quantised": [one[0]._replace(noise=Noise(SIGMA, 255))],
-    }
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    for precision in precisions:
-        fast = prepared(model, SHAPE, precision)
-        for name, pieces in counted.items():
-
-            def count(fast: nn.Module = fast, pieces: list[Piece] = pieces) -> object:
-                return count_votes(fast, pieces).tolist()
-
-            ways[f"{precision} {name}"] = (count, votes)
-        for batch in BATCHES[device]:
-            ways[f"bare {precision} {batch}"] = bare(fast, batch, device)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(options.repeats + 1):
-        for name, (way, cast) in ways.items():
-            found = rate(way, cast)
-            if repeat:  # the first one warms up
-                rates[name].append(found)
-    medians = {name: statistics.median(found) for name, found in rates.items()}
+    ways = ways_of_counting(device)
+    # In turns; the first one warms up.
+    rates = [{name: rate(*way) for name, way in ways.items()} for _ in range(options.repeats + 1)]
+    medians = {name: statistics.median(each[name] for each in rates[1:]) for name in ways}
     where = f"{options.threads} thread(s)" if device == "cpu" else torch.cuda.get_device_name()
     print(f"votes a second, {where}, torch {torch.__version__}, medians of {options.repeats}")
-    print(f"  plain loop: {medians['plain']:.0f}")
-    for precision in precisions:
-        best = max(medians[f"bare {precision} {batch}"] for batch in BATCHES[device])
-        for name in counted:
-            ours = medians[f"{precision} {name}"]
-            print(
-                f"  {precision}, {name}: {ours:.0f}, {ours / medians['plain']:.1f} times the "
-                f"plain loop, {ours / best:.0%} of the bare forward ({best:.0f})"
-            )
-    if device == "cuda":
-        most = peak()
-        share = medians["bfloat16 one image"] * OPERATIONS / most
-        print(f"  bfloat16 peak {most / 1e12:.0f} TFLOP/s: {share:.0%} of it in one image's votes")
+    show(medians, device)
 
 
 if __name__ == "__main__":

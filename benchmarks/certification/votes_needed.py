@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.certification.votes_a_second import plain
+from benchmarks.command_line import parser
 from benchmarks.training.variants import COMMON, VARIANTS
 from trainables.acceleration.voting import Precision, prepared
-from trainables.data.datasets import Dataset, load_dataset
+from trainables.data.datasets import Dataset, Images, load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
@@ -94,12 +95,13 @@ def votes_after(row: Row, stop: int) -> np.ndarray:
     """Votes per class among the first `stop`; part of a block is drawn from it by lot."""
     votes = np.array([[0] * len(row["select"]), *row["votes"]])
     block, rest = divmod(stop, BLOCK_SIZE)
-    if not rest:
-        return votes[block]
-    counts = votes[block + 1] - votes[block]
-    nobody = BLOCK_SIZE - counts.sum()
-    generator = np.random.default_rng([row["image"], stop])
-    return votes[block] + generator.multivariate_hypergeometric([*counts, nobody], rest)[:-1]
+    found: np.ndarray = votes[block]
+    if rest:
+        counts = votes[block + 1] - found
+        nobody = BLOCK_SIZE - counts.sum()
+        generator = np.random.default_rng([row["image"], stop])
+        found = found + generator.multivariate_hypergeometric([*counts, nobody], rest)[:-1]
+    return found
 
 
 def replayed(procedure: Procedure, row: Row) -> Certificate:
@@ -127,6 +129,11 @@ def interval(statistic: Statistic, images: int) -> str:
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def mean_of(values: np.ndarray) -> Statistic:
+    """The mean of the values at some positions."""
+    return lambda positions: float(values[positions].mean())
+
+
 def line(name: str, rows: list[Row], usual: list[Certificate], speedup: float) -> str:
     """What the procedure makes of the counts, beside what the fixed one, `usual`, makes."""
     procedure = PROCEDURES[name]
@@ -142,13 +149,11 @@ def line(name: str, rows: list[Row], usual: list[Certificate], speedup: float) -
         1.0 * hits - (all_right & (all_radii >= r)) for hits, r in zip(at, decided, strict=True)
     ]
     cells = [
-        interval(lambda i: votes[i].mean(), len(rows)),
+        interval(mean_of(votes), len(rows)),
         interval(lambda i: all_votes[i].mean() / votes[i].mean(), len(rows)),
         " / ".join(f"{hits.mean():.3f}" for hits in at),
-        " / ".join(interval(lambda i, d=d: d[i].mean(), len(rows)) for d in more),
-        ""
-        if isinstance(procedure, Adaptive)
-        else interval(lambda i: (all_radii - radii)[i].mean(), len(rows)),
+        " / ".join(interval(mean_of(difference), len(rows)) for difference in more),
+        "" if isinstance(procedure, Adaptive) else interval(mean_of(all_radii - radii), len(rows)),
         f"{speedup * all_votes.mean() / votes.mean():.1f}",
     ]
     return f"| {name} | " + " | ".join(cells) + " |"
@@ -191,8 +196,33 @@ def timed(model: nn.Module, fast: nn.Module, image: Tensor) -> tuple[float, floa
     return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
 
 
+def count_until(
+    ends: float, models: dict[float, nn.Module], test: Images, file: Path, device: str
+) -> list[Row]:
+    """The counts that `file` holds, and those of further test images until the clock is at `ends`.
+
+    They are taken in random order, which is always the same.
+    """
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {(row["sigma"], row["image"]) for row in rows}
+    for index in np.random.default_rng(0).permutation(len(test.labels)).tolist():
+        if time.monotonic() > ends:
+            break
+        image, label = test.load([index])[0].to(device), int(test.labels[index])
+        # An image counts at every sigma or at none.
+        found = [
+            counted(model, image, label, index, sigma)
+            for sigma, model in models.items()
+            if (sigma, index) not in done
+        ]
+        rows += found
+        with file.open("a") as lines:
+            lines.writelines(json.dumps(row) + "\n" for row in found)
+    return rows
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--data-dir", type=Path, required=True)
     arguments.add_argument("--classifier", type=Path, required=True)
     arguments.add_argument("--minutes", type=float, default=25, help="for counting")
@@ -206,30 +236,15 @@ def main() -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     dataset = load_dataset("folder", options.data_dir)
-    order = np.random.default_rng(0).permutation(len(dataset.test.labels)).tolist()
     models = {sigma: denoised(options, dataset, sigma) for sigma in SIGMAS}
-    image = dataset.test.load(order[:1])[0].to(options.device)
-    precision: Precision = (
-        choose_precision(models[SIGMAS[0]], image)
-        if options.precision == "auto"
-        else options.precision
-    )
+    image = dataset.test.load([0])[0].to(options.device)
+    precision: Precision = options.precision
+    if options.precision == "auto":
+        precision = choose_precision(models[SIGMAS[0]], image)
     fast = {sigma: prepared(model, image.shape, precision) for sigma, model in models.items()}
-    file = options.out / f"votes-{precision}.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {(row["sigma"], row["image"]) for row in rows}
     ends = time.monotonic() + 60 * options.minutes
-    for index in order:
-        image = dataset.test.load([index])[0].to(options.device)
-        label = int(dataset.test.labels[index])
-        # An image counts at every sigma or at none.
-        missing = [sigma for sigma in SIGMAS if (sigma, index) not in done]
-        if time.monotonic() > ends:
-            break
-        found = [counted(fast[sigma], image, label, index, sigma) for sigma in missing]
-        rows += found
-        with file.open("a") as lines:
-            lines.writelines(json.dumps(row) + "\n" for row in found)
+    file = options.out / f"votes-{precision}.jsonl"
+    rows = count_until(ends, fast, dataset.test, file, options.device)
     usual, ours = timed(models[SIGMAS[0]], fast[SIGMAS[0]], image)
     print(
         f"votes a second in {precision}: plain loop {1 / usual:.0f}, ours {1 / ours:.0f}, "

@@ -23,6 +23,7 @@ from pathlib import Path
 import ray
 
 from benchmarks.certification.votes_a_second import SHAPE, SIGMA, build
+from benchmarks.command_line import parser
 from tests.support.hosts import TwoHosts
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
@@ -80,15 +81,8 @@ def two_hosts(options: argparse.Namespace) -> Iterator[Callable[[int], list[floa
             if workers == 2:
                 hosts.start_second()
             hosts.wait_for_nodes(workers)
-            command = [
-                "-m",
-                "benchmarks.certification.workers",
-                INSIDE,
-                hosts.address,
-                str(workers),
-                *sizes,
-            ]
-            inside = hosts.on_first(*command, timeout=3600)
+            module = "benchmarks.certification.workers"
+            inside = hosts.on_first("-m", module, INSIDE, hosts.address, str(workers), *sizes)
             return [float(rate) for rate in inside.splitlines()[-1].split()]
 
         try:
@@ -100,7 +94,7 @@ def two_hosts(options: argparse.Namespace) -> Iterator[Callable[[int], list[floa
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--hosts", type=int, default=1, choices=(1, 2))
     arguments.add_argument("--images", type=int, default=60)
     arguments.add_argument("--votes", type=int, default=100)

@@ -7,30 +7,38 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from itertools import pairwise
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import psutil
 
-# Of a search; the rest is Tune's and Ray's.
-PARTS = ("proposals", "database", "TensorBoard", "table", "progress", "files", "ledger")
+from tuning.monitoring.progress import Advance, Reporter
+
+Cost = dict[str, float]
+"""CPU seconds by part or process."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Shares:
     """CPU seconds of this thread in each part of the driver, less those of parts that it calls."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: Cost = {}
         self.calls: Counter[str] = Counter()
         self._inner: list[float] = []
 
-    def charge(self, part: str, owner: Any, *names: str) -> None:
-        """Charge all later calls of these functions of a class or module to `part`."""
+    def charge(self, part: str, owner: type, *names: str) -> None:
+        """Charge all later calls of these methods of a class to `part`."""
         for name in names:
-            setattr(owner, name, self._charged(part, getattr(owner, name)))
+            setattr(owner, name, self.timed(part, getattr(owner, name)))
 
-    def _charged(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(self, part: str, function: Callable[P, R]) -> Callable[P, R]:
+        """The same function, whose calls are charged to `part`."""
+        self.seconds.setdefault(part, 0.0)
+
         @wraps(function)
-        def timed(*arguments: Any, **options: Any) -> Any:
+        def charged(*arguments: P.args, **options: P.kwargs) -> R:
             started = time.thread_time()
             self.calls[part] += 1
             self._inner.append(0.0)
@@ -42,48 +50,57 @@ class Shares:
                 if self._inner:
                     self._inner[-1] += spent
 
-        return timed
+        return charged
 
 
-class Meter:
-    """Stands in for a `Reporter`: reads what was spent whenever a cohort's trials have ended."""
+class Meter(Reporter):
+    """Shows no progress, but reads what was spent whenever a cohort's trials have ended."""
 
     def __init__(self, shares: Shares, cohort: int) -> None:
+        super().__init__()
         self._shares, self._cohort, self._ended = shares, cohort, 0
-        self._read: list[Counter[str]] = []
+        self._read: list[Cost] = []
+        self._spent = shares.timed("measuring", spent)
 
     @contextlib.contextmanager
-    def track(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+    def track(self, what: str, total: int) -> Iterator[Advance]:
         """As a `Reporter`'s."""
 
         def advance(units: int, left: float | None = None) -> None:
             # What was in the ledger before comes as one.
             self._ended += units if units == 1 else 0
             if units == 1 and self._ended % self._cohort == 0:
-                self._read.append(Counter(self._shares.seconds) + spent())
+                self._read.append(self._shares.seconds | self._spent())
 
         yield advance
 
-    def per_trial(self) -> dict[str, float]:
+    def per_trial(self) -> Cost:
         """CPU milliseconds of a trial by part, medians over the cohorts."""
-        cohorts = [after - before for before, after in pairwise(self._read)]
-        parts = self._read[-1]
-        each = [{part: 1000 * one[part] / self._cohort for part in parts} for one in cohorts]
-        for one in each:
-            one["Tune and Ray"] = one["driver"] - sum(one[part] for part in PARTS)
-        return {part: statistics.median(one[part] for one in each) for part in each[0]}
+        cohorts = [
+            {part: 1000 * seconds / self._cohort for part, seconds in since(before, after).items()}
+            for before, after in pairwise(self._read)
+        ]
+        for cohort in cohorts:
+            cohort["Tune and Ray"] = cohort["driver"] - sum(cohort[p] for p in self._shares.seconds)
+        return {part: statistics.median(each[part] for each in cohorts) for part in cohorts[0]}
 
 
-def spent() -> Counter[str]:
+def since(before: Cost, after: Cost) -> Cost:
+    """What was spent between two readings; a process may have started meanwhile."""
+    return {part: seconds - before.get(part, 0.0) for part, seconds in after.items()}
+
+
+def spent() -> Cost:
     """CPU seconds so far of this process, and of the processes that are Ray."""
-    seconds = Counter({"driver": time.process_time()})
+    seconds: Cost = {"driver": time.process_time()}
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            seconds[process.name()] += times.user + times.system
+            name, times = process.name(), process.cpu_times()
+            seconds[name] = seconds.get(name, 0.0) + times.user + times.system
     return seconds
 
 
 def memory() -> float:
     """What this process holds, in MB."""
-    return psutil.Process().memory_info().rss / 1e6
+    held: int = psutil.Process().memory_info().rss
+    return held / 1e6

@@ -1,12 +1,12 @@
 """What the search itself costs: trials that do nothing, and proposals from a long ledger.
 
 Usage: python -m benchmarks.search.overhead [--trials 300] [--ledger-trials 2000]
+           [--repeats 3]
 
 Trials of ten hyperparameters that report at three rungs and train nothing run twice, in turn: by
 this project's search, and by a bare Tuner with OptunaSearch, ASHA, SQLite and reused actors.
 """
 
-import argparse
 import logging
 import resource
 import statistics
@@ -21,6 +21,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from benchmarks.command_line import parser
 from benchmarks.driver.nothing import RUNGS, Nothing
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
@@ -29,7 +30,7 @@ from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
 from tuning.search.tune import Study, run_search
 from tuning.study.attempts import TrialResult
-from tuning.study.database import sqlite_url
+from tuning.study.database import silence_optuna, sqlite_url
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
@@ -131,12 +132,12 @@ def ask_latency(trials: int, folder: Path) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--trials", type=int, default=300)
     arguments.add_argument("--ledger-trials", type=int, default=2000)
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    silence_optuna()
     # It warns at each snapshot of trials this short.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:

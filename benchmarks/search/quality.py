@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import t as student
 
+from benchmarks.command_line import parser
+
 # All of digits' test images, with fewer votes each than a user would cast.
 CERTIFY = ["--certify-images=500", "--n=2000", "--n0=100"]
 SEARCHED = ("start", "transferred", "search")
@@ -97,7 +99,7 @@ def compare(options: argparse.Namespace, shots: str, random_space: Path) -> None
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--shots", default="3,5,10")
     arguments.add_argument("--seeds", type=int, default=5)

@@ -25,14 +25,16 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from benchmarks.command_line import parser
 from search_spaces import load_space
 from trainables.cache import cache_folder
-from trainables.data.datasets import load_dataset
+from trainables.data.datasets import Dataset, Images, load_dataset
 from trainables.data.shots import ShotCount
-from trainables.data.splits import draw_shots
+from trainables.data.splits import Shots, draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
 from trainables.decrop.training import DecropTraining, SharedParts
+from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import cached_classifier
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
@@ -72,10 +74,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
     number, fold, hyperparameters = job
     torch.set_num_threads(1)
     dataset = load_dataset(options.dataset, options.data_dir)
-    if options.classifier is None:
-        classifier = cached_classifier(dataset, "digits_cnn", cache_folder(), lambda _: None)
-    else:
-        classifier = load_classifier(options.classifier)
+    classifier = base_classifier(dataset, options.classifier)
     drawn = draw_shots(dataset, ShotCount(options.shots), SEED)
     shots = drawn.fold(fold, SEED)
     config = DecropConfig.model_validate(hyperparameters)
@@ -96,8 +95,7 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
         scores[str(share)] = score(
             model, shots.tuning_images, shots.tuning_labels, config.sigma, VOTES
         )
-    others = sorted(set(range(len(dataset.train.labels))) - set(drawn.joined()[2]))
-    others = random.Random(SEED).sample(others, options.images)
+    others = images_beside(drawn, dataset.train, options.images)
     own = min(len(shots.train_labels), len(shots.tuning_labels) * 2)
     return {
         "number": number,
@@ -105,14 +103,22 @@ def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -
         "sigma": config.sigma,
         "scores": scores,
         "own": score(model, shots.train_images[:own], shots.train_labels[:own], config.sigma, 200),
-        "truth": score(
-            model,
-            dataset.train.load(others),
-            dataset.train.labels[others],
-            config.sigma,
-            TRUE_VOTES,
-        ),
+        "truth": score(model, *others, config.sigma, TRUE_VOTES),
     }
+
+
+def base_classifier(dataset: Dataset, file: Path | None) -> BaseClassifier:
+    """The user's classifier, or that of digits."""
+    if file is not None:
+        return load_classifier(file)
+    return cached_classifier(dataset, "digits_cnn", cache_folder(), lambda _: None)
+
+
+def images_beside(drawn: Shots, train: Images, count: int) -> tuple[Tensor, Tensor]:
+    """So many training images that are not among the shots, and their labels."""
+    others = sorted(set(range(len(train.labels))) - set(drawn.joined()[2]))
+    chosen = random.Random(SEED).sample(others, count)
+    return train.load(chosen), train.labels[chosen]
 
 
 def configurations(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -248,7 +254,7 @@ def successive_halving(
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--dataset", default="digits")
     arguments.add_argument("--data-dir", type=Path)
     arguments.add_argument("--classifier", type=Path)

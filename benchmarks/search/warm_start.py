@@ -8,12 +8,12 @@ trial scores within TOLERANCE of the best that either run finds. Runs that are t
 repeated.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.command_line import parser
 from benchmarks.search.quality import SEARCHED, run
 
 FIRST_SEED = 200
@@ -39,7 +39,7 @@ def epochs_to(curve: tuple[np.ndarray, np.ndarray], target: float) -> float:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--shots", default="10,5")
     arguments.add_argument("--seeds", type=int, default=3)

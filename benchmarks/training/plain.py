@@ -68,7 +68,8 @@ def mmd(clean: Tensor, generated: Tensor) -> Tensor:
     count = len(joined)
     distances = (joined[None, :, :] - joined[:, None, :]).pow(2).sum(2)
     middle = distances.detach().sum() / (count * (count - 1))
-    kernel = sum(torch.exp(-distances / (middle * 2.0**power)) for power in (-2, -1, 0, 1, 2))
+    scales = [middle * 2.0**power for power in (-2, -1, 0, 1, 2)]
+    kernel = torch.stack([torch.exp(-distances / scale) for scale in scales]).sum(0)
     half = len(clean)
     return (
         kernel[:half, :half] + kernel[half:, half:] - kernel[:half, half:] - kernel[half:, :half]

@@ -9,16 +9,18 @@ ratios. The loss terms of both sides are asserted to agree on the same inputs, a
 over all steps to lie no further apart than those of two plain trainings with different noise.
 """
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.command_line import parser
 from benchmarks.training.plain import PlainTraining
 from benchmarks.training.plain import generate as plain_generate
 from benchmarks.training.plain import mmd as plain_mmd
@@ -28,7 +30,7 @@ from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop import losses
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.samples import MemoryStore, generate
+from trainables.decrop.samples import GeneratedSamples, MemoryStore, generate
 from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import build_denoiser
@@ -38,17 +40,22 @@ from trainables.weights.checkpoint import load_classifier
 IMAGES = 100
 GENERATION_GOAL = {"cpu": 8, "cuda": 50}
 STEP_GOAL = {"float32": 1.7, "bfloat16": 7}
+PRECISIONS = ("float32", "bfloat16")
+OTHER_NOISE = "plain, other noise"
+
+Losses = dict[str, float]
+T = TypeVar("T")
 
 
-def timed(action: Callable[[], object], device: str) -> float:
-    """Seconds that `action` takes, the accelerator's work included."""
+def timed(action: Callable[[], T], device: str) -> tuple[float, T]:
+    """The seconds that `action` takes, the accelerator's work included, and what it returns."""
     if device == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()
-    action()
+    result = action()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, result
 
 
 def compare_generation(
@@ -56,31 +63,29 @@ def compare_generation(
 ) -> None:
     """Both kinds of samples for 100 images: plain, batched float32, batched bfloat16."""
     for interpolation_steps in (1, 50):
-        configs = {
-            name: DecropConfig(
-                interpolation_steps=interpolation_steps,
-                eight_bit_samples=False,
-                mixed_precision=name == "bfloat16",
-            )
-            for name in ("float32", "bfloat16")
-        }
-
-        def run(config: DecropConfig) -> Callable[[], object]:
-            return lambda: generate(classifier, images, labels, config, 0, MemoryStore())
-
-        sides = {
-            "plain": lambda c=configs["float32"]: plain_generate(classifier, images, labels, c),
-            **{name: run(config) for name, config in configs.items()},
+        exact = DecropConfig(interpolation_steps=interpolation_steps, eight_bit_samples=False)
+        mixed = exact.model_copy(update={"mixed_precision": True})
+        sides: dict[str, Callable[[], Sequence[Tensor]]] = {
+            "plain": partial(plain_generate, classifier, images, labels, exact),
+            "float32": partial(generate_anew, classifier, images, labels, exact),
+            "bfloat16": partial(generate_anew, classifier, images, labels, mixed),
         }
         seconds = alternate(sides, images.device.type, repeats)
         print(f"\ngeneration of {len(images)} samples, {interpolation_steps} interpolation steps")
-        report(seconds, dict.fromkeys(configs, GENERATION_GOAL[images.device.type]))
-        agree = {name: run(config)() for name, config in configs.items()}
-        plain_samples = plain_generate(classifier, images, labels, configs["float32"])
-        for name, samples in agree.items():
-            drops = [accuracy(classifier, made[0], labels) for made in (plain_samples, samples)]
-            print(f"  accuracy on boundary samples: plain {drops[0]:.2f}, {name} {drops[1]:.2f}")
-            assert abs(drops[0] - drops[1]) <= 0.1, "the attacks differ in strength"
+        report(seconds, dict.fromkeys(PRECISIONS, GENERATION_GOAL[images.device.type]))
+        right = {name: accuracy(classifier, side()[0], labels) for name, side in sides.items()}
+        print(
+            "  accuracy on boundary samples: " + ", ".join(f"{n} {a:.2f}" for n, a in right.items())
+        )
+        apart = max(abs(share - right["plain"]) for share in right.values())
+        assert apart <= 0.1, "the attacks differ in strength"
+
+
+def generate_anew(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, config: DecropConfig
+) -> GeneratedSamples:
+    """This project's samples, which no store holds yet."""
+    return generate(classifier, images, labels, config, 0, MemoryStore())
 
 
 def accuracy(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> float:
@@ -91,6 +96,24 @@ def accuracy(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> floa
 
 def compare_steps(classifier: BaseClassifier, images: Tensor, labels: Tensor, steps: int) -> None:
     """One training step of the published size: plain (with two seeds), float32, bfloat16."""
+    check_terms(classifier, images)
+    sides, device = steps_of_all(classifier, images, labels, steps), images.device.type
+    curves: dict[str, list[Losses]] = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(steps):
+        for name, step in sides.items():
+            taken, terms = timed(partial(step, number / steps), device)
+            seconds[name].append(taken)
+            curves[name].append(terms)
+    print(f"\none step, DnCNN 17 x 64, {len(images)} images, {steps} steps")
+    report(seconds, STEP_GOAL)
+    compare_curves(curves)
+
+
+def steps_of_all(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, steps: int
+) -> dict[str, Callable[[float], Losses]]:
+    """One training step of each side, which is told what share of the steps is done."""
     config = DecropConfig(
         batch_size=len(images),
         epochs=steps,
@@ -99,39 +122,26 @@ def compare_steps(classifier: BaseClassifier, images: Tensor, labels: Tensor, st
         # The published schedule is constant over so few steps.
         lr_decay=1.0,
     )
-    check_terms(classifier, images)
-    trainings = {
-        "float32": DecropTraining(config, classifier, images, labels, 0),
-        "bfloat16": DecropTraining(
-            config.model_copy(update={"mixed_precision": True}), classifier, images, labels, 0
-        ),
+    exact = DecropTraining(config, classifier, images, labels, 0)
+    mixed_config = config.model_copy(update={"mixed_precision": True})
+    mixed = DecropTraining(mixed_config, classifier, images, labels, 0)
+    return {
+        "plain": plain_training(config, classifier, exact.views, 0).step,
+        OTHER_NOISE: plain_training(config, classifier, exact.views, 1).step,
+        "float32": lambda _: exact.train_epoch(),
+        "bfloat16": lambda _: mixed.train_epoch(),
     }
-    views = trainings["float32"].views
-    plain = {}
-    for name, seed in (("plain", 0), ("plain, other noise", 1)):
-        torch.manual_seed(0)
-        denoiser = build_denoiser("dncnn", images.shape[1], config.model_dump())
-        discriminator = Discriminator(classifier.probe(images[:2])[1])
-        plain[name] = PlainTraining(
-            config,
-            classifier,
-            denoiser.to(images.device),
-            discriminator.to(images.device),
-            views,
-            seed,
-        )
-    curves: dict[str, list[dict[str, float]]] = {name: [] for name in (*plain, *trainings)}
-    seconds: dict[str, list[float]] = {name: [] for name in curves}
-    for number in range(steps):
-        for name, side in plain.items():
-            action = lambda s=side: s.step(number / steps)  # noqa: B023, E731
-            seconds[name].append(timed(lambda: curves[name].append(action()), images.device.type))  # noqa: B023
-        for name, training in trainings.items():
-            action = training.train_epoch
-            seconds[name].append(timed(lambda: curves[name].append(action()), images.device.type))  # noqa: B023
-    print(f"\none step, DnCNN 17 x 64, {len(images)} images, {steps} steps")
-    report({name: seconds[name] for name in ("plain", *trainings)}, STEP_GOAL)
-    compare_curves(curves)
+
+
+def plain_training(
+    config: DecropConfig, classifier: BaseClassifier, views: list[Tensor], seed: int
+) -> PlainTraining:
+    """The plain side, with the weights that this project's training begins with."""
+    torch.manual_seed(0)
+    images = views[0]
+    denoiser = build_denoiser("dncnn", images.shape[1], config.model_dump()).to(images.device)
+    discriminator = Discriminator(classifier.probe(images[:2])[1]).to(images.device)
+    return PlainTraining(config, classifier, denoiser, discriminator, views, seed)
 
 
 def check_terms(classifier: BaseClassifier, images: Tensor) -> None:
@@ -148,11 +158,11 @@ def check_terms(classifier: BaseClassifier, images: Tensor) -> None:
     print("\nthe loss terms of both sides agree on the same inputs")
 
 
-def compare_curves(curves: dict[str, list[dict[str, float]]]) -> None:
+def compare_curves(curves: dict[str, list[Losses]]) -> None:
     """The curves lie at most twice as far from the plain one as a different seed's does."""
     for term in curves["plain"][0]:
         values = {name: np.array([step[term] for step in curve]) for name, curve in curves.items()}
-        noise = float(np.abs(values["plain, other noise"] - values["plain"]).mean())
+        noise = float(np.abs(values[OTHER_NOISE] - values["plain"]).mean())
         line = f"  {term}: plain {values['plain'][0]:.3f} -> {values['plain'][-5:].mean():.3f}"
         for name in STEP_GOAL:
             apart = float(np.abs(values[name] - values["plain"]).mean())
@@ -171,11 +181,11 @@ def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> Non
         images = torch.cat((drawn.train_images, drawn.tuning_images)).to(device)
         labels = torch.cat((drawn.train_labels, drawn.tuning_labels)).to(device)
         store = MemoryStore()
-        made = timed(lambda: generate(classifier, images, labels, config, 0, store), device)  # noqa: B023
+        making = partial(generate, classifier, images, labels, config, 0, store)
+        generation.append(timed(making, device)[0])
         training = DecropTraining(config, classifier, images, labels, 0, SharedParts(store=store))
         training.train_epoch()
-        epoch.append(statistics.median(timed(training.train_epoch, device) for _ in range(5)))
-        generation.append(made)
+        epoch.append(statistics.median(timed(training.train_epoch, device)[0] for _ in range(5)))
         counts.append(len(images))
     print("\ncost against the number of images (DnCNN 5 x 16, bfloat16)")
     for name, seconds in (("generation", generation), ("an epoch", epoch)):
@@ -188,13 +198,13 @@ def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> Non
 
 
 def alternate(
-    sides: dict[str, Callable[[], object]], device: str, repeats: int
+    sides: Mapping[str, Callable[[], object]], device: str, repeats: int
 ) -> dict[str, list[float]]:
     """Seconds of each side, run in turn `repeats` times after one unmeasured round."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(repeats + 1):
         for name, action in sides.items():
-            taken = timed(action, device)
+            taken, _ = timed(action, device)
             if number:
                 seconds[name].append(taken)
     return seconds
@@ -210,7 +220,7 @@ def report(seconds: dict[str, list[float]], goals: dict[str, float]) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--data-dir", type=Path, required=True)
     arguments.add_argument("--classifier", type=Path, required=True)
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -9,17 +9,18 @@ mean accuracy on noisy *tuning* images; what is printed is the accuracy on noisy
 draw each. Finished runs are kept in --out, and not repeated.
 """
 
-import argparse
 import json
 import multiprocessing
 import statistics
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.command_line import parser
 from trainables.data.datasets import load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
@@ -51,6 +52,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "published": {},
     **HAND_CHOSEN,
 }
+Row = dict[str, Any]
+"""What one training came to."""
 
 
 def noisy_accuracy(model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> float:
@@ -64,7 +67,7 @@ def noisy_accuracy(model: nn.Module, images: Tensor, labels: Tensor, seed: int) 
     return right / len(labels)
 
 
-def train(job: tuple[str, int], data_dir: Path, classifier_file: Path) -> dict[str, object]:
+def train(job: tuple[str, int], data_dir: Path, classifier_file: Path) -> Row:
     """Train one variant with one seed and measure it."""
     variant, seed = job
     torch.set_num_threads(1)
@@ -90,7 +93,7 @@ def train(job: tuple[str, int], data_dir: Path, classifier_file: Path) -> dict[s
     }
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[Row]) -> str:
     """The results as a Markdown table, one line per variant."""
     lines = [
         "| variant | noisy tuning images | noisy test images | seconds a run |",
@@ -113,7 +116,7 @@ def table(rows: list[dict[str, object]]) -> str:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = parser(__doc__)
     arguments.add_argument("--data-dir", type=Path, required=True)
     arguments.add_argument("--classifier", type=Path, required=True)
     arguments.add_argument("--workers", type=int, default=2)

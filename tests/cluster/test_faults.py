@@ -147,7 +147,7 @@ def test_a_fault_in_search_and_in_certification_changes_no_result(
     if fault == "kill_a_worker":
         (restarted,) = [row for row in trials if row["restarts"]]
         assert "died unexpectedly" in restarted["error"]
-        assert "1 went on in another worker" in report
+        assert "1 continued in a different worker" in report
     if fault == "kill_the_second_host":
         assert f"{hosts.second.address}:" in report.partition("lost_hosts")[2][:300]
 

@@ -9,7 +9,7 @@ import ray
 
 from tests.support.commands import CLUSTER_DOC, ROOT, SLURM, code_blocks, shell_texts
 
-SHELLCHECK = Path(sys.executable).parent / "shellcheck"
+SHELLCHECK = str(Path(sys.executable).parent / "shellcheck")
 TEXTS = shell_texts()
 # The virtual environment is made by other commands.
 IGNORED = ["--exclude=SC1091"]

@@ -1,4 +1,5 @@
 import io
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -121,12 +122,14 @@ def test_a_search_without_any_score_is_drawn() -> None:
     opened(history_figure(rows))
 
 
-def test_a_score_that_is_not_finite_does_not_hide_the_others() -> None:
-    rows = [
-        {**row, "objective": float("nan") if row["number"] == 3 else row["objective"]}
-        for row in trial_rows()
-    ]
-    assert colours(history_figure(rows))[(0, 114, 178)] > 100
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_drawn_as_a_missing_one(score: float) -> None:
+    def drawn(score: float | None) -> bytes:
+        rows = [row | ({"objective": score} if row["number"] == 3 else {}) for row in trial_rows()]
+        return history_figure(rows)
+
+    assert drawn(score) == drawn(None)
+    assert colours(drawn(score))[(0, 114, 178)] > 100
 
 
 @pytest.mark.parametrize(

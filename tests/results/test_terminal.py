@@ -1,11 +1,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from results.curves import summary_row
 from results.schema import Row
-from results.terminal import summary_tables
+from results.terminal import round_down, summary_tables
 from tests.support.invented import certificate_rows
 
 
@@ -56,3 +59,22 @@ def test_a_missing_tuning_score_is_left_empty() -> None:
 def test_the_legend_names_the_objective() -> None:
     text = printed([row()], objective="certified-accuracy@0.5")
     assert "tuning: certified-accuracy@0.5" in text
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "rounded"),
+    [(0.9049999, 0.904), (2 / 3, 0.666), (0.9996, 0.999), (0.29, 0.29), (0.0, 0.0), (1.0, 1.0)],
+)
+def test_an_accuracy_is_rounded_down_to_three_digits(accuracy: float, rounded: float) -> None:
+    assert round_down(accuracy) == rounded
+
+
+@given(images=st.integers(1, 10_000), data=st.data())
+def test_what_min_accuracy_can_be_told_is_reached(images: int, data: st.DataObject) -> None:
+    accuracy = data.draw(st.integers(0, images)) / images
+    assert accuracy - 0.001 <= round_down(accuracy) <= accuracy
+
+
+def test_the_accuracies_of_the_front_are_never_rounded_up() -> None:
+    front = {**row(), "variant": "front-1", "tuning_accuracy": 0.9049999}
+    assert "front on the tuning images: 1: 0.904." in " ".join(printed([front]).split())

@@ -63,7 +63,7 @@ def test_any_changed_number_is_found(run: Path, column: str, factor: float, mess
 def test_a_changed_prediction_and_an_abstention_with_enough_votes_are_found(run: Path) -> None:
     change(run, certified, predicted=-1)
     _, wrong = verify(run)
-    assert any("it abstains, against its votes" in line for line in wrong)
+    assert any("it abstains, contrary to its votes" in line for line in wrong)
     assert any("the log in certificates/ has other" in line for line in wrong)
 
 

@@ -168,7 +168,7 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on_to_the_same_c
     arguments = ["--sigma=0.2", "--certify-images=100", "--n=3000", "--procedure=fixed"]
     arguments += ["--precision=float32", f"--out={small_disk}/out"]
     said = launcher.certify(*arguments, code=4)
-    assert "error: the run stopped: database or disk is full; fix that, then go on with" in said
+    assert "error: the run stopped: database or disk is full; fix that, then continue with" in said
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     launcher.certify(*arguments)
     rows = certificates(small_disk / "out" / "digits")

@@ -12,7 +12,7 @@ from trainables.weights.checkpoint import save_classifier
 
 def test_every_trial_failing_is_exit_code_three(launcher: Launcher) -> None:
     network = DigitsCNN()
-    torch.nn.init.constant_(network[-1].weight, float("nan"))
+    torch.nn.init.constant_(list(network.parameters())[-2], float("nan"))
     save_classifier(launcher.folder / "nan.pt", "digits_cnn", network)
     arguments = ["--name=nan", f"--classifier={launcher.folder / 'nan.pt'}", "--trials=1"]
     run = launcher.run(*arguments, "--certify-images=2", "--set=epochs=8", code=3)

@@ -33,7 +33,7 @@ def test_wrong_token_is_one_line(launcher: Launcher, foreign_cluster: str, tmp_p
     assert "refuses the token" in run.err
     assert run.err.count("\n") == 1
     assert not run.folder.exists()
-    assert "wants a token" in launcher.knowing(HOME=str(tmp_path)).run(*there, code=2).err
+    assert "requires a token" in launcher.knowing(HOME=str(tmp_path)).run(*there, code=2).err
 
 
 def killed(launcher: Launcher, where: str, count: int, *arguments: str) -> int:

@@ -60,7 +60,7 @@ def test_a_conditional_parameter_varies_only_where_its_condition_holds(
         assert (point["attack_radius"] != 0.03) == holds
         assert ("attack_radius" in trial.params) == holds
         varied.append(holds)
-        study.tell(trial, point["mix"])
+        study.tell(trial, float(point["mix"]))
     assert 3 < sum(varied) < 14
 
 

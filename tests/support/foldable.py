@@ -77,7 +77,9 @@ class ConvolutionUsedTwice(Pair):
     """Once with batch norm and once without."""
 
     def hidden(self, images: Tensor) -> Tensor:
-        return torch.relu(self.norm(self.convolution(images))) + self.convolution(1 - images)
+        hidden: Tensor = torch.relu(self.norm(self.convolution(images)))
+        again: Tensor = self.convolution(1 - images)
+        return hidden + again
 
 
 class PairUsedTwice(Pair):

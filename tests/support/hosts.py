@@ -162,10 +162,10 @@ class TwoHosts:
         """Plug it in again."""
         ip("-n", self.first.name, "link", "set", self.cable, "up")
 
-    def on_first(self, *arguments: str) -> str:
+    def on_first(self, *arguments: str, timeout: float = HANGING) -> str:
         """Run Python on the first host to its end; what it prints."""
         process = self.first.start(sys.executable, *arguments)
-        out, _ = ended(process)
+        out, _ = ended(process, timeout=timeout)
         self.first.processes.remove(process)
         return out
 

@@ -1,7 +1,9 @@
 """Ledgers whose trials nobody trains."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from search_spaces import load_space
@@ -63,3 +65,12 @@ def outcomes(ledger: Ledger) -> dict[int, tuple[str, DecropConfig, int]]:
     """By root, what its attempt that was not interrupted came to."""
     settled = [r for r in ledger.attempts.records() if not r.error]
     return {r.root: (r.state, r.hyperparameters, r.seed) for r in settled}
+
+
+@cache
+def undisturbed(**options: Any) -> dict[int, tuple[str, DecropConfig, int]]:
+    """The outcomes of a ledger that two workers finish and nothing happens to."""
+    with TemporaryDirectory() as folder:
+        ledger = open_ledger(Path(folder), **options)
+        drive(ledger, workers=2)
+        return outcomes(ledger)

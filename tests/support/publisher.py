@@ -8,7 +8,6 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -68,11 +67,13 @@ def serve(folder: Path) -> Iterator[Server]:
     server = Server(folder)
 
     class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
         def log_message(self, *_: object) -> None:
             server.requests.append(self.path)
 
-    handler = partial(Handler, directory=str(folder))
-    with in_background(ClosingServer(("127.0.0.1", 0), handler)) as web:
+    with in_background(ClosingServer(("127.0.0.1", 0), Handler)) as web:
         server.url = f"http://127.0.0.1:{web.server_port}/"
         yield server
 

@@ -113,9 +113,11 @@ class Launcher:
         return err + out
 
 
-def ended(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+def ended(
+    process: subprocess.Popen[str], code: int = 0, timeout: float = HANGING
+) -> tuple[str, str]:
     """What a process printed, which must end with the exit code `code`."""
-    out, err = process.communicate(timeout=HANGING)
+    out, err = process.communicate(timeout=timeout)
     assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
     return out, err
 

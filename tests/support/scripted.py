@@ -125,7 +125,7 @@ def refusal(action: Callable[[], object], *parts: str) -> str:
     with pytest.raises(InputError) as caught:
         action()
     message = str(caught.value)
-    assert message.startswith("--classifier: ")
+    assert message.startswith("classifier: ")
     assert "\n" not in message
     assert all(part in message for part in parts), message
     return message

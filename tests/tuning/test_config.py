@@ -105,3 +105,10 @@ def test_setting_names_are_folder_names() -> None:
 )
 def test_the_same_configuration_keeps_its_hash(values: dict[str, object], expected: str) -> None:
     assert config_hash(make_config(values)) == expected
+
+
+def test_a_pareto_search_prunes_nothing() -> None:
+    assert make_config({"name": "x"}).scheduler == "asha"
+    assert make_config({"name": "x", "objective": "pareto"}).scheduler == "none"
+    chosen = {"name": "x", "objective": "pareto", "scheduler": "none", "min_accuracy": 0.9}
+    assert make_config(chosen).scheduler == "none"

@@ -1,4 +1,4 @@
-"""The copy of a model that votes: the same function up to rounding, in less time.
+"""The copy of a model that casts votes: the same function up to rounding, but faster.
 
 Batch norm is folded, operations are fused, and the precision is fixed.
 """

@@ -13,19 +13,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from trainables.models.classifiers import BaseClassifier
 
 Network = TypeVar("Network", bound=nn.Module)
-# Folding reorders float32 sums; anything beyond this means that it was not valid.
-LARGEST_DIFFERENCE = 1e-3
+# Folding reorders float32 sums; a larger difference means that it was not valid.
+MAX_DIFFERENCE = 1e-3
 
 
 def folded(network: Network, images: Tensor) -> Network:
-    """A copy of `network` that computes the same up to rounding, in less time.
+    """A copy of `network` that computes the same up to rounding, but faster.
 
-    `images` [n, C, H, W] are examples, on which the copy is compared with the original: of folding
-    and layout, whichever changes the outputs, or does not run at all, is left out.
+    `images` [n, C, H, W] are examples, on which the copy is compared with the original. If folding
+    or the layout changes the outputs, or does not run, it is left out.
     """
     # In full precision: rounding to bfloat16 or TF32 would hide whether both compute the same.
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_tf32():
-        # First, because weights that a pass computes can be copied only after it.
+        # Before copying, because weights that a pass computes can be copied only after it.
         expected = _outputs(network, images)
         # Networks that use `view` run only in the layout for which they were written.
         for layout in (torch.channels_last, torch.contiguous_format):
@@ -43,8 +43,8 @@ def folded(network: Network, images: Tensor) -> Network:
 def without_tf32() -> AbstractContextManager[None]:
     """Have cuDNN compute float32 in float32, by the same algorithms each time.
 
-    PyTorch lets the convolutions of a GPU round to TF32, whose ten bits of mantissa are more than
-    what two orders of the same sums differ by.
+    PyTorch lets convolutions on a GPU round to TF32. The rounding error of its ten-bit mantissa is
+    larger than the difference between two orders of the same sums.
     """
     context: AbstractContextManager[None] = torch.backends.cudnn.flags(
         enabled=True, deterministic=True, allow_tf32=False
@@ -53,7 +53,7 @@ def without_tf32() -> AbstractContextManager[None]:
 
 
 def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Everything that callers use of the network."""
+    """All outputs of the network that callers use."""
     if isinstance(network, BaseClassifier):
         return network.logits_and_features(images)
     return (network(images),)
@@ -62,13 +62,13 @@ def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 def _laid_out(network: Network, layout: torch.memory_format) -> Network:
     """A copy of `network` with weights and images in `layout`."""
     laid_out = copy.deepcopy(network).to(memory_format=layout)
-    # Not `contiguous`, which takes images of one channel for either layout.
+    # Not `contiguous`, which leaves images of one channel as they are in either layout.
     laid_out.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(memory_format=layout),))
     return laid_out
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and of the batch norms that take their outputs, seen in one pass."""
+    """Names of convolutions and of the batch norms on their outputs, found in one pass."""
     names = {module: name for name, module in network.named_modules()}
     outputs: list[tuple[Tensor, str]] = []
     uses: dict[str, list[str]] = {}
@@ -108,6 +108,6 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
 
 
 def close(expected: Tensor, found: Tensor) -> bool:
-    """Whether two outputs differ no more than by sums in a different order."""
+    """Whether two outputs differ only by rounding, as sums in a different order do."""
     scale = expected.abs().max().clamp_min(1.0)
-    return bool((expected - found).abs().max() <= LARGEST_DIFFERENCE * scale)
+    return bool((expected - found).abs().max() <= MAX_DIFFERENCE * scale)

@@ -1,7 +1,7 @@
-"""Convolutions that add and apply a ReLU themselves, in one kernel of an NVIDIA GPU.
+"""Convolutions with addition and ReLU in the same kernel of an NVIDIA GPU.
 
-Between a convolution and its ReLU the activations would go to the GPU's memory and back, which
-takes longer than the arithmetic.
+Otherwise the activations would go to the GPU's memory and back between a convolution and its ReLU,
+which takes longer than the arithmetic.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class FusedConvolution(nn.Module):
         self.convolution, self.padding = convolution, convolution.padding
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
-        """The activations; what is `added`, if anything, has their shape.
+        """The activations; `added`, if given, has their shape.
 
         Raises:
-            ValueError: when it has a different shape, which no kernel takes.
+            ValueError: when `added` has a different shape, which the kernel does not support.
         """
         conv = self.convolution
         if images.is_cuda and torch.version.cuda:
@@ -52,8 +52,8 @@ class FusedConvolution(nn.Module):
 def fused(network: Network, images: Tensor) -> Network:
     """A copy of `network`, in evaluation mode, with convolutions fused where that is possible.
 
-    It takes no gradients. By the examples `images` [n, C, H, W] it is compared with the original,
-    which is returned where they differ, or where its code cannot be followed.
+    It has no gradients. It is compared with the original on the examples `images` [n, C, H, W]; if
+    they differ, or if the code cannot be traced, the original is returned.
     """
     # A foreign network can raise anything.
     with suppress(Exception), torch.no_grad(), without_tf32():
@@ -65,12 +65,12 @@ def fused(network: Network, images: Tensor) -> Network:
 
 def _rewritten(module: Network) -> Network:
     """An equivalent of `module` in which its convolutions, or those of its parts, are fused."""
-    # Tracing would lose hooks of the module itself.
+    # Tracing would lose the module's own hooks.
     if not has_hooks(module):
         with suppress(Exception):
             traced = fx.symbolic_trace(module)
             if _fuse_all(traced):
-                # Fails for what cannot be pickled, and so cannot travel to a worker.
+                # Fails for a module that cannot be pickled, and so cannot be sent to a worker.
                 traced.__reduce__()
                 return traced  # type: ignore[return-value]
             return module
@@ -80,7 +80,7 @@ def _rewritten(module: Network) -> Network:
 
 
 def _fuse_all(traced: fx.GraphModule) -> bool:
-    """Fuse what can be fused; whether there was anything."""
+    """Fuse everything that can be fused; returns whether there was anything."""
     found = False
     for node in list(traced.graph.nodes):
         if _is(node, traced, (nn.Identity,)):

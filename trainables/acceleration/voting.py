@@ -1,4 +1,4 @@
-"""The copy of a model that votes: the same up to rounding, in less time."""
+"""The copy of a model that casts votes: the same up to rounding, but faster."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Precision = Literal["float32", "bfloat16"]
 class _Voting(nn.Module):
     """A network that takes and returns float32, and computes in one precision.
 
-    The precision is part of the certificate, so the switches of cuDNN do not change it: "float32"
-    never means TF32 in convolutions, and no algorithm is chosen by how fast it just was.
+    The precision is part of the certificate, so PyTorch's settings for cuDNN do not change it:
+    "float32" never means TF32 in convolutions, and algorithms are not chosen by measuring them.
 
-    In bfloat16 the last linear layer stays in float32: logits of so few digits would often tie, and
-    a tie votes for no class.
+    In bfloat16 the last linear layer stays in float32: logits with so few digits would often tie,
+    and a tie votes for no class.
     """
 
     def __init__(self, network: nn.Module, precision: Precision) -> None:
@@ -44,9 +44,9 @@ class _Voting(nn.Module):
 
 
 def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn.Module:
-    """A copy of `model` for images of `shape` [C, H, W] that computes and writes less.
+    """A faster copy of `model` for images of `shape` [C, H, W].
 
-    Batch norm is folded into convolutions, and ReLUs are fused with them. Of a sequence each part
+    Batch norm is folded into convolutions, and ReLUs are fused with them. In a sequence, each part
     is prepared. Anything but a denoiser or a `BaseClassifier`, such as a classifier behind an
     endpoint, is left as it is, and is not called.
     """

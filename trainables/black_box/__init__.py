@@ -1,4 +1,4 @@
 """A classifier that only answers queries.
 
-The endpoint client and server, the account of queries, and the surrogate trained on the answers.
+The client and server of an endpoint, counted queries, and the surrogate trained on their answers.
 """

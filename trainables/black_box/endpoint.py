@@ -21,13 +21,13 @@ from trainables.errors import InputError
 from trainables.models.classifiers import IdentifiedClassifier
 
 TOKEN_VARIABLE = "DECROP_ENDPOINT_TOKEN"
-# What one request holds at most: images, and bytes of their pixels.
+# The most that one request holds: images, and bytes of their pixels.
 MAX_IMAGES = 256
 MAX_PIXEL_BYTES = 8 * 2**20
-# Seconds of silence after which a try is given up, and tries a query gets.
+# Seconds of silence after which an attempt is given up, and the number of attempts for a query.
 TIMEOUT = 30.0
 TRIES = 6
-# Fewer at the start, where someone who mistyped the address is waiting.
+# Fewer at the start, where a user who mistyped the address is waiting.
 DESCRIPTION_TRIES = 3
 RETRIED = (429, 500, 502, 503, 504)
 BACKOFF = 0.5
@@ -37,7 +37,7 @@ _LOCAL = threading.local()
 
 
 class Description(BaseModel, frozen=True, strict=True):
-    """What an endpoint says of itself."""
+    """How an endpoint describes itself."""
 
     protocol: Literal[1] = 1
     classes: Annotated[int, Field(ge=2)]
@@ -47,7 +47,7 @@ class Description(BaseModel, frozen=True, strict=True):
 
 
 class Answer(BaseModel, frozen=True, strict=True):
-    """What an endpoint says of n images: logits [n][classes], or n labels."""
+    """An endpoint's answer for n images: logits [n][classes], or n labels."""
 
     model: str
     logits: list[list[FiniteFloat]] | None = None
@@ -86,7 +86,7 @@ class HttpClassifier(IdentifiedClassifier):
         `timeout` is in seconds of silence; `tries` is how often a query is sent before giving up.
 
         Raises:
-            InputError: when nothing answers there, or what answers is not such an endpoint.
+            InputError: when nothing answers there, or not according to the protocol.
         """
         url = _checked(url)
         response = _exchange(url, None, timeout, min(tries, DESCRIPTION_TRIES))
@@ -145,23 +145,23 @@ class HttpClassifier(IdentifiedClassifier):
         classes, returns = self.num_classes, self.description.returns
         rows = answer.logits if returns == "logits" else answer.labels
         if rows is None:
-            raise _garbage(self.url, f"promised {returns} and sent none")
+            raise _protocol_error(self.url, f"promised {returns} and sent none")
         if len(rows) != wanted:
-            raise _garbage(self.url, f"gave {len(rows)} {returns} for {wanted} images")
+            raise _protocol_error(self.url, f"gave {len(rows)} {returns} for {wanted} images")
         if returns == "labels":
             if not all(0 <= label < classes for label in answer.labels or ()):
-                raise _garbage(self.url, f"gave a label outside 0 to {classes - 1}")
+                raise _protocol_error(self.url, f"gave a label outside 0 to {classes - 1}")
             return F.one_hot(torch.tensor(rows), classes).float()
         if any(len(row) != classes for row in answer.logits or ()):
-            raise _garbage(self.url, f"gave another number of logits than the {classes} classes")
+            raise _protocol_error(self.url, f"gave rows of other than {classes} logits")
         logits = torch.tensor(rows, dtype=torch.float32)
         if not logits.isfinite().all():
-            raise _garbage(self.url, "gave logits that exceed 32-bit floats")
+            raise _protocol_error(self.url, "gave logits that exceed 32-bit floats")
         return logits
 
 
 def _checked(url: str) -> str:
-    """The URL in its normal form, so that one endpoint has one name."""
+    """The URL in its normal form, so that an endpoint has only one."""
     try:
         normal = str(requests.Request("GET", url).prepare().url)
         parts = urlsplit(normal)
@@ -171,8 +171,8 @@ def _checked(url: str) -> str:
         raise InputError(problem, field="classifier") from error
     if parts.username is not None:
         raise InputError(
-            f"the URL of {parts.hostname} holds a user name or password, which would end up in the "
-            f"run folder; pass a token in {TOKEN_VARIABLE} instead",
+            f"the URL of {parts.hostname} holds a user name or password, which would be written to "
+            f"the run folder; pass a token in {TOKEN_VARIABLE} instead",
             field="classifier",
         )
     if parts.scheme not in {"http", "https"}:
@@ -184,7 +184,7 @@ def _exchange(
     url: str, question: dict[str, Any] | None, timeout: float, tries: int
 ) -> requests.Response:
     """The answer with status 200 to a POST of `question`, or to a GET; queries are idempotent."""
-    # Not in an HTTPAdapter: a connection lost within the body would not be retried there.
+    # Not by an HTTPAdapter, which does not retry when the connection is lost within the body.
     retry = Retry(
         total=tries - 1,
         backoff_factor=BACKOFF,
@@ -197,7 +197,7 @@ def _exchange(
             return response
         if not retry.total:
             raise InputError(
-                f"{url} {failure} (tries: {tries}); see that the endpoint runs",
+                f"{url} {failure} (tries: {tries}); check that the endpoint is running",
                 field="classifier",
             )
         retry = retry.increment()
@@ -264,10 +264,11 @@ def _parsed(kind: type[_Message], response: requests.Response, url: str) -> _Mes
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the answer"
         # Without its cause, which would quote the answer.
-        raise _garbage(url, f"does not speak the protocol: {where}: {first['msg']}") from None
+        failure = f"does not follow the protocol: {where}: {first['msg']}"
+        raise _protocol_error(url, failure) from None
 
 
-def _garbage(url: str, failure: str) -> InputError:
+def _protocol_error(url: str, failure: str) -> InputError:
     return InputError(
         f"{url} {_one_line(failure)}; docs/black_box.md says what is expected",
         field="classifier",
@@ -275,19 +276,19 @@ def _garbage(url: str, failure: str) -> InputError:
 
 
 def _cause(error: requests.RequestException) -> object:
-    """What urllib3 raised, within what requests made of it."""
+    """The error of urllib3 that requests has wrapped."""
     wrapped = error.args[0] if error.args else error
     return getattr(wrapped, "reason", wrapped)
 
 
 def _described(error: requests.RequestException, timeout: float) -> str:
     cause = _cause(error)
-    # A refused connection is a kind of time-out to urllib3.
+    # In urllib3 a refused connection is a kind of time-out, so it is checked first.
     if isinstance(cause, NewConnectionError):
         return "cannot be reached: nothing listens there"
     if isinstance(error, requests.Timeout) or isinstance(cause, TimeoutError):
         return f"did not answer within {timeout:g} s"
-    return f"broke the connection off ({type(cause).__name__})"
+    return f"broke off the connection ({type(cause).__name__})"
 
 
 def _refusal(response: requests.Response) -> str:
@@ -302,7 +303,7 @@ def _refusal(response: requests.Response) -> str:
 
 
 def _one_line(said: object) -> str:
-    """At most 200 printable characters of what a stranger said, without the token."""
+    """At most 200 printable characters of an untrusted text, without the token."""
     text, token = str(said), _token()
     if token:
         text = text.replace(token, "***")

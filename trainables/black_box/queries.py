@@ -1,4 +1,4 @@
-"""Access to a classifier only by counted queries: no weights, no gradients.
+"""Access to a classifier only through counted queries: no weights, no gradients.
 
 Answers are kept on disk, so that an interrupted or repeated training asks nothing twice.
 """
@@ -19,19 +19,19 @@ from trainables.errors import InputError
 from trainables.weights.checkpoint import weights_hash
 
 BATCH = 256
-# Seconds to wait for another process, which keeps the file while its batch is being answered.
-PATIENCE = 3600.0
+# Seconds to wait for a different process, which locks the file while its batch is being answered.
+LOCK_TIMEOUT = 3600.0
 
 
 class QueryBudgetSpent(InputError):
-    """More answers are wanted than the query budget allows."""
+    """More answers are needed than the query budget allows."""
 
 
 class Queries:
     """At most `budget` questions to `classifier`, with the answers so far in the file `path`.
 
     `classifier` maps images [batch, C, H, W] to logits or one-hot labels [batch, classes]; it is
-    known by its weights, so that one file can serve several. Processes may share the file.
+    identified by its weights, so that one file can serve several. Processes may share the file.
 
     Raises:
         InputError: when `path` is not such a file.
@@ -85,7 +85,7 @@ class Queries:
 
     def _send(self, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
         with closing(self._connect()) as db, db:
-            # The process that asks locks the file: no two ask the same, or exceed the budget.
+            # The process that asks locks the file, so two never ask the same or exceed the budget.
             db.execute("BEGIN IMMEDIATE")
             known = self._known(db, list(wanted))
             new = {key: image for key, image in wanted.items() if key not in known}
@@ -132,7 +132,7 @@ class Queries:
         }
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=PATIENCE)
+        return sqlite3.connect(self._path, timeout=LOCK_TIMEOUT)
 
 
 class BlackBox(nn.Module):
@@ -152,7 +152,7 @@ class BlackBox(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> BlackBox:
-        """Stay in evaluation mode whatever `mode` says: batch norm must not move."""
+        """Stay in evaluation mode whatever `mode` is: batch norm's statistics must not change."""
         super().train(False)
         return self
 

@@ -33,10 +33,10 @@ from trainables.weights.checkpoint import load_classifier, weights_hash
 MAX_REQUEST_BYTES = 64 * 2**20
 # Seconds after which a silent client loses its connection.
 IDLE = 60.0
-# Refusals of a request whose body was not read, and the seconds that a client has to notice one.
+# Status codes for requests whose body was not read, and the seconds a client has to see one.
 UNREAD = (411, 413)
 LINGER = 5.0
-# Networks that pool their last features accept any size; these are the ones they were made for.
+# Networks that pool their last features accept any size; these are the sizes they are meant for.
 SIZES: dict[type[nn.Module], int] = {DigitsCNN: 8, CifarResNet: 32}
 
 
@@ -57,9 +57,9 @@ class Refused(Exception):
 
 
 class ClosingServer(ThreadingHTTPServer):
-    """Closing it ends its connections and waits for their threads.
+    """A server that, when it is closed, ends its connections and waits for their threads.
 
-    A thread with tensors in its hands that outlives the interpreter aborts the process.
+    A thread that still uses tensors when the interpreter exits would abort the process.
     """
 
     daemon_threads = False
@@ -81,7 +81,7 @@ class ClosingServer(ThreadingHTTPServer):
     def server_close(self) -> None:
         """End all connections, and stop listening."""
         for connection in list(self._connections):
-            with suppress(OSError):  # it ended by itself
+            with suppress(OSError):  # it has ended already
                 connection.shutdown(socket.SHUT_RDWR)
         super().server_close()
 
@@ -106,7 +106,7 @@ class ClassifierServer(ClosingServer):
         labels_only: bool = False,
     ) -> None:
         self._classifier = classifier.eval()
-        # Each connection has a thread, but they share one model and its memory.
+        # Each connection has its own thread, but all share one model and its memory.
         self._lock = threading.Lock()
         self.description = Description(
             classes=_count_classes(classifier, image_shape),
@@ -141,7 +141,7 @@ class ClassifierServer(ClosingServer):
         return Answer(model=self.description.model, logits=logits.float().tolist())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say in one line how a connection failed; nothing if the client merely left."""
+        """Print in one line how a connection failed, unless the client merely disconnected."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):
             print(f"{client_address[0]}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -150,7 +150,7 @@ class ClassifierServer(ClosingServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE
-    # Head and body are two writes, and the second would wait for the first to be acknowledged.
+    # Headers and body are two writes; the second would wait until the first is acknowledged.
     disable_nagle_algorithm = True
     server: ClassifierServer
 
@@ -161,12 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(lambda body: self.server.answer(_images(body)))
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: a search asks thousands of times."""
+        """Do not log requests: a search sends thousands."""
 
     def _reply(self, answer: Callable[[bytes], BaseModel]) -> None:
         status, headers = 200, {}
         try:
-            # First of all, or the next request would begin within this one's body.
+            # Read before anything is refused: the next request begins after this one's body.
             body = self._body()
             self._admit()
             text = answer(body).model_dump_json(exclude_none=True)
@@ -190,9 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._linger()
 
     def _linger(self) -> None:
-        """Take in what a client still sends, for a while: closed at once, it would see no answer.
+        """Read what a client still sends, for a while, so that it can read the answer.
 
-        A connection that is closed with bytes unread is reset, and takes the answer with it.
+        A connection that is closed with unread bytes is reset, and the answer is lost with it.
         """
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(LINGER)
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(413, f"the body exceeds {MAX_REQUEST_BYTES} bytes; send fewer images")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
-            raise ConnectionError("the client left within its request")
+            raise ConnectionError("the client disconnected within its request")
         return body
 
     def _admit(self) -> None:
@@ -305,7 +305,8 @@ def serve(arguments: Sequence[str] | None) -> None:
         server = ClassifierServer(classifier, shape, address, labels_only=flags.labels_only)
     except OSError as error:
         raise InputError(
-            f"cannot listen on {flags.host}:{flags.port}: {error.strerror}; pass another, or 0",
+            f"cannot listen on {flags.host}:{flags.port}: {error.strerror}; pass a different one, "
+            "or 0",
             field="port",
         ) from error
     with server:
@@ -315,7 +316,7 @@ def serve(arguments: Sequence[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    # Ctrl-C is how it is meant to end.
+    # Ctrl-C is the normal way to end it, so nothing is printed then.
     return run_command(serve, arguments)
 
 

@@ -1,4 +1,4 @@
-"""A surrogate of a classifier that answers queries only, so that gradients have a way through.
+"""A surrogate of a classifier that only answers queries; gradients can pass through it.
 
 Sources: Hinton, Vinyals and Dean 2015 (distillation); Papernot et al. 2017 (queries near the
 surrogate's own boundary, in rounds).
@@ -23,9 +23,9 @@ from trainables.smoothing.noise import derive_seed
 
 BATCH = 64
 LEARNING_RATE = 5e-3
-# In standard deviations of the logits, so that logits of any scale become soft targets.
+# In standard deviations of the logits, so that logits of any scale give soft targets.
 TEMPERATURE = 3.0
-# Shares of the queries, the rest being boundary samples.
+# Shares of the queries; the rest are boundary samples.
 NOISY, NOISY_MIXED, MIXED = 0.7, 0.1, 0.1
 ATTACK_RADIUS = 0.1
 ATTACK_STEPS = 10
@@ -49,7 +49,7 @@ EFFORT = Effort()
 
 
 class Surrogate(NamedTuple):
-    """A surrogate, and the share of held-out queries that it gives the classifier's label."""
+    """A surrogate, and the share of held-out queries on which it agrees with the classifier."""
 
     classifier: BaseClassifier
     agreement: float
@@ -68,12 +68,12 @@ def distill(
 
     `images` [n, C, H, W] in [0, 1] are asked as they are, then with noise of a sigma between the
     two `sigmas`, mixed in pairs, and moved to the surrogate's boundary. `progress` is called with 1
-    after each of the `effort.total` epochs. Everything random comes from `seed`; the budget, not
-    what is left of it, decides the queries, so that a resumed training asks the same ones.
+    after each of the `effort.total` epochs. Everything random comes from `seed`. The queries depend
+    on the whole budget, not on what is left of it, so that a resumed training asks the same ones.
 
     Raises:
         InputError: when the budget is smaller than the number of images, or the classifier fails.
-        QueryBudgetSpent: when other queries took their share of the budget.
+        QueryBudgetSpent: when other queries have used part of the budget.
     """
     check_budget(queries.budget, len(images))
     generator = torch.Generator().manual_seed(seed)
@@ -95,15 +95,15 @@ def distill(
 
 
 def check_budget(budget: int, images: int) -> None:
-    """Refuse a query budget that does not suffice to ask about each training image once.
+    """Refuse a query budget that is too small to ask about each training image once.
 
     Raises:
-        InputError: saying how many queries do.
+        InputError: saying how many queries are enough.
     """
     if budget < images:
         raise InputError(
-            f"{budget} is too few for {images} training images, each of which is asked once; pass "
-            f"{images} or more",
+            f"{budget} is too small for {images} training images, each of which is asked about "
+            f"once; pass {images} or more",
             field="query_budget",
         )
 
@@ -111,11 +111,11 @@ def check_budget(budget: int, images: int) -> None:
 def _untrained(images: Tensor, classes: int, seed: int) -> BaseClassifier:
     channels, size = images.shape[1], min(images.shape[2:])
     with torch.random.fork_rng(devices=[]):
-        # Not the seed itself: the first weights would be those of a classifier trained from it.
+        # Not the seed itself: a classifier trained from that seed has the same initial weights.
         torch.manual_seed(derive_seed(seed, "surrogate"))
         network = PlainCNN(channels, classes, _convolutions(size))
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
-    # A channel that is the same in all images has no deviation to divide by, but rounding errors.
+    # A channel that is the same in all images has only rounding errors to divide by.
     std = torch.where(std > 1e-3, std, 1.0)
     return BaseClassifier(network, mean.tolist(), std.tolist()).to(images.device)
 
@@ -135,7 +135,7 @@ def _samples(
     sigmas: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
-    """New queries [size, C, H, W]: noisy copies, mixed pairs, and samples of the boundary."""
+    """New queries [size, C, H, W]: noisy copies, mixed pairs, and boundary samples."""
 
     def uniform() -> Tensor:
         return torch.rand((size, 1, 1, 1), generator=generator).to(images.device)
@@ -193,7 +193,7 @@ def _train(
 
 
 def _targets(answers: Tensor) -> tuple[float, Tensor]:
-    """Temperature and target probabilities [n, classes] of answers, labels or logits."""
+    """Temperature and target probabilities [n, classes] for answers that are labels or logits."""
     if ((answers == 0) | (answers == 1)).all() and (answers.sum(dim=1) == 1).all():
         return 1.0, answers
     temperature = TEMPERATURE * float(answers.std(dim=1).mean().clamp_min(1e-6))

@@ -1,4 +1,4 @@
-"""Data sets and the honest split of their few labelled images.
+"""Data sets, and the split of their few labelled images.
 
-The shots train and tune; test images are for certification only.
+The shots are for training and tuning; test images are only for certification.
 """

@@ -16,7 +16,7 @@ from trainables.errors import InputError
 
 __all__ = ["DATASETS", "Dataset", "Images", "TensorImages", "load_dataset"]
 
-# The split of digits is part of the data set: the cached classifier was trained on one side of it.
+# The split of digits is part of the data set: the cached classifier is trained on one side of it.
 DIGITS_TEST_IMAGES = 500
 DIGITS_PIXEL_STEPS = 16
 
@@ -24,13 +24,13 @@ DIGITS_PIXEL_STEPS = 16
 def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = False) -> Dataset:
     """The data set called `name`.
 
-    `data_dir` is where a `folder` lies, or where the files of a published data set lie or go:
-    by default the folder `data` of the cache. Nothing is fetched without `download`; `digits` and
-    `folder` never need it.
+    `data_dir` is the image folder of `folder`, or where the files of a published data set are, or
+    are downloaded to: by default the folder `data` of the cache. Nothing is fetched without
+    `download`; `digits` and `folder` never need it.
 
     Raises:
-        InputError: for an unknown name, and for data that is missing, damaged, not to be fetched
-            or of mixed shapes.
+        InputError: for an unknown name, and for data that is missing, is damaged, cannot be
+            fetched or has mixed shapes.
     """
     if name == "digits":
         return _digits()

@@ -21,8 +21,8 @@ GREY_MODES = {"1", "L", "LA"}
 # What Pillow raises for files that are damaged or not images.
 IMAGE_ERRORS = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
 LAYOUTS = "a data folder holds train/CLASS/IMAGE and test/CLASS/IMAGE, or else CLASS/IMAGE"
-# The split of a whole folder is part of the data set, whatever the seed of a run: a base classifier
-# may have been trained on one side of it, and must not be certified on the images it has seen.
+# A whole folder is split in the same way for every seed of a run: a base classifier may have been
+# trained on one side, and must not be certified on images it has seen.
 SPLIT_SEED = 0
 TEST_SHARE = 5
 
@@ -58,11 +58,11 @@ class FolderImages:
 def load_folder(root: Path) -> Dataset:
     """The images under `root`, the classes numbered by name.
 
-    `root` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or only CLASS/IMAGE, of which one image in
-    five of each class is for testing, always the same ones.
+    `root` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or only CLASS/IMAGE; then one image in five
+    of each class is for testing, always the same ones.
 
     Raises:
-        InputError: for a folder of another layout, with too few images, with files that are
+        InputError: for a folder with a different layout, with too few images, with files that are
             not images, or with images that differ in size or colour mode.
     """
     try:
@@ -153,7 +153,7 @@ def _check_shapes(paths: Sequence[Path]) -> None:
 def _shape(path: Path) -> Shape:
     with _opened(path) as image:
         size, mode = image.size, image.mode
-    # Conversion would clip deeper pixels to 8 bits.
+    # The conversion to 8 bits would clip the values of deeper pixels.
     if mode.startswith(("I", "F")):
         problem = f"{path} has pixels of more than 8 bits; save it with 8 bits"
         raise InputError(problem, field="data_dir")
@@ -169,7 +169,7 @@ def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image in the file, of which only the header is read until its pixels are asked for."""
+    """The image in the file; only its header is read until its pixels are needed."""
     try:
         with Image.open(path) as image:
             yield image

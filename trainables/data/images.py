@@ -1,4 +1,4 @@
-"""Labelled images, and the data set that two sides of them make."""
+"""Labelled images, and data sets of training and test images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """Labelled images that are decoded only when they are asked for."""
+    """Labelled images that are decoded only when they are needed."""
 
     @property
     def labels(self) -> Tensor:

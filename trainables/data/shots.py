@@ -28,11 +28,11 @@ class ShotCount:
 
     @property
     def label(self) -> str:
-        """As part of a file name: `10shot`, or `5pct`."""
+        """The count as part of a file name: `10shot`, or `5pct`."""
         return f"{self.text.removesuffix('%')}{'pct' if self.text.endswith('%') else 'shot'}"
 
     def count(self, available: int) -> int:
-        """How many images of a class that has `available`; it may have fewer."""
+        """The number of images for a class with `available` ones; it may be more than that."""
         if self.text.endswith("%"):
             return round(float(self.text.removesuffix("%")) / 100 * available)
         return int(self.text)

@@ -11,7 +11,7 @@ from trainables.data.datasets import Dataset
 from trainables.data.shots import ShotCount
 from trainables.errors import InputError
 
-# One shot in five judges trials; the rest trains them.
+# One shot in five is for judging trials; the rest are for training them.
 TUNING_SHARE = 0.2
 
 
@@ -37,10 +37,10 @@ class Shots(NamedTuple):
     tuning_indices: list[int]
 
     def fold(self, number: int, seed: int) -> Shots:
-        """The same shots in another split: the `number`-th fold judges, the others train.
+        """The same shots, split differently: the `number`-th fold judges, the others train.
 
-        Folds are drawn by class and `seed`, and are as large as the tuning images were. The first
-        ones, about five, have no image in common; later ones repeat images.
+        Folds are drawn by class and `seed`, and each has as many images as the tuning part. The
+        first folds, about five, have no image in common; later ones repeat images.
         """
         images, labels, indices = self.joined()
         generator = torch.Generator().manual_seed(seed)
@@ -141,8 +141,8 @@ def _shots_of_class(shots: ShotCount, name: str, available: int) -> int:
         )
     if count < 2:
         raise InputError(
-            f"{shots} gives {count} image of class {name!r}; at least 2 are needed, one to train "
-            "on and one to judge by",
+            f"{shots} gives {count} image of class {name!r}; at least 2 are needed, one for "
+            "training and one for tuning",
             field="shots",
         )
     return count

@@ -24,14 +24,14 @@ TORCHVISION_CLASSES = {
     "cifar100": "CIFAR100",
     "svhn": "SVHN",
 }
-# Seconds of silence after which to give up on a server; torchvision itself sets no limit.
+# Seconds after which to give up on a server that sends nothing; torchvision sets no limit.
 SILENCE = 60.0
 # What torchvision's readers raise for files that are damaged or not what their names say.
 READ_ERRORS = (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def load_torchvision_set(name: str, folder: Path, *, download: bool) -> Dataset:
-    """The data set `name`, its images kept as uint8, from its files in `folder`.
+    """The data set `name` from its files in `folder`; its images are kept as uint8.
 
     MNIST and Fashion-MNIST are [n, 1, 28, 28], the others [n, 3, 32, 32]. With `download`, files
     that are missing or damaged are fetched first.
@@ -83,7 +83,7 @@ def _read(name: str, loader: Any, folder: Path, *, download: bool = False) -> Da
 
 
 def _images(name: str, part: Any, classes: int) -> TensorImages:
-    """The images and labels of one side, checked: those of MNIST have no checksums once unpacked.
+    """The images and labels of one side, checked: unpacked files of MNIST have no checksums.
 
     Raises:
         ValueError: when they are not what the data set should hold.
@@ -102,8 +102,8 @@ def _images(name: str, part: Any, classes: int) -> TensorImages:
 def _fetch(name: str, loader: Any, folder: Path, files: list[Path]) -> Dataset:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Beside the data first, and moved when it has been read: an interruption would otherwise
-        # leave half a file, which torchvision would take for MNIST at the next start.
+        # Downloaded beside the data, and moved once it has been read: otherwise an interruption
+        # could leave an incomplete file, which torchvision would take for MNIST at the next start.
         with TemporaryDirectory(prefix=".download-", dir=folder) as staging, _silence_limit():
             dataset = _read(name, loader, Path(staging), download=True)
             for file in files:

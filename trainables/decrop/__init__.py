@@ -1,4 +1,4 @@
 """DE-CROP (Nayak et al., WACV 2023): sample generation, losses and training.
 
-A training knows one configuration and one seed, and nothing of a search.
+A training has one configuration and one seed, and does not depend on a search.
 """

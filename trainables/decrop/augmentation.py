@@ -26,8 +26,8 @@ class Moves(NamedTuple):
 def augment(views: list[Tensor], config: DecropConfig, generator: torch.Generator) -> list[Tensor]:
     """Crop and flip each image of each view, all [batch, C, H, W].
 
-    The views are an image and its generated samples. Paired augmentation moves them alike;
-    otherwise each is moved on its own, as in the published code.
+    The views are the images and their generated samples. Paired augmentation moves an image and its
+    samples in the same way; otherwise each moves independently, as in the published code.
     """
     moves = draw_moves(views[0], config.crop_padding, config.flip, generator)
     augmented = []
@@ -47,7 +47,7 @@ def draw_moves(images: Tensor, padding: int, flip: bool, generator: torch.Genera
 
 
 def move_images(images: Tensor, moves: Moves) -> Tensor:
-    """The crops of `images` [batch, C, H, W], in the same size."""
+    """The crops of `images` [batch, C, H, W], with the same size."""
     batch, _, height, width = images.shape
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(batch, width)

@@ -12,7 +12,7 @@ from trainables.decrop.schedules import Schedule
 class DecropConfig(BaseModel, frozen=True, extra="forbid"):
     """Everything a search may vary; the defaults are the published recipe for CIFAR-10.
 
-    Pixels are in [0, 1], and sigma, radius and step sizes are in that unit.
+    Pixels are in [0, 1]; sigma, radius and step sizes are in the same unit.
     Source: Nayak et al., WACV 2023, Section 4 and the published code.
     """
 

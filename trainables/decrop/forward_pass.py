@@ -19,10 +19,10 @@ from trainables.models.denoisers import Denoiser
 
 
 class Passed(NamedTuple):
-    """What a pass returns: the weighted `total` of the terms, and for reports each of `terms`.
+    """What a pass returns: the weighted `total` of the terms, and each of the `terms` for reports.
 
     They are in the order of `ForwardPass.names`. Features [batch, features] are the classifier's,
-    of the clean images and of the denoised ones.
+    for the clean images and for the denoised ones.
     """
 
     total: Tensor
@@ -32,7 +32,7 @@ class Passed(NamedTuple):
 
 
 class ForwardPass(nn.Module):
-    """Denoiser and classifier on a batch; `names` are those of the terms that have a weight."""
+    """Denoiser and classifier on a batch; `names` lists the loss terms with a nonzero weight."""
 
     weights: Tensor
 
@@ -51,7 +51,7 @@ class ForwardPass(nn.Module):
         self.register_buffer("weights", torch.tensor(active, device=device))
 
     def forward(self, clean: Tensor, noisy: Tensor) -> Passed:
-        """The pass of images [batch, C, H, W], and noisy views x, x_b, x_i [views * batch, ...]."""
+        """One pass on images [batch, C, H, W] and noisy views x, x_b, x_i [views * batch, ...]."""
         views = len(noisy) // len(clean)
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
             with torch.no_grad():
@@ -78,20 +78,20 @@ class ForwardPass(nn.Module):
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:
-    """Record `passing` for batches of this size, backwards too, as a graph that a GPU replays.
+    """Record `passing` and its backward pass for batches of this size, as a graph for the GPU.
 
-    Small batches keep a GPU busy for less time than launching their kernels takes. On a CPU, and
-    for a classifier whose code cannot be recorded, nothing changes. The next pass overwrites what
-    a pass returned.
+    With small batches, launching kernels takes longer than running them. On a CPU, and for a
+    classifier whose code cannot be recorded, nothing changes. The next pass overwrites the tensors
+    that a pass returned.
     """
     if not clean.is_cuda:
         return
     statistics = {name: buffer.clone() for name, buffer in passing.network.named_buffers()}
-    # Recording uses a different stream from the rest of a step.
+    # Recording uses a different CUDA stream from the rest of a step.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     with suppress(RuntimeError):
         torch.cuda.make_graphed_callables(
             passing, (clean.clone(), noisy.clone()), allow_unused_input=True
         )
-    # Runs to warm up have moved them.
+    # Warm-up passes have changed them.
     passing.network.load_state_dict(statistics, strict=False)

@@ -62,7 +62,7 @@ def interpolated_samples(
     Adam (betas 0.5, 0.999) on the MSE of each image's logits; an image stops moving once its
     loss changes by less than 1e-3. Shapes as `boundary_samples`; the result is in [0, 1].
     """
-    # In full precision, since a rounded target cannot be reached.
+    # In full precision: a target rounded to bfloat16 might be unreachable.
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         target = mix * classifier(images).float() + (1 - mix) * classifier(boundary).float()
     current = images.clone().requires_grad_(True)
@@ -70,7 +70,7 @@ def interpolated_samples(
     previous = torch.full((len(images),), torch.inf, device=images.device)
     moving = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(steps):
-        # On a CPU, images that stopped cost nothing; to count them on a GPU would mean waiting.
+        # On a CPU, images that stopped are skipped; on a GPU, counting them would mean waiting.
         active = moving.nonzero().flatten() if images.device.type == "cpu" else slice(None)
         if len(moving[active]) == 0:
             break

@@ -29,8 +29,8 @@ def mmd(clean: Tensor, generated: Tensor) -> Tensor:
     """Squared maximum mean discrepancy (biased) of two feature batches [batch, features].
 
     The kernel is a sum of five Gaussians exp(-d^2 / b) with bandwidths a factor of two apart;
-    the middle one is the mean squared distance over the joined batch, self-pairs not counted,
-    and carries no gradient.
+    the middle one is the mean squared distance over the joined batch, without self-pairs,
+    and is treated as a constant.
     Source: Gretton et al. 2012, Section 2; Nayak et al. 2023, equation for L_mmd.
 
     Raises:
@@ -39,7 +39,7 @@ def mmd(clean: Tensor, generated: Tensor) -> Tensor:
     if clean.shape != generated.shape:
         raise ValueError(f"batches differ: {tuple(clean.shape)} and {tuple(generated.shape)}")
     joined = torch.cat((clean, generated)).flatten(1)
-    # Distances do not change, but their rounding error does when features are far from zero.
+    # Centring does not change distances, but reduces their rounding error far from zero.
     joined = joined - joined.detach().mean(dim=0)
     norms = joined.square().sum(dim=1)
     distances = (norms[:, None] + norms[None, :] - 2 * joined @ joined.T).clamp_min(0)

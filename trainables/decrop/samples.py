@@ -1,4 +1,4 @@
-"""Generated samples of a whole training set, made once for all trials that want the same ones."""
+"""Generated samples of a whole training set, made once for all trials that need the same ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.decrop.generation import Attack, boundary_samples, interpolated_
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
 
-# Pixels per forward pass; the activations of this many stay in the cache of a CPU.
+# Pixels per forward pass: few enough for the activations to stay in a CPU's cache.
 BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}
 # What each kind of sample depends on, besides the classifier, the images and the seed.
 BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
@@ -32,14 +32,14 @@ class GeneratedSamples(NamedTuple):
 
 
 class SampleStore(Protocol):
-    """Where samples are kept by key; a store that forgets costs time, never correctness."""
+    """Where samples are kept by key; losing them costs time, never correctness."""
 
     def get(self, key: str) -> Tensor | None:
         """The samples stored under `key`, or None."""
         ...
 
     def put(self, key: str, samples: Tensor) -> None:
-        """Store `samples` under `key`; writing a key twice writes the same samples twice."""
+        """Store `samples` under `key`; a key always stands for the same samples."""
         ...
 
 
@@ -73,7 +73,7 @@ def generate(
     def make_interpolated() -> Tensor:
         return _interpolated(fast(), images, boundary, config)
 
-    # Another worker may have stored them from another device.
+    # A worker with a different device may have stored them.
     boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
     fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
     interpolated = _cached(store, key(fields), make_interpolated).to(images.device)

@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 Schedule = Literal["step", "cosine", "onecycle"]
-# Of OneCycle, as in torch.optim.lr_scheduler.OneCycleLR.
+# OneCycle's parameters, as in torch.optim.lr_scheduler.OneCycleLR.
 WARM_UP = 0.3
 START, END = 1 / 25, 1 / 25 / 1e4
 

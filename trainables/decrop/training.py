@@ -28,7 +28,7 @@ from trainables.weights.denoiser_file import load_denoiser
 class SharedParts:
     """What several trainings of one setting have in common.
 
-    Their generated samples come from `sample_seed`, and are shared through `store`. `initial` are
+    Their generated samples come from `sample_seed`, and are shared through `store`. `initial` holds
     the weights to start from, as `denoiser_bytes` writes them.
     """
 
@@ -42,7 +42,7 @@ class DecropTraining:
 
     Shapes: images [n, C, H, W] in [0, 1], labels int64 [n]; both on the classifier's device.
     Everything random comes from `seed`, except the generated samples; see `SharedParts`. `views`
-    are the images and their generated samples.
+    holds the images and their generated samples.
 
         training = DecropTraining(DecropConfig(epochs=2), classifier, images, labels, seed=0)
         losses = [training.train_epoch() for _ in range(2)]
@@ -51,7 +51,7 @@ class DecropTraining:
     Source: Nayak et al., WACV 2023, Section 3.
 
     Raises:
-        InputError: for images outside [0, 1], or initial weights of another architecture.
+        InputError: for images outside [0, 1], or initial weights of a different architecture.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class DecropTraining:
         passing = self._passing(clean, noisy)
         passed = passing(clean, noisy)
         total = passed.total
-        # Detached, because a recorded pass does not mark what has no gradient.
+        # Detached, because outputs of a recorded pass all require gradients.
         reported = dict(zip(passing.names, passed.terms.detach(), strict=True))
         stage = self._discriminator_progress(progress)
         if stage is not None:
@@ -196,13 +196,13 @@ class DecropTraining:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # It follows quickly at first, in order to forget the start.
+        # It follows quickly at first, so that the initial weights are soon forgotten.
         self._updates += 1
         held = min(self.config.ema_decay, (1 + self._updates) / (10 + self._updates))
         average, network = self._average, self._network
         for kept, new in zip(average.parameters(), network.parameters(), strict=True):
             kept.lerp_(new, 1 - held)
-        # Batch norm's statistics are moving averages already.
+        # Batch norm's statistics are already moving averages.
         average.load_state_dict(dict(network.named_buffers()), strict=False)
 
     def _discriminator_progress(self, progress: float) -> float | None:

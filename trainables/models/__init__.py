@@ -1,4 +1,4 @@
 """Networks: base classifiers and their architectures, denoisers, the domain discriminator.
 
-Their weights in files are the business of `trainables.weights`.
+`trainables.weights` reads and writes files with their weights.
 """

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class PlainCNN(nn.Sequential):
-    """3 x 3 convolutions with batch norm, and one linear layer on the mean of what they give.
+    """3 x 3 convolutions with batch norm, and one linear layer on the mean of their outputs.
 
-    [batch, channels, H, W] -> [batch, classes]; `convolutions` are channels and stride of each.
+    [batch, channels, H, W] -> [batch, classes]; `convolutions` lists channels and stride of each.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class CifarResNet(nn.Module):
         return logits
 
 
-# Makes a network, with random weights, for a number of channels and a number of classes.
+# Builds a network with random weights, given the numbers of channels and of classes.
 Build = Callable[[int, int], nn.Module]
 
 
 class Architecture(NamedTuple):
-    """How to build a network, and the normalisation it expects unless something else is known."""
+    """How to build a network, and the normalisation it expects by default."""
 
     build: Build
     mean: tuple[float, ...]

@@ -15,7 +15,7 @@ from trainables.errors import InputError, describe_error, nearest
 
 
 class IdentifiedClassifier(nn.Module):
-    """A classifier that a run can refer to: equal ones, and only those, have equal weights."""
+    """A classifier that its weights identify: two are equal if and only if their weights are."""
 
 
 class BaseClassifier(IdentifiedClassifier):
@@ -59,7 +59,7 @@ class BaseClassifier(IdentifiedClassifier):
         self.train(False)
 
     def train(self, mode: bool = True) -> BaseClassifier:
-        """Stay in evaluation mode whatever `mode` says: batch norm must not move."""
+        """Stay in evaluation mode whatever `mode` is: batch norm's statistics must not change."""
         super().train(False)
         return self
 
@@ -67,16 +67,16 @@ class BaseClassifier(IdentifiedClassifier):
         """Logits [batch, classes].
 
         Raises:
-            ValueError: for another number of channels than the normalisation has.
+            ValueError: when the normalisation has a different number of channels.
         """
         logits: Tensor = self.network(self.normalise(images))
         return logits
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What the network itself sees of `images` [batch, C, H, W].
+        """`images` [batch, C, H, W] as the network itself sees them.
 
         Raises:
-            ValueError: for another number of channels than the normalisation has.
+            ValueError: when the normalisation has a different number of channels.
         """
         # A grey image would silently broadcast against three means.
         for values in (self.mean, self.std):
@@ -92,19 +92,19 @@ class BaseClassifier(IdentifiedClassifier):
 
         Raises:
             InputError: when no linear layer runs, or the feature layer gives no tensor.
-            ValueError: for another number of channels than the normalisation has.
+            ValueError: when the normalisation has a different number of channels.
         """
         logits, layer, features = self._watched_pass(images)
         if not isinstance(features, Tensor) or features.shape[:1] != images.shape[:1]:
             raise InputError(
                 f"{layer} gives {_describe(features)}, not one tensor with features for each "
-                "image; name another layer",
+                "image; name a different layer",
                 field="feature_layer",
             )
         return logits, features.flatten(1)
 
     def fix_head(self, images: Tensor) -> None:
-        """Find the head in a pass of `images`, so that later passes watch no other linear layer.
+        """Find the head in a pass of `images`, so that later passes watch only that layer.
 
         Raises:
             InputError: when no linear layer runs.
@@ -142,7 +142,7 @@ class BaseClassifier(IdentifiedClassifier):
         return logits.shape[1], features.shape[1]
 
     def _watched_pass(self, images: Tensor) -> tuple[Tensor, str, Any]:
-        """Logits, the layer that gives the features, and its features before they are checked."""
+        """Logits, the layer that gives the features, and the features, not yet checked."""
         last: dict[str, Any] = {}
 
         def keep(name: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:

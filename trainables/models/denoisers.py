@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Denoiser(nn.Module):
     """Removes noise from images [batch, channels, height, width].
 
-    `sizes` names the constructor's arguments, beside the channels, that fix the architecture.
+    `sizes` names the constructor's arguments, besides `channels`, that determine the architecture.
     """
 
     architecture: ClassVar[str]
@@ -51,7 +51,7 @@ class DnCNN(Denoiser):
     def __init__(self, channels: int, depth: int = 17, width: int = 64) -> None:
         super().__init__()
         self.channels, self.depth, self.width = channels, depth, width
-        # In place: a fresh tensor for each activation would cost more than the activation.
+        # In place: allocating a tensor for each activation would cost more than computing it.
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
             layers += [
@@ -103,9 +103,9 @@ class MemNet(Denoiser):
 
 
 class UNet(Denoiser):
-    """`levels` scales, each with half the pixels a side and twice the channels, and skips.
+    """`levels` scales, each with half the height and width and twice the channels, and skips.
 
-    Images of any size: they are padded to a multiple of 2^(levels - 1).
+    Images may have any size: they are padded to a multiple of 2^(levels - 1).
     Source: Ronneberger et al. 2015, Section 2, with batch norm and padded convolutions.
     """
 
@@ -149,7 +149,7 @@ DENOISERS: dict[str, type[Denoiser]] = {kind.architecture: kind for kind in (DnC
 
 
 def build_denoiser(architecture: str, channels: int, numbers: Mapping[str, object]) -> Denoiser:
-    """A denoiser of that architecture; of `numbers` it takes those that are among its sizes.
+    """A denoiser of the given architecture, which picks its sizes from `numbers`.
 
     Raises:
         KeyError: for an unknown architecture, or when a size is missing.

@@ -1,4 +1,4 @@
-"""The classifier of a data set that brings its own: trained once, and kept."""
+"""The default classifier of a data set that has one: trained once, then cached."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from trainables.weights.checkpoint import load_classifier, save_classifier
 
 EPOCHS = 40
 BATCH = 64
-# Part of the cached file's name: raise it when the recipe below changes.
+# Part of the cached file's name: increase it when the recipe below changes.
 RECIPE = 1
 
 
 def cached_classifier(
     dataset: Dataset, arch: str, cache: Path, progress: Callable[[int], None]
 ) -> BaseClassifier:
-    """The classifier for `dataset`, from the folder `cache` or trained now and put there.
+    """The classifier for `dataset`, from the folder `cache`, or trained now and saved there.
 
     `progress` is called with 1 after each of the `EPOCHS` epochs.
     """

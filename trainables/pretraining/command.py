@@ -21,7 +21,7 @@ from trainables.models.architectures import ARCHITECTURES
 from trainables.pretraining.training import Recipe, train
 from trainables.weights.checkpoint import save_classifier
 
-# Grey images of at most this height and width need no deeper network than digits_cnn.
+# For grey images of at most this height and width, digits_cnn is deep enough.
 SMALL = 32
 
 
@@ -71,22 +71,23 @@ def pretrain(arguments: Sequence[str] | None) -> None:
     where = [] if flags.data_dir is None else ["--data-dir", str(flags.data_dir)]
     launch = ["python", "-m", "tuning.launch", "--dataset", flags.dataset, *where]
     print(
-        f"{trained.accuracy:.1%} of {trained.held_out} held-out training images right: "
-        f"{flags.out}; go on with: {shlex.join([*launch, '--classifier', str(flags.out)])}"
+        f"{flags.out}: accuracy {trained.accuracy:.1%} on {trained.held_out} held-out training "
+        f"images; continue with: {shlex.join([*launch, '--classifier', str(flags.out)])}"
     )
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
     """Refuse, before anything is trained, a file that could not be written afterwards."""
     if out.is_dir() or (out.exists() and not overwrite):
-        raise InputError(f"{out} exists; name another file, or pass `overwrite`", field="out")
+        problem = f"{out} exists; name a different file, or pass `overwrite`"
+        raise InputError(problem, field="out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"{out.parent} cannot be made ({error.strerror})"
+        problem = f"{out.parent} cannot be created ({error.strerror})"
         raise InputError(problem, field="out") from error
     if not os.access(out.parent, os.W_OK):
-        raise InputError(f"{out.parent} is not writable; name another folder", field="out")
+        raise InputError(f"{out.parent} is not writable; name a different folder", field="out")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

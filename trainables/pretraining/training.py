@@ -15,9 +15,9 @@ from trainables.errors import InputError, nearest
 from trainables.models.architectures import ARCHITECTURES, find_architecture, torchvision_names
 from trainables.models.classifiers import BaseClassifier
 
-# Images that take less than this many bytes, with 8 bits a value, are decoded once.
+# Images that take fewer bytes than this, at 8 bits per value, are decoded only once.
 MEMORY = 2**31
-# Images that are loaded at once where all of them are gone through.
+# Images loaded at once when iterating over all of them.
 CHUNK = 512
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 
@@ -52,9 +52,10 @@ def train(
 ) -> Trained:
     """Train the architecture `arch` on nine tenths of the training images of `dataset`.
 
-    The accuracy is that on the other tenth. `progress` is called after each epoch with its number
-    and its mean loss. Everything random comes from the recipe's seed. SGD with Nesterov momentum,
-    one-cycle schedule (Smith and Topin 2019), random crops, and mirroring of RGB images.
+    The accuracy is measured on the other tenth. `progress` is called after each epoch with its
+    number and mean loss. Everything random comes from the recipe's seed. Training uses SGD with
+    Nesterov momentum, a one-cycle schedule (Smith and Topin 2019), random crops, and mirroring of
+    RGB images.
 
     Raises:
         InputError: for an unknown architecture, one that does not take such images, and a
@@ -78,7 +79,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Batches:
-    """The images at `indices`, augmented, in random batches, whose order is new in each epoch."""
+    """The images at `indices`, augmented, in random batches that are drawn anew in each epoch."""
 
     images: Images
     indices: Tensor
@@ -91,7 +92,7 @@ class _Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         shuffled = self.indices[torch.randperm(len(self.indices), generator=self.generator)]
-        # The last, smaller batch is left out: batch norm may need more images than it has.
+        # The last, smaller batch is left out: it may have too few images for batch norm.
         for batch in shuffled.split(self.batch_size)[: len(self)]:
             pixels = self.images.load(batch.tolist())
             yield augmented(pixels, self.mirror, self.generator), self.images.labels[batch]
@@ -155,7 +156,7 @@ def _build(
     except InputError as error:
         shape = tuple(examples.shape[1:])
         raise InputError(
-            f"{arch} does not take images of shape {shape}; choose another of "
+            f"{arch} does not take images of shape {shape}; choose a different one of "
             f"{', '.join(ARCHITECTURES)}",
             field="arch",
         ) from error
@@ -163,7 +164,7 @@ def _build(
 
 
 def _in_memory(images: Images) -> Images:
-    """The same images, decoded once if they are few."""
+    """The same images, decoded now if they fit into `MEMORY`."""
     count = len(images.labels)
     if isinstance(images, TensorImages) or images.load([0]).numel() * count > MEMORY:
         return images

@@ -3,14 +3,14 @@
 From the noise to the certificate:
 
     noise.py        Noise(sigma, pixel_steps), and Gaussian noise in blocks, each with its own seed
-    quantised.py    the same noise rounded to the grid of the pixels, and what that costs a bound
+    quantised.py    noise rounded to the grid of the pixels, and its allowance in the bound
     counting.py     votes per class over noisy copies of many images, in passes of one size
     bounds.py       bounds on the probability of a class, and the radius that they prove
     procedures.py   how many votes to cast, and when to stop: fixed, tolerance, adaptive
     certify.py      Certificate: a procedure applied to the votes of one image
     precision.py    the precision in which a model votes fastest
     objective.py    what a search maximises: the certificates that a few votes predict
-    smoothed.py     SmoothedClassifier: an exported denoiser before its classifier
+    smoothed.py     SmoothedClassifier: an exported denoiser in front of its classifier
 """
 
 from trainables.smoothing.certify import Certificate

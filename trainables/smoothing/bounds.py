@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-# Not scipy.stats: importing that takes each worker half a second.
+# Not scipy.stats, which takes half a second to import in each worker.
 from scipy.special import betainc, betaincinv, betaln, log_ndtr, ndtr, ndtri
 
 
@@ -58,19 +58,20 @@ def radius_of(p_lower: float, sigma: float) -> float:
 def log_evidence(votes: int, n: int, quantile: float) -> float:
     """Logarithm of the evidence that a class has a probability above p0 = Phi(`quantile`).
 
-    The likelihood ratio against p0, averaged over Jeffreys' prior above p0. If the probability is
-    at most p0, a sequence of these, for ever more votes, exceeds log(1 / alpha) at any time with
-    probability alpha at most: the average is a supermartingale. Source: Ville 1939; Robbins 1970.
+    The evidence is the likelihood ratio against p0, averaged over Jeffreys' prior above p0. If the
+    probability is at most p0, it is a supermartingale: the probability that its logarithm ever
+    exceeds log(1 / alpha), as more votes are cast, is at most alpha. Source: Ville 1939; Robbins
+    1970.
 
     Raises:
         ValueError: unless 0 <= votes <= n.
     """
     if not 0 <= votes <= n:
         raise ValueError(f"votes must be in [0, n]; got {votes} of {n}")
-    # Near p0 = 1 its complement is exact; it is 0 where no number of votes would be enough.
+    # The complement of p0 is accurate near p0 = 1; it is 0 where no number of votes is enough.
     rest, a, b = float(ndtr(-quantile)), votes + 0.5, n - votes + 0.5
     above = float(betainc(b, a, rest))
-    # Smaller doubles have too few digits; so far from p0 there is no evidence.
+    # Smaller doubles have too few digits; this far below p0 there is no evidence anyway.
     if above < sys.float_info.min:
         return -math.inf
     return float(

@@ -35,7 +35,7 @@ class Certificate(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Votes wanted: the draws from `start` to `stop` of an image's stream for the purpose `phase`.
+    """Votes needed: the draws from `start` to `stop` of an image's stream for the purpose `phase`.
 
     `start` is a multiple of the block size.
     """

@@ -1,4 +1,4 @@
-"""Votes under noise, of many images in each forward pass.
+"""Votes under noise, for many images in each forward pass.
 
 Source: Cohen, Rosenfeld and Kolter, "Certified Adversarial Robustness via Randomized Smoothing",
 ICML 2019, Section 3.2.
@@ -36,12 +36,12 @@ class Piece(NamedTuple):
 
 
 def forward_pixels(device: torch.device) -> int:
-    """How many pixels, channels not counted, go through the model at once."""
+    """How many pixels, not counting channels, go through the model at once."""
     return FORWARD_PIXELS.get(device.type, FORWARD_PIXELS["cpu"])
 
 
 def forward_batch(image: Tensor) -> int:
-    """How many noisy copies of `image` [C, H, W], or of others like it, make a forward pass."""
+    """How many noisy copies of images of the shape of `image` [C, H, W] make a forward pass."""
     return max(1, forward_pixels(image.device) // (image.shape[-2] * image.shape[-1]))
 
 
@@ -49,8 +49,8 @@ def forward_batch(image: Tensor) -> int:
 def count_votes(model: nn.Module, pieces: Sequence[Piece]) -> Tensor:
     """Votes per class over the copies of each piece: int64 [pieces, classes].
 
-    All images have the same shape, and are on the model's device. The vote of a
-    copy depends only on the copy: all passes have one size, and no place in a pass is special.
+    All images have the same shape, and are on the model's device. The vote of a copy depends only
+    on the copy: all passes have the same size, and its place in a pass does not matter.
 
     A copy whose largest logit is tied, or with a logit that is not finite, votes for no class, so
     the counts of a piece sum to at most its draws. The model must be in evaluation mode.
@@ -64,9 +64,9 @@ def count_votes(model: nn.Module, pieces: Sequence[Piece]) -> Tensor:
         if counts is None:
             size = (len(pieces) + 1) * classes
             counts = torch.zeros(size, dtype=torch.int64, device=logits.device)
-        # Unlike a selection by `valid`, this needs no answer from the device.
+        # Unlike indexing with `valid`, this does not wait for the device.
         counts.scatter_add_(0, owners * classes + top.indices[:, 0], valid.long())
-    assert counts is not None, "a piece holds at least one draw"
+    assert counts is not None, "there must be at least one draw"
     return counts.view(len(pieces) + 1, -1)[:-1]
 
 
@@ -79,7 +79,7 @@ def total_votes(
 
 
 def _passes(pieces: Sequence[Piece]) -> Iterator[tuple[Tensor, Tensor]]:
-    """All copies in batches of one size [rows, C, H, W], and the number of each one's piece.
+    """All copies in batches of the same size [rows, C, H, W], and the number of each one's piece.
 
     The last batch is padded; padding rows are counted into a spare row. Their pixels are NaN, so
     that no endpoint is asked about them.

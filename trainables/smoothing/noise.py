@@ -19,7 +19,7 @@ class Noise(NamedTuple):
     """The noise that a certificate is about: Gaussian, with standard deviation `sigma` per pixel.
 
     `sigma` is in pixel units on the [0, 1] scale. With `pixel_steps` the noise is rounded to
-    multiples of 1 / `pixel_steps`, as the images are; 0 leaves it as it is.
+    multiples of 1 / `pixel_steps`, as the images are; 0 stands for Gaussian noise.
     """
 
     sigma: float

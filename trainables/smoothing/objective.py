@@ -53,11 +53,11 @@ class Objective(NamedTuple):
     def scores(
         self, votes: Sequence[int], cast: int, *, n: int, sigma: float, alpha: float
     ) -> list[float]:
-        """The score of each image, whose true class got `votes` of the `cast` noisy votes.
+        """The score of each image, given the `votes` for its true class, of `cast` noisy votes.
 
         An image counts with the radius that `n` votes would certify at its estimated vote share
-        (posterior mean under Jeffreys' prior). Scores are thus comparable across sigmas, with
-        scores from another number of votes, and with the certificates they predict.
+        (posterior mean under Jeffreys' prior). Scores are thus comparable across sigmas and numbers
+        of votes, and with the certificates they predict.
         """
         shares = [(v + 0.5) / (cast + 1) for v in votes]
         radii = [certified_radius(int(share * n), n, sigma, alpha) for share in shares]

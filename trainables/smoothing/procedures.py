@@ -1,7 +1,7 @@
 """How many votes a certificate takes, and what they prove: three sound procedures.
 
-All draw `n0` votes that pick a class and are then thrown away, and at most `n` fresh ones that
-count for or against that class. They look at the fresh votes at stops fixed in advance.
+All draw `n0` votes that pick a class and are then discarded, and at most `n` fresh ones that count
+for or against that class. They evaluate the fresh votes at stops that are fixed in advance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from trainables.choices import ProcedureName
 from trainables.smoothing.bounds import log_evidence, lower_bound, radius_of
 from trainables.smoothing.noise import BLOCK_SIZE
 
-# Chance of giving up a radius whose certificate would have come; it costs no soundness.
+# Probability of giving up a radius that could still be certified; it does not affect soundness.
 FUTILITY = 0.05
-# Stops, and numbers of votes to choose from, grow by this factor.
+# Successive stops, and candidate numbers of votes, grow by this factor.
 _GROWTH = 1.1
-# Points by which the distribution of the unknown probability is represented.
+# Quantiles that represent the distribution of the unknown probability, and the share that counts.
 _QUANTILES, _CREDIBLE = 32, 0.95
 
 
@@ -39,7 +39,7 @@ class Tally(NamedTuple):
 class Claim(NamedTuple):
     """What votes prove: nothing, or a radius in pixel units, and the bound behind it.
 
-    `tally` is all that the proof needs, together with the procedure's own numbers.
+    The proof needs only the `tally` and the procedure's own numbers.
     """
 
     tally: Tally
@@ -52,8 +52,8 @@ class Claim(NamedTuple):
 class Procedure(ABC):
     """`n0` votes to pick the class, at most `n` to bound its probability, and the level `alpha`.
 
-    `allowance` is how far the probability of the class may lie below that of a vote for it, because
-    the noise that is drawn differs a little from the noise that is meant.
+    `allowance` is how far the probability of the class may be below the probability of a vote for
+    it, because the noise that is drawn differs a little from the exact noise.
 
     Raises:
         ValueError: for numbers out of range.
@@ -74,10 +74,10 @@ class Procedure(ABC):
 
     @abstractmethod
     def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
-        """The number of fresh votes after which to look again; None when they suffice.
+        """The number of fresh votes after which to evaluate again; None when there are enough.
 
-        `selected` are the votes of `n0` for the picked class, `tallies` what was seen at all stops
-        so far, in order.
+        `selected` is how many of the `n0` votes were for the picked class; `tallies` holds the
+        votes at all stops so far, in order.
         """
 
     def claim(self, tallies: Sequence[Tally], sigma: float) -> Claim:
@@ -106,9 +106,9 @@ class Fixed(Procedure):
 class Tolerance(Procedure):
     """As many votes as promise a radius at most `tolerance` (pixel units) below that of n votes.
 
-    They promise it with a probability of 95 %, as far as the votes that pick the class can tell.
-    Only the votes that pick the class decide the number, so that the fresh ones are as good as any
-    fixed number of them. Source: Horvath et al. 2022, Section 4 (adaptive sampling).
+    They do so with a probability of 95 %, judged by the votes that pick the class. Only those votes
+    decide the number, so the bound is as valid as for a number fixed in advance.
+    Source: Horvath et al. 2022, Section 4 (adaptive sampling).
     """
 
     tolerance: float
@@ -180,7 +180,7 @@ class Adaptive(Procedure):
         return n == self.n and self._bound(tally, self.alpha / 2) >= ndtr(quantile)
 
     def _raised(self, quantile: float) -> float:
-        """The quantile that a vote has to beat for the class to beat `quantile`."""
+        """The quantile that votes must exceed for the class to exceed `quantile`."""
         if not self.allowance:
             return quantile
         rest = float(ndtr(-quantile)) - self.allowance
@@ -191,7 +191,7 @@ class Adaptive(Procedure):
         if n == self.n:
             return True
         most = self._bound(Tally(self.n, votes_top + self.n - n), self.alpha / 2)
-        # The same evidence for the opposite: that the other classes together have more.
+        # The same kind of evidence for the opposite: that the probability is below `quantile`.
         against = log_evidence(n - votes_top, n, -quantile)
         return most < ndtr(quantile) or against >= math.log(1 / FUTILITY)
 
@@ -213,7 +213,7 @@ def make_procedure(
     tolerance: float,
     radii: tuple[float, ...],
 ) -> Procedure:
-    """The procedure called `name`; it takes what it needs of `tolerance` and `radii`.
+    """The procedure called `name`; only some need `tolerance` or `radii`.
 
     Raises:
         ValueError: for numbers out of range.

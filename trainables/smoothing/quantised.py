@@ -1,8 +1,8 @@
 """Gaussian noise rounded to the grid of the pixels, drawn and added as integers.
 
-Where noise is added in floating point, the sum is rounded, and how it is rounded can depend on the
-image. Here an image is a whole number of steps of its grid, and so is the noise; only their sum
-becomes a float, so that the network sees nothing but that sum.
+When noise is added in floating point, the sum is rounded, in a way that can depend on the image.
+Here a pixel is a whole number of steps of its grid, and so is its noise; only their sum becomes a
+float, so that the network sees nothing but that sum.
 Source: Voracek and Hein 2023 (sound randomized smoothing in floating-point arithmetic).
 """
 
@@ -26,21 +26,21 @@ from trainables.smoothing.noise import Block, Noise
 # Bits of a uniform integer: as many as a non-negative int64 has.
 BITS = 63
 _GUIDE_BITS = 16
-# By how much the arithmetic of a bound and its radius may be wrong, as a probability. In doubles
-# both are good to about 1e-14.
+# Allowance for rounding errors in a bound and its radius, as a probability. In doubles both are
+# accurate to about 1e-14.
 ROUNDING = 1e-12
-# How far from the grid a pixel may be, in steps: a float32 holds no eight-bit pixel exactly.
-_OFF = 1e-3
+# How far from the grid a pixel may be, in steps: most eight-bit pixels are inexact in float32.
+_GRID_TOLERANCE = 1e-3
 _EXACT = Context(prec=50)
 _PI = Decimal("3.1415926535897932384626433832795028841971693993751")
 # Terms of a series below this are left out.
-_NOTHING = Decimal("1e-40")
+_SMALLEST_TERM = Decimal("1e-40")
 
 
 def on_grid(images: Tensor, pixel_steps: int) -> bool:
-    """Whether all pixels of `images`, of any shape, are multiples of 1 / `pixel_steps`."""
+    """Whether all pixels of `images` (any shape) are multiples of 1 / `pixel_steps`."""
     steps = images.double() * pixel_steps
-    return bool(((steps - steps.round()).abs() <= _OFF).all())
+    return bool(((steps - steps.round()).abs() <= _GRID_TOLERANCE).all())
 
 
 def steps_of(noise: NoiseName, dataset: Dataset, test: HeldOutImages) -> int:
@@ -53,8 +53,8 @@ def steps_of(noise: NoiseName, dataset: Dataset, test: HeldOutImages) -> int:
         return 0
     if not on_grid(test.images, dataset.pixel_steps):
         raise InputError(
-            f"quantised needs pixels that are multiples of 1/{dataset.pixel_steps}, but "
-            f"images of {dataset.name} have others; pass gaussian",
+            f"quantised needs pixels that are multiples of 1/{dataset.pixel_steps}, but those of "
+            f"{dataset.name} are not; pass gaussian",
             field="noise",
         )
     return dataset.pixel_steps
@@ -75,10 +75,10 @@ def tails(noise: Noise) -> tuple[int, ...]:
 
 
 def allowance(noise: Noise, shape: Sequence[int]) -> float:
-    """What a bound must give up, as a probability, for the `noise` of an image of `shape`.
+    """What must be subtracted from a bound, as a probability, for the `noise` of `shape`.
 
-    That is the total variation between the noise as drawn and as it is meant, and `ROUNDING`. Of a
-    pixel, every cumulative probability within the table is off by little more than 2^-64, and what
+    That is the total variation distance between the drawn and the exact noise, plus `ROUNDING`. For
+    each pixel, every cumulative probability in the table is off by little more than 2^-64, and what
     lies beyond either end of it has a probability of little more than 2^-64. 0 for Gaussian noise.
     """
     if not noise.pixel_steps:
@@ -99,7 +99,7 @@ def draw_steps(block: Block, shape: torch.Size, noise: Noise, device: torch.devi
         unclear = (below < 0).nonzero().squeeze(1)
         below[unclear] = table.below(uniform[unclear])
     else:
-        # To ask an accelerator which are unclear would mean waiting for it; it searches fast.
+        # Asking an accelerator which are unclear would mean waiting for it; searching all is fast.
         below = table.below(uniform)
     return below.view(block.size, *shape) - len(table.thresholds) // 2
 
@@ -114,8 +114,8 @@ def quantised_copies(image: Tensor, noise: Noise, block: Block) -> Tensor:
 class _Table(NamedTuple):
     """`thresholds` are 2^63 P(noise of at most k steps), for k in order: int64.
 
-    `guide` says how many of them are at or below an integer that begins with certain bits, or -1
-    where that depends on the other bits: int32. It spares most draws the search.
+    `guide`, int32, holds how many of them are at or below an integer with given leading bits, or -1
+    if that depends on the other bits. With it, most draws need no search.
     """
 
     thresholds: Tensor
@@ -144,7 +144,7 @@ def _upper_tail(x: Decimal) -> Decimal:
     Source: Marsaglia 2004.
     """
     term, series, divisor = x, Decimal(0), 1
-    while term > _NOTHING:
+    while term > _SMALLEST_TERM:
         series += term
         divisor += 2
         term *= x * x / divisor

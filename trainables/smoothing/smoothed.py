@@ -84,7 +84,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_export(folder: Path) -> tuple[ExportConfig, bytes]:
-    """What an export says of itself, and the denoiser's weights.
+    """The configuration of an export, and the denoiser's weights.
 
     Raises:
         InputError: when the export is incomplete or damaged.
@@ -94,7 +94,7 @@ def read_export(folder: Path) -> tuple[ExportConfig, bytes]:
         return config, (folder / WEIGHTS).read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{folder} holds no exported smoothed classifier: {CONFIG} or {WEIGHTS} is missing or "
+            f"{folder} is not an exported smoothed classifier: {CONFIG} or {WEIGHTS} is missing or "
             "damaged"
         ) from error
 
@@ -125,11 +125,12 @@ class SmoothedClassifier:
         the certificates to mean anything it must be the one the denoiser was trained for.
 
         Raises:
-            InputError: when the export is incomplete or damaged, or made for another classifier.
+            InputError: when the export is incomplete or damaged, or made for a different
+                classifier.
         """
         folder = Path(folder)
         config, data = read_export(folder)
-        # Other modules name their weights differently, and cannot be compared.
+        # Other modules may name the same weights differently, and cannot be compared.
         if isinstance(classifier, IdentifiedClassifier):
             found = weights_hash(classifier)
             if found != config.classifier_hash:
@@ -173,11 +174,11 @@ class SmoothedClassifier:
     ) -> Certificate:
         """Class and certified radius of `image` [C, H, W]; the defaults are those of the export.
 
-        The procedure is that of the export as well.
+        The procedure is the export's as well.
 
         Raises:
-            ValueError: for an image of another shape, outside [0, 1] or off the grid of quantised
-                noise, or numbers out of range.
+            ValueError: for an image with a different shape, outside [0, 1] or off the grid of
+                quantised noise, or numbers out of range.
         """
         self._check(image)
         asking = certifying(self.config.certificates(n0, n, alpha), self.config.sigma)
@@ -206,8 +207,8 @@ class SmoothedClassifier:
         steps = self.config.pixel_steps
         if steps and not on_grid(image, steps):
             raise ValueError(
-                f"the image has pixels that are not multiples of 1/{steps}; only for those is this "
-                "classifier, with its quantised noise, certified; round them"
+                f"the image has pixels that are not multiples of 1/{steps}; with its quantised "
+                "noise, this classifier is certified only for those; round them"
             )
 
 

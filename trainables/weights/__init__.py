@@ -1,4 +1,4 @@
-"""Weights and programs in files, read as if they came from a stranger.
+"""Weights and programs in files, none of which is trusted.
 
-Checkpoints, denoiser files, `torch.export` programs, and where a classifier comes from.
+Checkpoints, denoiser files, `torch.export` programs, and the sources of classifiers.
 """

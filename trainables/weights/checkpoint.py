@@ -1,4 +1,4 @@
-"""Reading and writing weights: foreign checkpoints without executing code, ours as safetensors."""
+"""Checkpoints of classifiers: read without executing code from them, and written atomically."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def load_classifier(path: Path) -> BaseClassifier:
     """The classifier in a checkpoint; see `read_classifier`.
 
     Raises:
-        InputError: when the file is missing, damaged, of another layout or of an unknown arch.
+        InputError: when the file is missing or damaged, or has a different layout or an unknown
+            architecture.
     """
     return BaseClassifier(*read_classifier(path))
 
@@ -43,13 +44,14 @@ def load_classifier(path: Path) -> BaseClassifier:
 def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
     """Network, mean and std of a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
 
-    The arch is one of ours or of torchvision's; `mean` and `std` may stand beside it. Weights are
-    read with `weights_only=True`, so the file cannot execute code. Checkpoints of Cohen et al.
-    2019 and Salman et al. 2020 load as they are: their ResNets were trained behind a layer that
-    normalises, which is known here because it is not among the weights.
+    The arch is one of ours or of torchvision's; the checkpoint may also hold `mean` and `std`.
+    Weights are read with `weights_only=True`, so the file cannot execute code. Checkpoints of Cohen
+    et al. 2019 and Salman et al. 2020 load as they are: their ResNets were trained behind a
+    normalising layer, whose values are known here because the files do not hold them.
 
     Raises:
-        InputError: when the file is missing, damaged, of another layout or of an unknown arch.
+        InputError: when the file is missing or damaged, or has a different layout or an unknown
+            architecture.
     """
     checkpoint = _read_checkpoint(path, "classifier")
     arch, weights = None, None
@@ -90,7 +92,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def network_for(build: Build, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The network with the channels and classes of `weights`, and with these weights.
+    """The network with `weights`, whose shapes determine its channels and classes.
 
     Raises:
         RuntimeError, ValueError: when they do not fit.
@@ -149,13 +151,13 @@ def _skeleton(build: Build, sizes: Mapping[int, int]) -> dict[str, Tensor]:
     try:
         with torch.device("meta"):
             return build(sizes[1], sizes[0]).state_dict()
-    except NotImplementedError:  # some networks compute their own widths with tensors
+    except NotImplementedError:  # some networks use tensors to compute their widths
         return build(sizes[1], sizes[0]).state_dict()
 
 
 def _cifar_variant(arch: str, weights: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
     """The CIFAR ResNet that the published `weights` belong to, and its weights by our names."""
-    # Cohen et al. call the head fc, and normalise differently from those who call it linear.
+    # Cohen et al. call the head `fc`; those who call it `linear` normalise differently.
     mean, std = COHEN if "fc.weight" in weights else IMAGENET
     renamed = {
         name.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): tensor
@@ -185,8 +187,8 @@ def _plain_weights(content: object) -> dict[str, Tensor] | None:
         return None
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         return None
-    # DataParallel leaves `module.`; Sequential(normalise, network), whose first part has no
-    # weights, leaves `1.`; the one may wrap the other.
+    # DataParallel adds `module.`; Sequential(normalise, network), whose first part has no weights,
+    # adds `1.`; either may wrap the other.
     for prefix in ("module.", "1.", "module."):
         if all(name.startswith(prefix) for name in content):
             consume_prefix_in_state_dict_if_present(content, prefix)

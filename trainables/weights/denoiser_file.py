@@ -17,7 +17,7 @@ from trainables.errors import InputError
 from trainables.models.denoisers import DENOISERS, Denoiser, build_denoiser
 
 WEIGHTS = "denoiser.safetensors"
-# What `DecropConfig` allows: a damaged header must not ask for all memory, or all time.
+# What `DecropConfig` allows: a damaged header must not use up all memory or time.
 LARGEST = {
     "channels": 4096,
     "width": 1024,
@@ -29,7 +29,7 @@ LARGEST = {
 
 
 def denoiser_bytes(denoiser: Denoiser, sigma: float | None = None) -> bytes:
-    """The denoiser's weights, architecture and, if given, `sigma` it is for: safetensors format."""
+    """The denoiser's weights, architecture and, if given, its `sigma`, in safetensors format."""
     weights = {k: v.detach().cpu().contiguous() for k, v in denoiser.state_dict().items()}
     metadata = {"denoiser": json.dumps(denoiser.spec)}
     if sigma is not None:
@@ -46,11 +46,11 @@ def load_denoiser(data: bytes) -> Denoiser:
     try:
         weights, spec = load_safetensors(data), _spec(data)
         trained_sigma(data)
-        # No memory and no random numbers before it is known that the weights fit.
+        # On the meta device: no memory or random numbers are used before the weights are checked.
         with torch.device("meta"):
             denoiser = build_denoiser(str(spec["architecture"]), int(spec["channels"]), spec)
         if _shapes(weights) != _shapes(denoiser.state_dict()):
-            raise ValueError("the weights are those of another denoiser")
+            raise ValueError("the weights belong to a different denoiser")
         denoiser.to_empty(device="cpu").load_state_dict(weights)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -60,10 +60,10 @@ def load_denoiser(data: bytes) -> Denoiser:
 
 
 def trained_sigma(data: bytes) -> float | None:
-    """The noise for which the denoiser in `data` was trained; None if the file does not say.
+    """The sigma for which the denoiser in `data` was trained; None if the file does not say.
 
     Raises:
-        ValueError: when what it says is not a standard deviation.
+        ValueError: when it is not a standard deviation.
     """
     text = _metadata(data).get("sigma")
     sigma = None if text is None else float(text)

@@ -1,8 +1,8 @@
 """Classifiers exported by `torch.export`: their graphs are run here, operator by operator.
 
-`torch.export.load` executes what a file brings along: pickled examples, weights and constants,
+`torch.export.load` can execute code from the file: pickled examples, weights and constants,
 symbolic expressions, guards, compiled libraries; names from the file end up in generated code. Here
-the graph and the weights are data, and nothing runs but ATen operators and arithmetic on sizes.
+the graph and the weights are data, and only ATen operators and arithmetic on sizes are run.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ExportedNetwork(nn.Module):
         return dict(self.named_buffers(recurse=False, remove_duplicate=False))
 
     def _register(self, inputs: list[Any], tensors: Mapping[str, Tensor]) -> str:
-        """Make the weights buffers; the name of the one other input."""
+        """Register the weights as buffers; returns the name of the only other input."""
         images = []
         for ((kind, spec),) in (entry.items() for entry in inputs):
             if kind == "user_input":
@@ -90,7 +90,7 @@ class ExportedNetwork(nn.Module):
             elif kind in ("parameter", "buffer", "tensor_constant"):
                 self.register_buffer(spec["arg"]["name"], tensors[spec[f"{kind}_name"]])
             else:
-                raise InputError(f"needs an input of the kind {kind!r}, which is not supported")
+                raise InputError(f"needs an input of kind {kind!r}, which is not supported")
         if len(images) != 1:
             raise InputError(f"takes {len(images)} tensors, not just images")
         name: str = images[0]
@@ -104,8 +104,8 @@ def load_exported(path: Path, feature: str | None = None) -> ExportedNetwork:
     `feature`, the value of that name in the graph.
 
     Raises:
-        InputError: when the file is damaged, or its program was exported for training or for one
-            size of batch, or has operators other than ATen's.
+        InputError: when the file is damaged, or its program was exported for training or for a
+            fixed batch size, or has operators other than ATen's.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist", field="classifier")
@@ -133,7 +133,7 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     program: dict[str, Any] = json.loads(archive.read(roots[0] + _MODEL))
     if program["schema_version"]["major"] != file_numbers().version:
-        raise InputError(f"is of another version; export it with PyTorch {torch.__version__}")
+        raise InputError(f"has a different version; export it with PyTorch {torch.__version__}")
     tensors = {}
     for kind in ("weights", "constants"):
         folder = f"{roots[0]}data/{kind}/"
@@ -156,7 +156,7 @@ def _tensor(data: bytes, payload: Mapping[str, Any]) -> Tensor:
 
 
 def _image_shape(program: Mapping[str, Any], name: str) -> tuple[int | None, ...]:
-    """The shape of the images, None where it may vary; the batch must, without bounds."""
+    """The shape of the images, None where it may vary; the batch size must vary without bounds."""
     sizes = program["graph_module"]["graph"]["tensor_values"][name]["sizes"]
     if "as_int" in sizes[0]:
         raise InputError(f"takes only batches of {sizes[0]['as_int']} images; {_DYNAMIC}")
@@ -206,7 +206,7 @@ def _resolve(argument: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _apply(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
-    # Python's own operators take no names.
+    # Python's own operators take no keyword arguments.
     return function(**inputs) if is_operator(function) else function(*inputs.values())
 
 

@@ -16,7 +16,7 @@ import torch
 from trainables.errors import InputError
 from trainables.torch_internals import argument_names, file_numbers, is_operator, written_arguments
 
-# The name of what stands for the device of the images.
+# The name of the value that stands for the device of the images.
 DEVICE = "the device of the images"
 TRAINING = (
     "was exported in training mode, or changes its weights; call .eval() before torch.export.export"
@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One operator: its inputs, the names of its outputs, and the values no later step needs."""
+    """One operator: its inputs, the names of its outputs, and values that no later step needs."""
 
     target: str
     inputs: dict[str, Any]
@@ -46,7 +46,7 @@ class Step(NamedTuple):
 
 
 def read_steps(nodes: list[Any], kept: set[str], weights: set[str]) -> list[Step]:
-    """The steps of the serialised `nodes`, which end with the values `kept`.
+    """The steps of the serialised `nodes`, which compute the values `kept`.
 
     Raises:
         InputError: for an operator that is not run from a file, that acts as in training, or that
@@ -59,7 +59,7 @@ def read_steps(nodes: list[Any], kept: set[str], weights: set[str]) -> list[Step
         inputs = {given["name"]: _decode(given["arg"]) for given in node["inputs"]}
         _refuse_training(function, inputs, weights)
         steps.append(Step(target, inputs, [_decode(output) for output in node["outputs"]]))
-    # From the end: a value is done with after the last step that needs it.
+    # From the end: a value can be dropped after the last step that needs it.
     needed = set(kept)
     for index, step in reversed(list(enumerate(steps))):
         used = set(value_names([*step.inputs.values(), *step.outputs]))
@@ -103,7 +103,7 @@ def find_operator(target: str) -> Callable[..., Any]:
 
 
 def _decode(argument: Any) -> Any:
-    """What a serialised argument stands for; values of earlier steps stay references."""
+    """The value of a serialised argument; results of earlier steps remain references."""
     if isinstance(argument, list):
         return [_decode(item) for item in argument]
     if not isinstance(argument, dict):
@@ -125,7 +125,7 @@ def _decode(argument: Any) -> Any:
         return _decode(value)
     if kind == "as_floats":
         return [float(number) for number in value]
-    raise InputError(f"has an argument of the kind {kind!r}, which is not supported")
+    raise InputError(f"has an argument of kind {kind!r}, which is not supported")
 
 
 def value_names(arguments: Any) -> Iterator[str]:

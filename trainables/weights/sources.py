@@ -1,4 +1,4 @@
-"""Where a base classifier can come from, apart from HTTP endpoints."""
+"""Sources of base classifiers, apart from HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class ClassifierSpec:
     """A classifier as a user names it; errors name these fields.
 
     `classifier` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`,
-    or a checkpoint. `weights` is a file with the state dict of the first two, instead of their own.
-    `mean` and `std`, one value or one for each channel, replace the normalisation that the source
-    knows. `feature_layer` names the layer whose output are the features; see `BaseClassifier`.
+    or a checkpoint. `weights` is a file with a state dict for the first two, instead of their own.
+    `mean` and `std`, one value or one for each channel, replace the normalisation of the source.
+    `feature_layer` names the layer whose output is the features; see `BaseClassifier`.
     """
 
     classifier: str
@@ -121,7 +121,7 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     except (RuntimeError, ValueError) as error:
         raise InputError(f"those in {path} do not fit {name}", field="weights") from error
     if path is None and hasattr(network, "transform_input"):
-        # Two of these networks were trained with another normalisation, and convert to it.
+        # Two of these networks were trained with a different normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
     return network, architecture.mean, architecture.std
 
@@ -148,7 +148,7 @@ def _default_weights(name: str, download: bool) -> dict[str, Any]:
 
 def _from_factory(spec: str, path: Path | None) -> nn.Module:
     module_name, _, factory_name = spec.partition(":")
-    # Behind what is installed. It stays, because networks may import more later.
+    # After installed packages. It stays on the path, because networks may import more later.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:

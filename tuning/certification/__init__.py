@@ -1,4 +1,1 @@
-"""What is certified, and its certificates.
-
-From models and held-out images to certificates, tables and logs.
-"""
+"""Certification: from models and held-out images to certificates, tables and logs."""

@@ -1,4 +1,4 @@
-"""Certification: several models on the same test images, which nothing else ever sees."""
+"""Certification of several models on the same test images, which are used for nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tuning.votes.job import VoteJob
 def certify(
     subject: Subject, classifier: nn.Module, folder: Path, counter: VoteCounter, context: Context
 ) -> list[dict[str, Any]]:
-    """Certify every model of `subject` in front of `classifier`, and write the results to `folder`.
+    """Certify the models of `subject` in front of `classifier`, and write the results to `folder`.
 
     Returns:
         A row of the run's summary for each model.
@@ -51,9 +51,9 @@ def certify_models(
     counter: VoteCounter,
     advance: Callable[[int], None],
 ) -> dict[str, list[Certified]]:
-    """Certificates of the subject's `models` on the same images and noise, by the models' names.
+    """Certificates of the subject's `models` on the same images and noise, by model name.
 
-    `advance` is called with numbers of votes: n0 + n for each image and model in all.
+    `advance` is called with numbers of votes, in total n0 + n for each image and model.
     """
     test = subject.test
     shape = test.images.shape[1:]

@@ -1,4 +1,4 @@
-"""What is certified: the models of a run, of an export, or the user's own."""
+"""What is certified: the models of a run or of an export, or the user's own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from trainables.weights.denoiser_file import load_denoiser, read_denoiser, train
 from tuning.config import RunConfig, read_yaml, setting_name
 from tuning.errors import ConfigError
 
-# What a run says of where it computed, which says nothing of its certificates.
-WHERE_IT_RAN = ("cluster", "storage", "concurrency", "autoscaling")
-# Each of these flags gives a meaning to the other.
-TOGETHER = {"radii", "procedure"}
+# The fields that say where a run computed; certificates do not depend on them.
+CLUSTER_FIELDS = ("cluster", "storage", "concurrency", "autoscaling")
+# Each of these flags changes the meaning of the other.
+INTERDEPENDENT = {"radii", "procedure"}
 
 
 class Model(NamedTuple):
     """A denoiser in front of the classifier, or None for the classifier itself, and its sigma.
 
-    `trial`, `objective` and `accuracy` are what the search and the confirmation say of it.
+    `trial`, `objective` and `accuracy` are its results in search and confirmation.
     """
 
     denoiser: Denoiser | None
@@ -43,8 +43,8 @@ class Model(NamedTuple):
 class Subject:
     """Models by variant, to certify on the same held-out images of `dataset`.
 
-    `precision` is the one in which they were certified before, if they were. The noise is rounded
-    to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
+    `precision` is the one of an earlier certification, if any. The noise is rounded to multiples of
+    1 / `pixel_steps`; 0 stands for Gaussian noise.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Subject:
 
 
 def configuration_of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, without where it ran, and without what `flags` replace."""
-    left_out = {*WHERE_IT_RAN, *(TOGETHER if TOGETHER & flags.keys() else ())}
+    """The configuration of a run, except where it ran, and except what `flags` replace."""
+    left_out = {*CLUSTER_FIELDS, *(INTERDEPENDENT if INTERDEPENDENT & flags.keys() else ())}
     stored = read_yaml(run / files.CONFIG)
     return {name: value for name, value in stored.items() if name not in left_out}
 
 
 def configuration_of_export(path: Path | None) -> dict[str, Any]:
-    """The noise of an export: what it certifies with, unless flags say otherwise."""
+    """The configuration that follows from an export: its noise, unless flags say otherwise."""
     if path is None or not (path / EXPORT).is_file():
         return {}
     export, _ = read_export(path)
@@ -71,7 +71,7 @@ def configuration_of_export(path: Path | None) -> dict[str, Any]:
 
 
 def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
-    """The settings of a run, each with everything that was certified there.
+    """The settings of a run, each with all models that were certified.
 
     Raises:
         StoreError: when the run is incomplete or damaged.
@@ -92,11 +92,11 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
 
 
 def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -> Subject:
-    """A denoiser file or an export, or without either the classifier, on the only data set.
+    """A denoiser file, an export or, without a path, the classifier itself, on the only data set.
 
     Raises:
         ConfigError: when `sigma` is missing or not the one it was trained for, or the images have
-            other channels.
+            a different number of channels.
         InputError: when the data set or the denoiser cannot be loaded.
     """
     if len(config.dataset) > 1:
@@ -120,7 +120,7 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
     channels = subject.test.images.shape[1]
     if denoiser.channels != channels:
         raise ConfigError(
-            f"--denoiser: it takes images of {denoiser.channels} channels, but those of "
+            f"--denoiser: it takes images with {denoiser.channels} channels, but those of "
             f"{dataset} have {channels}"
         )
     return subject
@@ -140,7 +140,7 @@ def _subject(
 
 
 def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:
-    """The model of a row of the run's summary."""
+    """The model for a row of the run's summary."""
     denoiser = None
     if row["trial"] is not None:
         path = run / row["setting"] / files.denoiser(row["variant"])
@@ -151,7 +151,7 @@ def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:
 
 def _valid(sigma: float | None) -> float:
     if sigma is None:
-        raise ConfigError("--sigma: the noise to certify under is missing; pass for example 0.25")
+        raise ConfigError("--sigma: is missing; pass the noise to certify under, for example 0.25")
     if not 0 < sigma < float("inf"):
         raise ConfigError(f"--sigma: must be above 0; got {sigma}")
     return sigma

@@ -1,4 +1,4 @@
-"""What certification writes: certificates as a table, as Cohen et al.'s logs and as curves."""
+"""The results of certification: a table, logs in Cohen et al.'s format, and curves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_certificates(
         write_table(folder / files.FRONT, front, CERTIFICATES, metadata)
     for variant, group in by_variant.items():
         write_cohen_tsv(folder / files.log(variant), group)
-    # A front that was extended by more trials may have become shorter.
+    # After more trials, a front may have fewer members than before.
     for path in folder.glob(files.log("front-*")):
         if path.stem not in by_variant:
             path.unlink()
@@ -63,7 +63,7 @@ def write_certificates(
 def certificate_metadata(
     context: Context, subject: Subject, models: Mapping[str, nn.Module], precision: Precision
 ) -> dict[str, str]:
-    """What certificates.parquet says of the models, the images and the noise."""
+    """The metadata of certificates.parquet about the models, the images and the noise."""
     config, device = context.config, context.resources.device
     hashes = {variant: weights_hash(model) for variant, model in models.items()}
     return {
@@ -71,7 +71,7 @@ def certificate_metadata(
         "model_hash": hashes.get("best", hashes.get("none", "")),
         **{f"model_hash_{variant}": found for variant, found in hashes.items()},
         "noise": config.noise,
-        # With sigma, all that the allowance for quantised noise depends on.
+        # Together with sigma, these determine the allowance for quantised noise.
         "pixel_steps": str(subject.pixel_steps),
         "pixels": str(subject.test.images[0].numel()),
         "precision": precision,
@@ -87,7 +87,11 @@ def summary_rows(
     """One row of summary.parquet for each model, from the rows of its certificates."""
     return [
         summary_row(
-            *(subject.name, variant, model.trial, model.objective, model.accuracy),
+            subject.name,
+            variant,
+            model.trial,
+            model.objective,
+            model.accuracy,
             certificates[variant],
         )
         for variant, model in subject.models.items()

@@ -1,4 +1,4 @@
 """Where a run computes: Ray, hosts, addresses, storage and jobs.
 
-Nothing here knows what is computed.
+Nothing here depends on what is computed.
 """

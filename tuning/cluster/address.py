@@ -1,4 +1,4 @@
-"""The address of an existing Ray cluster: whether one answers there, and accepts our token.
+"""The address of an existing Ray cluster, and whether it answers and accepts our token.
 
 This is checked before Ray is imported: Ray reads the authentication mode only then, and takes most
 of a minute to report a wrong token.
@@ -23,7 +23,7 @@ METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 
 
 def cluster_address(config: RunConfig) -> str:
-    """HOST:PORT of the cluster that --cluster names, or RAY_ADDRESS when it names none.
+    """HOST:PORT of the cluster that --cluster names, or of RAY_ADDRESS if it has no address.
 
     Raises:
         ConfigError: when neither does, or it is not HOST:PORT.
@@ -41,13 +41,13 @@ def cluster_address(config: RunConfig) -> str:
 
 
 def dashboard_address(cluster: str | None) -> str | None:
-    """The http:// address that --cluster names, or RAY_ADDRESS when it names none; or None."""
+    """The http:// address in `cluster`, or in RAY_ADDRESS if that is "auto"; otherwise None."""
     address = os.environ.get("RAY_ADDRESS") if cluster == "auto" else cluster
     return address if address and address.startswith(("http://", "https://")) else None
 
 
 def job_address(cluster: str | None, *, detach: bool) -> str | None:
-    """The dashboard to which the work is submitted as a job; None if it is done from here.
+    """The dashboard to which the work is submitted as a job; None if it runs from here.
 
     Raises:
         ConfigError: when there is none, although the user wants to `detach` from the job.
@@ -59,7 +59,7 @@ def job_address(cluster: str | None, *, detach: bool) -> str | None:
 
 
 def check_dashboard(address: str) -> None:
-    """Make sure that a Ray of our version answers at `address`, and turn on the token it wants.
+    """Make sure that a Ray of our version answers at `address`, and use our token if it needs one.
 
     Raises:
         ConfigError: when none answers, it refuses our token, or has a different version.
@@ -77,8 +77,8 @@ def check_dashboard(address: str) -> None:
     ours = version("ray")
     if found != ours:
         raise ConfigError(
-            f"--cluster: {address} has Ray {found}, this machine {ours}; install the versions "
-            "of constraints.txt on both"
+            f"--cluster: {address} has Ray {found}, but this machine has {ours}; install the "
+            "versions of constraints.txt on both"
         )
 
 
@@ -94,7 +94,7 @@ def _get(address: str, token: str | None) -> requests.Response:
 
 
 def check_cluster(address: str) -> None:
-    """Make sure that a Ray cluster answers at `address`, and turn on the token it wants.
+    """Make sure that a Ray cluster answers at `address`, and use our token if it needs one.
 
     Raises:
         ConfigError: when none answers, or it refuses our token.
@@ -110,7 +110,7 @@ def check_cluster(address: str) -> None:
 
 
 def _refused(address: str, token: str | None) -> ConfigError:
-    what = "wants a token" if token is None else "refuses the token"
+    what = "requires a token" if token is None else "refuses the token"
     return ConfigError(
         f"--cluster: the Ray cluster at {address} {what}; set RAY_AUTH_TOKEN, or "
         "RAY_AUTH_TOKEN_PATH, to that of the cluster"

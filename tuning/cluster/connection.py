@@ -20,24 +20,24 @@ import trainables
 import tuning
 from trainables.weights.sources import is_factory
 from tuning.cluster.address import check_cluster, cluster_address, token_file
-from tuning.cluster.resources import Resources, fit_resources, hoped_for, local_resources
+from tuning.cluster.resources import Resources, fit_resources, local_resources, requested_resources
 from tuning.cluster.storage import Storage, local_storage, open_storage
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
 OBJECT_STORE_BYTES = 1_000_000_000
-# What workers on other hosts need of this project; libraries must be installed there.
+# The code that is sent to workers on other hosts; libraries must be installed there.
 PACKAGES = (results, search_spaces, trainables, tuning)
 # Set by Ray for the driver of a submitted job, whose workers have the code already.
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# How soon the driver asks whether a silent connection is still there. A network that fails for half
-# a minute takes answers with it, for which Ray would wait five minutes.
+# How soon the driver checks whether a silent connection is still alive. When a network fails for
+# half a minute, answers are lost, and Ray would wait five minutes for them.
 KEEPALIVE, KEEPALIVE_MS = "RAY_grpc_client_keepalive_time_ms", "20000"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray that is connected: its address, its dashboard or None, and what the run uses of it.
+    """A connected Ray: its address, its dashboard or None, and the resources that the run uses.
 
     What must survive a host goes to `storage`: the run folder, or where --storage says. `claim`
     keeps other launchers out of the run for as long as it exists.
@@ -51,7 +51,7 @@ class Cluster:
 
 
 def check_reachable(config: RunConfig) -> None:
-    """Make sure, before anything is written, that there is a machine or cluster to run on.
+    """Make sure, before anything is written, that the machine or cluster can run this.
 
     Raises:
         ConfigError: when no cluster answers or it refuses us, or this machine is too small.
@@ -129,20 +129,20 @@ def _join(config: RunConfig) -> Cluster:
             "elsewhere, pass the address of its dashboard, http://HOST:8265)"
         ) from error
     if config.autoscaling:
-        resources = hoped_for(config)
+        resources = requested_resources(config)
     else:
         resources = fit_resources(config, present_hosts(), f"a host of {address}", shared=True)
     claimed = claim(config, storage)
-    check_hosts(storage, stored=config.storage is not None)
+    check_hosts(storage, named=config.storage is not None)
     return Cluster(address, context.dashboard_url, resources, storage, claimed)
 
 
 def _code(config: RunConfig) -> dict[str, object]:
-    """What other hosts need beside the libraries: this project, and the user's classifier."""
+    """What other hosts need besides the libraries: this project, and the user's classifier."""
     import ray
 
     if config.classifier and is_factory(config.classifier):
-        # Its source may be only on this host, so its objects carry their code.
+        # Its source may exist only on this host, so its code is pickled with its objects.
         module = sys.modules[config.classifier.partition(":")[0]]
         ray.cloudpickle.register_pickle_by_value(module)
     folders = [str(Path(package.__file__ or "").parent) for package in PACKAGES]

@@ -1,4 +1,4 @@
-"""What every stage of a run is given, besides what it works on."""
+"""What every stage of a run needs, besides the setting that it works on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuning.monitoring.progress import Reporter
 
 @dataclass(frozen=True)
 class Context:
-    """The configuration of a run, the Ray it computes on, and where it says how far it is."""
+    """The configuration of a run, the Ray on which it computes, and its progress reporter."""
 
     config: RunConfig
     cluster: Cluster

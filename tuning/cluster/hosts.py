@@ -1,4 +1,4 @@
-"""The hosts of the cluster that is joined: what they offer, and which were lost."""
+"""The hosts of the cluster: what they offer, and which were lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUEUED_PER_WORKER = 3
 
 
 def workers(resources: Resources) -> int:
-    """How many workers to use now: those that fit when the run began, or more on later hosts."""
+    """How many workers to use now: those that fitted at the start, or more on hosts added since."""
     if not resources.shared:
         return resources.concurrency
     if resources.limit is not None:
@@ -26,8 +26,8 @@ def workers(resources: Resources) -> int:
 
 
 def in_flight(resources: Resources) -> int:
-    """How many tasks to have submitted at a time."""
-    # Only on a cluster could more of them run than the user allows.
+    """How many tasks to keep submitted at a time."""
+    # On a cluster, more of them could run at once than the user allows.
     limited = resources.shared and resources.limit is not None
     return workers(resources) * (1 if limited else QUEUED_PER_WORKER)
 
@@ -48,7 +48,7 @@ def lost_hosts() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _present_in(period: int) -> list[Host]:
-    """`present_hosts`, asked once in a `period`: with a thousand hosts that takes a while."""
+    """`present_hosts`, called once in a `period`: with a thousand hosts that takes a while."""
     return present_hosts()
 
 

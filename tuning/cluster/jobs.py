@@ -28,12 +28,19 @@ from tuning.errors import ConfigError, JobEnded
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-# Flags that may name something on this machine, which then travels with the job.
+# Flags that may name files on this machine, which are then sent with the job.
 INPUTS = ("classifier", "weights", "init_denoiser", "space", "data_dir", "denoiser", "source")
 # Files of a run that certifying it again does not need.
-OF_A_RUN = (*(".*", files.TENSORBOARD, files.VOTES, files.LEDGER, files.REPORT, files.CERTIFIED),)
-# Ray accepts half a gigabyte; what is large belongs on the cluster's own disks.
-MOST_BYTES = 200_000_000
+NOT_NEEDED = (
+    ".*",
+    files.TENSORBOARD,
+    files.VOTES,
+    files.LEDGER,
+    files.REPORT,
+    files.CERTIFIED,
+)
+# Ray accepts half a gigabyte; larger files belong on the cluster's own disks.
+MAX_BYTES = 200_000_000
 RUNNING = ("PENDING", "RUNNING")
 
 
@@ -41,7 +48,7 @@ RUNNING = ("PENDING", "RUNNING")
 class Package:
     """Everything that a job needs, in `folder`, and the command that it runs there.
 
-    Packages of the same work have the same `digest`.
+    Packages for the same work have the same `digest`.
     """
 
     name: str
@@ -53,14 +60,14 @@ class Package:
 def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) -> None:
     """Run `config` as a job, and follow it to its end unless `detach`.
 
-    The same run submitted twice is one job. Results come back to the run folder, if this machine
-    reaches the storage.
+    Submitting the same run twice makes only one job. Results are fetched to the run folder, if this
+    machine reaches the storage.
 
     Raises:
-        ConfigError: when the cluster refuses the job, or is not reached.
+        ConfigError: when the cluster refuses the job, or cannot be reached.
         JobEnded: when the job fails, with its exit code.
     """
-    # A resumed run has its own values of what is not given here.
+    # For flags that are not given here, a resumed run has its own values.
     given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
     with _packed(given) as (folder, values):
         (folder / files.CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
@@ -77,9 +84,9 @@ def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) 
 def submit_certification(
     config: RunConfig, source: Path | None, flags: Mapping[str, Any], *, detach: bool
 ) -> None:
-    """Run `tuning.certify` with `source` and `flags` as a job, as `submit_run` does a search.
+    """Run `tuning.certify` with `source` and `flags` as a job; see `submit_run`.
 
-    `config` is made of those flags that are part of a configuration.
+    `config` is made from the flags that are part of a configuration.
     """
     inputs = {"source": str(source)} if source is not None else {}
     with _packed({**flags, **inputs}) as (folder, values):
@@ -90,7 +97,7 @@ def submit_certification(
         ]
         command = ["python", "-m", "tuning.certify", *path, *passed, "--cluster=auto"]
         package = Package(config.name, folder, command, _digest([path, values]))
-        # The same command goes on with what an earlier one has left.
+        # The same command continues what an earlier one has left.
         _submit(config, package, again=lambda latest: latest.status != "SUCCEEDED", detach=detach)
 
 
@@ -98,21 +105,21 @@ def attach(cluster: str, job: str) -> None:
     """Follow the job `job` to its end.
 
     Raises:
-        ConfigError: when the cluster is not reached, or has no such job.
+        ConfigError: when the cluster cannot be reached, or has no such job.
         JobEnded: when the job fails, with its exit code.
     """
     client = _connect(cluster)
     if all(known.submission_id != job for known in client.list_jobs()):
-        raise ConfigError(f"--attach: {cluster} knows no job {job!r}")
+        raise ConfigError(f"--attach: {cluster} has no job {job!r}")
     _follow(client, job)
 
 
 def _submit(
     config: RunConfig, package: Package, *, again: Callable[[Any], bool], detach: bool
 ) -> None:
-    """Start a job or find it, and follow it.
+    """Start a job, or find it if it is running already, and follow it.
 
-    `again` says of the latest job of the same name whether a further one is to be started.
+    `again` says whether to start another job, given the latest one of the same name.
     """
     assert config.cluster is not None
     if config.storage is None:
@@ -130,34 +137,34 @@ def _submit(
 
 def _connect(cluster: str) -> JobSubmissionClient:
     check_dashboard(cluster)
-    # Not before: when it is imported, Ray reads whether there is a token.
+    # Imported only now: at import, Ray reads whether to use a token.
     from ray.job_submission import JobSubmissionClient
 
-    # Its loggers would report every upload.
+    # Ray's loggers would report every upload.
     logging.disable(logging.INFO)
     return JobSubmissionClient(cluster)
 
 
 @contextmanager
 def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A folder with the code and inputs of a job, and `given` with the paths of inputs in there."""
+    """A folder with the code and inputs of a job, and `given` with the paths of inputs in it."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for package in PACKAGES:
             source = Path(package.__file__ or "").parent
             _copy(source, _files(source, "__pycache__"), folder / source.name)
-        # What is not here is on the cluster, or is not a file.
+        # Inputs that are not on this machine are on the cluster, or are not files.
         here = {f: Path(given[f]) for f in INPUTS if given.get(f) and Path(given[f]).exists()}
         yield folder, {**given, **{f: _input(path, folder, f) for f, path in here.items()}}
 
 
 def _input(path: Path, folder: Path, field: str) -> str:
-    files = _files(path, *(OF_A_RUN if field == "source" else ()))
+    files = _files(path, *(NOT_NEEDED if field == "source" else ()))
     size = sum(file.stat().st_size for file in files)
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise ConfigError(
-            f"--{field.replace('_', '-')}: {path} has {size / 1e6:.0f} MB, too much to travel with "
-            "a job; put it on the cluster's disks and pass its path there"
+            f"--{field.replace('_', '-')}: {path} has {size / 1e6:.0f} MB, too much to send with a "
+            "job; put it on the cluster's disks and pass its path there"
         )
     # Named by its content, so that a resumed run finds it where it was.
     digest = hashlib.sha256()
@@ -169,7 +176,7 @@ def _input(path: Path, folder: Path, field: str) -> str:
 
 
 def _files(path: Path, *without: str) -> list[Path]:
-    """A file, or the files of a folder and below it in order, except where `without` matches."""
+    """A file, or all files below a folder in order, except where a pattern of `without` matches."""
     if path.is_file():
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file())
@@ -193,7 +200,7 @@ def _submission(
     """The job that already does this work; None if one has to be started.
 
     Raises:
-        ConfigError: when the latest job of this name does other work that is not to be continued.
+        ConfigError: when the latest job of this name does different work.
     """
     jobs = _jobs(client, package.name)
     if not jobs:
@@ -222,9 +229,9 @@ def _start(client: JobSubmissionClient, package: Package) -> str:
             metadata={"run": package.name, "number": str(number), "digest": package.digest},
         )
     except RuntimeError as error:
-        # Someone else submitted it a moment ago.
+        # It "already exists" if someone else submitted it a moment ago.
         if "already exists" not in str(error):
-            raise ConfigError(f"--cluster: the job is refused: {_line(error)}") from error
+            raise ConfigError(f"--cluster: the job was refused: {_line(error)}") from error
     return job
 
 
@@ -240,12 +247,12 @@ def _follow(client: JobSubmissionClient, job: str) -> None:
     Raises:
         JobEnded: unless the job succeeds.
     """
-    go_on = f"--attach {job} follows it again, and `ray job stop {job}` ends it"
+    go_on = f"--attach {job} follows it again, and `ray job stop {job}` stops it"
     try:
         asyncio.run(_print_log(client, job))
         info = client.get_job_info(job)
     except KeyboardInterrupt:
-        raise JobEnded(f"the job goes on; {go_on}", 130) from None
+        raise JobEnded(f"the job continues; {go_on}", 130) from None
     except OSError as error:
         raise JobEnded(f"the cluster does not answer: {_line(error)}; {go_on}", 4) from error
     if info.status == "SUCCEEDED":
@@ -253,7 +260,7 @@ def _follow(client: JobSubmissionClient, job: str) -> None:
     code = info.driver_exit_code
     if code in (2, 3, 4, 130):
         raise JobEnded(f"job {job} ended with exit code {code}, as it says above", code)
-    raise JobEnded(f"job {job}: {_line(info.message)}; go on with --resume", 4)
+    raise JobEnded(f"job {job}: {_line(info.message)}; continue with --resume", 4)
 
 
 async def _print_log(client: JobSubmissionClient, job: str) -> None:
@@ -262,7 +269,7 @@ async def _print_log(client: JobSubmissionClient, job: str) -> None:
         seen = 0
         try:
             async for text in client.tail_job_logs(job):
-                # After a broken connection the log starts again from its beginning.
+                # After a broken connection the log is sent again from its beginning.
                 new = text[max(0, printed - seen) :]
                 seen += len(text)
                 printed = max(printed, seen)
@@ -293,4 +300,4 @@ def _digest(content: object) -> str:
 
 
 def _line(error: object) -> str:
-    return next(iter(str(error).strip().splitlines()), "it does not say why")
+    return next(iter(str(error).strip().splitlines()), "no reason given")

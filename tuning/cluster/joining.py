@@ -1,4 +1,4 @@
-"""What is checked when a run joins a cluster: that it has the run to itself, and fit hosts."""
+"""Checks when a run joins a cluster: no other launcher works on the run, and all hosts are fit."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tuning.errors import ConfigError
 NAMESPACE = "decrop"
 # The claim of a launcher that was killed is gone after this many seconds.
 CLAIM_SECONDS = 15.0
-# How long to wait for the answer of a host.
+# How long to wait for a host's answer.
 ANSWER_SECONDS = 15.0
 # A file that every host must see.
 PROBE = ".probe"
-# A different version would add numbers up in a different order, if it can read the models at all.
+# A different version adds numbers up in a different order, if it can read the models at all.
 SAME_EVERYWHERE = "torch"
 
 
 class _Findings(NamedTuple):
-    """What a host finds: whether it sees the storage, and its version of what must agree."""
+    """What a host finds: whether it sees the storage, and its version of `SAME_EVERYWHERE`."""
 
     sees_storage: bool
     version: str
 
 
 def claim(config: RunConfig, storage: Storage) -> object:
-    """What keeps launchers on other hosts out of a run, until it or this process is gone.
+    """An object that keeps other launchers out of a run until it or this process is gone.
 
     Raises:
         ConfigError: when another launcher is working on the run.
@@ -56,13 +56,13 @@ class _Claim:
     """An actor whose name says which run a launcher is working on."""
 
 
-def check_hosts(storage: Storage, *, stored: bool) -> None:
-    """Make sure that every host sees the storage, and has the same libraries.
+def check_hosts(storage: Storage, *, named: bool) -> None:
+    """Make sure that every host sees the storage and has the same libraries.
 
-    `stored` says whether the user named the storage.
+    `named` says whether the user chose the storage with --storage.
 
     Raises:
-        ConfigError: naming the host that does not.
+        ConfigError: naming a host that does not.
     """
     here = ray.get_runtime_context().get_node_id()
     others = {
@@ -74,10 +74,10 @@ def check_hosts(storage: Storage, *, stored: bool) -> None:
         return
     storage.write(PROBE, b"")
     try:
-        # All of them at once, before any is waited for.
+        # All hosts are asked before the first answer is awaited.
         asked = {address: _look_from(node, storage) for node, address in others.items()}
         for address, reference in asked.items():
-            _check(address, _answer(address, reference), storage, stored)
+            _check(address, _answer(address, reference), storage, named)
     finally:
         storage.filesystem.delete_file(storage.path(PROBE))
 
@@ -110,16 +110,16 @@ def _answer(address: str, reference: ray.ObjectRef[_Findings]) -> _Findings:
         ) from error
 
 
-def _check(address: str, findings: _Findings, storage: Storage, stored: bool) -> None:
+def _check(address: str, findings: _Findings, storage: Storage, named: bool) -> None:
     ours = version(SAME_EVERYWHERE)
     if findings.version != ours:
         raise ConfigError(
             f"--cluster: host {address} has {SAME_EVERYWHERE} {findings.version}, but "
-            f"this one {ours}; install the versions of constraints.txt on both"
+            f"this one has {ours}; install the versions of constraints.txt on both"
         )
     if not findings.sees_storage:
         remedy = "check its credentials and mounts"
         raise ConfigError(
             f"--storage: host {address} does not see {storage.folder}; "
-            f"{remedy if stored else 'pass a folder or bucket that all hosts share'}"
+            f"{remedy if named else 'pass a folder or bucket that all hosts share'}"
         )

@@ -1,4 +1,4 @@
-"""A copy of the run folder in the storage, from which any host can go on."""
+"""A copy of the run folder in the storage, from which any host can continue."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from results.store import write_bytes, write_text
 from tuning.cluster.storage import SCRATCH, Storage
 from tuning.errors import ConfigError
 
-# In the run folder: held by the process that works on it, and the name of who copied it last.
+# Files in the run folder: a lock for the process that works on it, and an id of the last one that
+# copied it.
 LOCK, WRITER = ".lock", ".writer"
-# What concerns this machine only.
+# Not copied, because they concern only this machine.
 LEFT_OUT = (LOCK, WRITER)
-# Between two copies.
+# The least time between two copies.
 SECONDS = 5.0
 
 
@@ -44,7 +45,7 @@ class Mirror:
     def fetch(self) -> None:
         """Replace the folder by the copy, if a different host was the last to work on the run.
 
-        What was there before is kept beside it.
+        The old folder is kept beside it.
 
         Raises:
             ConfigError: when the storage cannot be read.
@@ -67,10 +68,10 @@ class Mirror:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Copy what changes while the block runs, and all of it at its end.
+        """Copy changes while the block runs, and all remaining ones at its end.
 
         Raises:
-            OSError: when the storage fails at the beginning or the end; in between it may.
+            OSError: when the storage fails at the beginning or the end; in between, it may fail.
         """
         self._take_over()
         ended = threading.Event()
@@ -84,7 +85,7 @@ class Mirror:
             self.push()
 
     def push(self) -> None:
-        """Copy what changed since the last time.
+        """Copy what has changed since the last time.
 
         Raises:
             OSError: when the storage fails.
@@ -105,7 +106,7 @@ class Mirror:
             started = time.monotonic()
             with contextlib.suppress(OSError, sqlite3.Error):
                 self.push()
-            # Copying a large study takes a while, and should not keep the storage busy.
+            # Copying a large study takes a while; it should not keep the storage busy all the time.
             pause = max(SECONDS, 10 * (time.monotonic() - started))
 
     def _take_over(self) -> None:

@@ -1,4 +1,4 @@
-"""How many workers fit where a run computes."""
+"""How many workers fit on the machine or cluster."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Resources:
         workers = host.cpus // self.cpus_per_trial
         if not self.gpus_per_trial:
             return workers
-        # A worker's share lies on one GPU, unless it has several.
+        # A share below 1 must fit on a single GPU.
         share = self.gpus_per_trial
         most = host.gpus * int(1 / share) if share <= 1 else int(host.gpus / share)
         return min(workers, most)
@@ -69,8 +69,8 @@ def local_resources(config: RunConfig) -> Resources:
     return fit_resources(config, [machine], "this machine")
 
 
-def hoped_for(config: RunConfig) -> Resources:
-    """What a run asks of a cluster that adds hosts: all of --concurrency, whatever is there now."""
+def requested_resources(config: RunConfig) -> Resources:
+    """What a run requests from a cluster that adds hosts: --concurrency, whatever is there now."""
     return Resources(
         config.cpus_per_trial,
         config.gpus_per_trial or 0.0,
@@ -83,12 +83,12 @@ def hoped_for(config: RunConfig) -> Resources:
 def fit_resources(
     config: RunConfig, hosts: Sequence[Host], who: str, *, shared: bool = False
 ) -> Resources:
-    """As many workers as fit; each has a GPU where there are any, unless the user says otherwise.
+    """As many workers as fit; each has a GPU if there are any, unless the user says otherwise.
 
-    A worker runs on one host, so each host counts, not their sum. `who` names them in messages.
+    A worker runs on one host, so it must fit on a single one. `who` names the hosts in messages.
 
     Raises:
-        ConfigError: when not even one fits, for which Ray would wait for ever.
+        ConfigError: when not even one fits; Ray would wait for it forever.
     """
     cpus, gpus = (max((host[kind] for host in hosts), default=0) for kind in (0, 1))
     wanted = config.gpus_per_trial
@@ -110,7 +110,7 @@ def fit_resources(
     workers = sum(resources.workers_on(host) for host in hosts)
     if not workers:
         raise ConfigError(
-            f"--gpus-per-trial: no machine of {who} has {config.cpus_per_trial} cores beside "
+            f"--gpus-per-trial: no machine of {who} has both {config.cpus_per_trial} cores and "
             f"{resources.gpus_per_trial:g} GPUs"
         )
     return replace(resources, concurrency=min(workers, config.concurrency or workers))

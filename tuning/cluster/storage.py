@@ -11,13 +11,13 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from tuning.errors import ConfigError
 
-# In a run's storage: what only a running search needs.
+# The folder in a run's storage for files that only a running search needs.
 SCRATCH = "tune"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder of a file system; both travel to the workers, credentials do not."""
+    """A folder in a file system; both are sent to the workers, but no credentials."""
 
     filesystem: FileSystem
     folder: str
@@ -31,7 +31,7 @@ class Storage:
         return posixpath.join(self.folder, name)
 
     def files(self) -> list[str]:
-        """The names of all files in the folder and below it, in order; none if it is not there."""
+        """The names of all files below the folder, sorted; none if it does not exist."""
         selector = FileSelector(self.folder, recursive=True, allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
         return sorted(
@@ -41,7 +41,7 @@ class Storage:
         )
 
     def folders(self) -> list[str]:
-        """The names of the folders directly in this one, in order; none if it is not there."""
+        """The names of the folders directly in this one, sorted; none if it does not exist."""
         selector = FileSelector(self.folder, allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
         return sorted(info.base_name for info in found if info.type == FileType.Directory)
@@ -63,7 +63,7 @@ class Storage:
             OSError: when it cannot be written.
         """
         path = self.path(name)
-        # A bucket shows an object when it is complete; a file system shows every byte at once.
+        # A bucket shows an object only when it is complete; a file is visible from its first byte.
         partial = f"{path}.tmp" if isinstance(self.filesystem, LocalFileSystem) else path
         self.filesystem.create_dir(posixpath.dirname(path))
         with self.filesystem.open_output_stream(partial) as stream:
@@ -72,7 +72,7 @@ class Storage:
             self.filesystem.move(partial, path)
 
     def remove(self) -> None:
-        """Delete the folder with all that is in it, if it is there.
+        """Delete the folder with everything in it, if it exists.
 
         Raises:
             OSError: when it cannot be deleted.
@@ -82,12 +82,12 @@ class Storage:
 
 
 def local_storage(folder: Path) -> Storage:
-    """A folder of this machine, or one that its hosts share."""
+    """A folder on this machine, or on a disk that hosts share."""
     return Storage(LocalFileSystem(), str(folder.resolve()))
 
 
 def open_storage(url: str) -> Storage:
-    """The storage that --storage names, which must be there.
+    """The storage that --storage names; a bucket must exist.
 
     Raises:
         ConfigError: when it cannot be reached.
@@ -103,7 +103,7 @@ def open_storage(url: str) -> Storage:
     except (OSError, ValueError) as error:
         raise ConfigError(f"--storage: {url} cannot be used: {_first_line(error)}") from error
     if found != FileType.Directory:
-        raise ConfigError(f"--storage: {url} is not there; create the bucket or folder first")
+        raise ConfigError(f"--storage: {url} does not exist; create the bucket or folder first")
     return storage
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
-    """Certificates."""
+    """How certificates are made."""
 
     certify_images: int = Field(200, ge=1, description="test images to certify")
     n: int = Field(
@@ -35,8 +35,8 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     )
     procedure: Annotated[ProcedureName, Flag(default="tolerance; adaptive with --radii")] = Field(
         default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance",
-        description="how many votes: all n; as many as keep the radius within --tolerance of "
-        "theirs; or as many as decide --radii",
+        description="how many votes: all n; as many as keep the radius within --tolerance of that "
+        "of all n; or as many as decide --radii",
     )
     tolerance: float = Field(
         0.02,
@@ -50,7 +50,7 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
         "proof holds in floating point",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="in which votes are counted; auto: the faster one here"
+        "auto", description="precision in which votes are counted; auto: the faster one here"
     )
 
     @field_validator("radii")
@@ -63,7 +63,7 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     @property
     def certificates(self) -> Procedure:
         """How certificates are made."""
-        # Not before it is needed: SciPy takes long to import.
+        # Imported only when needed: SciPy takes long to import.
         from trainables.smoothing.procedures import make_procedure
 
         numbers = (self.n0, self.n, self.alpha)

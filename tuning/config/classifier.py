@@ -23,12 +23,12 @@ class ClassifierConfig(BaseModel, frozen=True, extra="forbid"):
         "package.module:factory, torchvision:NAME, a torch.export FILE.pt2, or an http:// endpoint",
     )
     weights: Annotated[Path | None, Flag("FILE")] = Field(
-        None, description="state dict of a factory's or torchvision's network"
+        None, description="state dict for the network of a factory or of torchvision"
     )
     mean: Annotated[Numbers | None, Flag("X[,X,X]")] = Field(
         None, description="the classifier's normalisation, by channel"
     )
-    std: Annotated[Numbers | None, Flag("X[,X,X]")] = Field(None, description="as --mean")
+    std: Annotated[Numbers | None, Flag("X[,X,X]")] = Field(None, description="like --mean")
     feature_layer: Annotated[
         str | None, Flag("NAME", default="the input of the last linear layer")
     ] = Field(None, description="layer whose output is the features")
@@ -41,7 +41,7 @@ class ClassifierConfig(BaseModel, frozen=True, extra="forbid"):
         20_000,
         ge=1,
         le=1_000_000_000,
-        description="black box: images that the classifier may be asked about for training",
+        description="black box: most images that training may query the classifier about",
     )
 
 

@@ -31,13 +31,13 @@ class ClusterConfig(BaseModel, frozen=True, extra="forbid"):
     )
     autoscaling: bool = Field(
         False,
-        description="of a cluster that adds hosts: ask it for all --concurrency workers, even "
-        "where none fits yet",
+        description="on a cluster that adds hosts: ask it for all --concurrency workers, even "
+        "if none fits yet",
     )
     storage: Annotated[str | None, Flag("DIR|s3://BUCKET/DIR", default="the run folder")] = Field(
         None,
-        description="what all hosts of a cluster reach: checkpoints, and a copy of the run to "
-        "resume from anywhere",
+        description="a place that all hosts reach, for checkpoints and for a copy of the run from "
+        "which any host can resume",
     )
 
     @field_validator("storage")
@@ -49,13 +49,13 @@ class ClusterConfig(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(f"{value} is neither a folder nor s3://BUCKET/FOLDER")
             if "@" in parts.netloc or "secret" in parts.query:
                 raise ValueError(
-                    "credentials there are seen by everybody; leave them out, and set "
+                    "credentials in it are visible to everyone; leave them out, and set "
                     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every host"
                 )
             if ".." in value.split("/"):
-                raise ValueError(f"{value} must not hold .., which leads out of its folder")
+                raise ValueError(f"{value} must not contain .., which leads out of its folder")
             if not parts.scheme and not value.startswith("/"):
-                raise ValueError(f"{value} must be an absolute path: other hosts read it as well")
+                raise ValueError(f"{value} must be an absolute path: other hosts use it as well")
         return value
 
 
@@ -67,6 +67,6 @@ def check_cluster(config: ClusterConfig) -> None:
     """
     if config.autoscaling and (config.cluster is None or config.concurrency is None):
         raise ConfigError(
-            "--autoscaling: for a --cluster that adds hosts; pass that, and with --concurrency how "
-            "many workers to ask it for"
+            "--autoscaling: is for a cluster that adds hosts; pass its address as --cluster, and "
+            "the number of workers to ask it for as --concurrency"
         )

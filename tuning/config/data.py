@@ -19,12 +19,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     dataset: Annotated[Names, Flag("NAME[,NAME]")] = Field(
         ("digits",),
         min_length=1,
-        description=f"{', '.join(DATASETS[:-1])} or {DATASETS[-1]}; several data sets or shot "
-        "counts make one study each",
+        description=f"{', '.join(DATASETS[:-1])} or {DATASETS[-1]}; with several data sets or shot "
+        "counts, each combination gets its own study",
     )
     data_dir: Annotated[Path | None, Flag("DIR", default="the cache")] = Field(
-        None, description="where the data lies; a folder holds train/CLASS/IMAGE and "
-        "test/CLASS/IMAGE, or CLASS/IMAGE alone",
+        None, description="where the data is; a folder holds train/CLASS/IMAGE and "
+        "test/CLASS/IMAGE, or only CLASS/IMAGE",
     )  # fmt: skip
     download: bool = Field(
         False, description="fetch the data set, or torchvision's weights, if they are not there"
@@ -45,5 +45,5 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 def setting_name(dataset: str, shots: ShotCount) -> str:
-    """For example `digits-10shot`, or `digits-5pct`."""
+    """The name of a setting, for example `digits-10shot` or `digits-5pct`."""
     return f"{dataset}-{shots.label}"

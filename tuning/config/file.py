@@ -1,4 +1,4 @@
-"""Configurations as YAML: what --config names, and what a run folder keeps."""
+"""Configurations as YAML files: those for --config, and those in run folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a configuration file, with field names as keys.
 
     Raises:
-        ConfigError: when the file is missing or holds no mapping.
+        ConfigError: when the file is missing, or is not a mapping.
     """
     try:
         values = yaml.safe_load(path.read_text())
@@ -26,12 +26,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         message = " ".join(str(error).split())
         raise ConfigError(f"--config: {path} is not valid YAML: {message}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"--config: {path} holds no mapping of flags to values")
+        raise ConfigError(f"--config: {path} is not a mapping of flags to values")
     return {str(key).removeprefix("--").replace("-", "_"): v for key, v in values.items()}
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML that `read_yaml` and `make_config` read back."""
+    """The configuration as YAML, which `read_yaml` and `make_config` can read back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 

@@ -1,4 +1,4 @@
-"""Lists in one flag: their parts are separated by commas."""
+"""Flags whose value is a list, separated by commas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run goes, and the seed that makes it what it is."""
+"""Where a run is written, and its seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.command import Flag
 class OutputConfig(BaseModel, frozen=True, extra="forbid"):
     """The run folder."""
 
-    out: Annotated[Path, Flag("DIR")] = Field(Path("runs"), description="where run folders lie")
+    out: Annotated[Path, Flag("DIR")] = Field(Path("runs"), description="where run folders are")
     name: Annotated[str, Flag("NAME", default="the date")] = Field(
         description="name of the run folder"
     )
@@ -24,10 +24,10 @@ class OutputConfig(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _plain_name(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
-            raise ValueError(f"{value!r} may hold letters, digits and . _ - only")
+            raise ValueError(f"{value!r} may contain only letters, digits and . _ -")
         return value
 
     @property
     def run_folder(self) -> Path:
-        """Where the run lives."""
+        """The folder of the run."""
         return self.out / self.name

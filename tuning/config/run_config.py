@@ -1,4 +1,4 @@
-"""The validated configuration of a run: flags and YAML become this, once."""
+"""The validated configuration of a run, made once from flags and YAML."""
 
 from __future__ import annotations
 
@@ -26,21 +26,29 @@ GROUPS: Mapping[str, type[BaseModel]] = {
     "cluster": ClusterConfig,
     "output": OutputConfig,
 }
-# What a resumed run may change: how long and where it runs, never what it computes. (Another
-# number of cores a trial adds numbers up in another order.)
+# What a resumed run may change: how long and where it runs, never what it computes. (The number of
+# cores per trial is not among them: a different one adds numbers up in a different order.)
 RESUMABLE = {
-    *("trials", "budget", "device_hours", "trial_timeout"),
-    *("cluster", "concurrency", "autoscaling", "storage", "out", "download"),
-    # Picks from what was confirmed.
+    "trials",
+    "budget",
+    "device_hours",
+    "trial_timeout",
+    "cluster",
+    "concurrency",
+    "autoscaling",
+    "storage",
+    "out",
+    "download",
+    # Picks among the confirmed configurations.
     "min_accuracy",
 }
 
 
-# Pydantic takes the fields of the last base first: they are in the order of `GROUPS`.
+# Pydantic takes the fields of the last base first, so these are in the order of `GROUPS`.
 class RunConfig(
     OutputConfig, ClusterConfig, CertificateConfig, SearchConfig, ClassifierConfig, DataConfig
 ):
-    """Everything a run depends on. Field names are those of the flags."""
+    """Everything a run depends on. The fields are named like the flags."""
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -58,7 +66,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Refuse values that are wrong whatever the rest of the configuration is.
+    """Refuse values that are wrong on their own, whatever the rest of the configuration is.
 
     Raises:
         ConfigError: naming the first of them, and what it should be.

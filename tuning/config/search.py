@@ -16,7 +16,7 @@ from tuning.errors import ConfigError
 from tuning.study.choices import SamplerName, SchedulerName
 
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# One in so many trials of a search is confirmed, unless the user says.
+# One in this many trials of a search is confirmed, unless the user decides otherwise.
 TRIALS_PER_CANDIDATE = 8
 
 
@@ -68,24 +68,24 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         None,
         ge=0,
         le=1,
-        description="pareto: the clean accuracy, in [0, 1], that `best` must have; may change with "
-        "--resume",
+        description="pareto: the clean accuracy, in [0, 1], that `best` must have; can be changed "
+        "with --resume",
     )
     trials: int = Field(16, ge=1, le=1_000_000, description="points that the search evaluates")
     budget: Annotated[Duration | None, Flag("DURATION")] = Field(
-        None, gt=0, description="stop when search and confirmation have taken so long: 90s, 30m, 2h"
+        None, gt=0, description="time for search and confirmation, for example 90s, 30m or 2h"
     )
     device_hours: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="as --budget, in hours of GPUs, or of cores where there are none",
+        description="like --budget, in hours of GPUs, or of cores if there are no GPUs",
     )
     trial_timeout: Annotated[Duration, Flag("DURATION", default="6h")] = Field(
-        6 * 3600, gt=0, description="end a worker that reports nothing for so long"
+        6 * 3600, gt=0, description="end a worker that reports nothing for this long"
     )
     sampler: SamplerName = Field("tpe", description="what proposes trials")
-    # Successive halving compares one score.
+    # Successive halving compares a single score, and pareto has two.
     scheduler: Annotated[SchedulerName, Flag(default="asha; none for pareto")] = Field(
         default_factory=lambda given: "none" if given.get("objective") == PARETO else "asha",
         description="what ends bad trials early",
@@ -94,7 +94,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         3,
         ge=0,
         le=100,
-        description="best points that a shot setting takes over from the one before it of the same "
+        description="how many of its best points a setting hands to the next one with the same "
         "data set",
     )
     ledger: Annotated[str | None, Flag("URL", default="study.db in the run folder")] = Field(
@@ -139,14 +139,14 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
                 )
             if parts.password or "password" in parts.query:
                 raise ValueError(
-                    "a password there is seen by everybody on this machine; leave it out, and set "
-                    "PGPASSWORD or write it to ~/.pgpass"
+                    "a password in it is visible to everyone on this machine; leave it out, and "
+                    "set PGPASSWORD or write it to ~/.pgpass"
                 )
         return value
 
     @property
     def pareto(self) -> bool:
-        """Whether the search is for the trade-off of clean accuracy and ACR."""
+        """Whether the search explores the trade-off of clean accuracy and ACR."""
         return self.objective == PARETO
 
     @property
@@ -165,10 +165,8 @@ def check_search(config: SearchConfig) -> None:
     """
     if config.pareto and config.scheduler != "none":
         raise ConfigError(
-            f"--scheduler: {config.scheduler} compares one score, and --objective pareto has two; "
-            "pass none"
+            f"--scheduler: {config.scheduler} compares a single score, but --objective pareto has "
+            "two; pass none"
         )
     if config.min_accuracy is not None and not config.pareto:
-        raise ConfigError(
-            "--min-accuracy: picks from the front of --objective pareto; pass that too"
-        )
+        raise ConfigError("--min-accuracy: picks from a Pareto front; pass --objective pareto too")

@@ -1,4 +1,4 @@
-"""The best few of a search again, on fresh splits and seeds, and the choice of the winner.
+"""Training the best few of a search again, on fresh splits and seeds, and choosing the winner.
 
-What is chosen is then trained on all shots.
+The chosen configurations are then trained on all shots.
 """

@@ -1,8 +1,8 @@
-"""Confirmation: the best few configurations and the baselines again, from scratch.
+"""Confirmation: the best few configurations and the baselines are trained again, from scratch.
 
 The best of many noisy scores flatters its trial. Here each candidate is trained again, with fresh
 seeds on fresh splits of the shots, and scored on fresh noise; how much lower it scores is the
-optimism gap. All of it happens on the shots; test images play no part.
+optimism gap. All of this uses only the shots, not the test images.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def confirm(
 ) -> Confirmation:
     """Confirm the best of `records`, choose the variants, and write the tables of both.
 
-    Candidates are scored in front of `classifier`, the real one, beside that classifier itself.
+    Candidates are scored in front of the real `classifier`, and so is that classifier by itself.
 
     Raises:
         AllTrialsFailed: when a variant has no candidate.
@@ -89,7 +89,7 @@ def confirm(
 
 
 def fresh_folds(shots: Shots, count: int, seed: int) -> list[Shots]:
-    """`count` fresh splits of the shots, by the seed of the confirmation."""
+    """`count` fresh splits of the shots, drawn with the seed of the confirmation."""
     return [shots.fold(number, derive_seed(seed, "folds")) for number in range(count)]
 
 
@@ -100,7 +100,7 @@ def train_on_folds(
     trainer: Trainer,
     advance: Callable[[int], None],
 ) -> list[Trained]:
-    """The shortlist, each of it trained again on every fold; without those that diverge.
+    """The trials of the shortlist, each trained again on every fold, without those that diverge.
 
     On a fold, all trainings have the same seed. `advance` is called with 1 for each denoiser.
     """
@@ -126,7 +126,7 @@ def train_on_folds(
 def choose_variants(
     contenders: Sequence[Contender], scores: Sequence[FoldScores], config: RunConfig
 ) -> Confirmation:
-    """What the contenders and their scores make the variants.
+    """The variants that follow from the contenders and their scores.
 
     Raises:
         AllTrialsFailed: when a variant has no candidate.
@@ -163,5 +163,5 @@ def choose_variants(
 def _of_origin(trials: Sequence[Confirmed], origin: str) -> list[Confirmed]:
     found = [c for c in trials if c.trial is not None and c.trial.origin == origin]
     if not found:
-        raise AllTrialsFailed(f"{origin} diverges when it is trained again")
+        raise AllTrialsFailed(f"{origin} diverged when it was trained again")
     return found

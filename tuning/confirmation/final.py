@@ -1,4 +1,4 @@
-"""The final training: what is certified, trained once more, on all shots."""
+"""The final training: the chosen configurations are trained once more, on all shots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tuning.setting.setting import Setting
 class Finalist:
     """What is certified: a confirmed configuration, and its denoiser trained on all shots.
 
-    The bare classifier has none.
+    The bare classifier has no denoiser.
     """
 
     confirmed: Confirmed
@@ -35,7 +35,7 @@ def train_finalists(
     A member of the front that diverges is left out.
 
     Raises:
-        AllTrialsFailed: when the loss of a variant becomes infinite.
+        AllTrialsFailed: when the training of a variant diverges.
     """
     context.reporter.say(f"{setting.name}: training on all shots ...")
     images, labels, _ = setting.shots.joined()
@@ -54,7 +54,7 @@ def train_finalists(
             if variant in confirmation.front:
                 continue
             raise AllTrialsFailed(
-                f"{variant}: trial {chosen.trial.number} diverges when trained on all shots"
+                f"{variant}: trial {chosen.trial.number} diverged when trained on all shots"
             )
         finalists[variant] = Finalist(chosen, denoiser)
     _write_denoisers(setting, finalists)
@@ -62,7 +62,7 @@ def train_finalists(
 
 
 def _write_denoisers(setting: Setting, finalists: Mapping[str, Finalist]) -> None:
-    """Write denoisers/VARIANT.safetensors, from which they can be certified again."""
+    """Write denoisers/VARIANT.safetensors, from which the variants can be certified again."""
     for variant, finalist in finalists.items():
         if finalist.denoiser is not None:
             content = denoiser_bytes(finalist.denoiser, finalist.confirmed.sigma)

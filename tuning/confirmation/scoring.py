@@ -1,4 +1,4 @@
-"""How well configurations do on fresh splits of the shots: their folds."""
+"""The scores of configurations on fresh splits of the shots, the folds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuning.votes.job import Evaluation, Outcome, VoteJob
 
 @dataclass(frozen=True)
 class Contender:
-    """What is scored under noise of `sigma`: the trial's configuration, trained on each fold.
+    """What is scored under noise of `sigma`: a trial's configuration, trained on each fold.
 
     `voters` holds one model for each fold. Without a `trial` it is the bare classifier.
     """
@@ -30,7 +30,7 @@ class Contender:
 
 
 class FoldScores(NamedTuple):
-    """Score and correctness of each tuning image, those of the first fold first."""
+    """Score and correctness of each tuning image, in order of the folds."""
 
     objective: list[float]
     correct: list[float]
@@ -40,7 +40,7 @@ class FoldScores(NamedTuple):
 class Scorer:
     """Scores contenders on the tuning images of the folds, all under the same noise.
 
-    `name` is what people see of the votes.
+    `name` is the name of the votes in messages and dashboards.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Scorer:
         )
 
     def _scores(self, sigma: float, outcomes: Sequence[Sequence[Outcome[list[int]]]]) -> FoldScores:
-        """From the votes on the images of each fold."""
+        """The scores that follow from the votes on the images of each fold."""
         right = [
             outcome.result[label]
             for fold, of_images in zip(self.folds, outcomes, strict=True)

@@ -33,10 +33,10 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """All that was confirmed, and what it means: for each variant the chosen one.
+    """Everything that was confirmed, and for each variant the chosen configuration.
 
-    `front` holds the members of the Pareto front by name, if the search was for one; `bare` is the
-    classifier itself at each sigma. Each was scored with `votes` on every image of the `folds`.
+    `front` holds the members of the Pareto front by name, if the search was for one; `bare` holds
+    the classifier itself at each sigma. All were scored with `votes` on every image of the `folds`.
     """
 
     variants: dict[str, Confirmed]
@@ -52,7 +52,7 @@ def shortlisted(
 ) -> list[TrialRecord]:
     """The best trial of each baseline, and the `top` others, by search objective.
 
-    With `pareto` the others are the front of objective and accuracy, the best spread first.
+    With `pareto` the others are from the front of objective and accuracy, the least crowded first.
 
     Raises:
         AllTrialsFailed: when a variant has no complete trial.
@@ -83,8 +83,8 @@ def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Co
     if not accurate:
         highest_accuracy = max(c.accuracy for c in trials)
         raise ConfigError(
-            f"--min-accuracy: {min_accuracy} was reached by no confirmed configuration, the most "
-            f"accurate one has {round_down(highest_accuracy)}; --resume with that or less goes on"
+            f"--min-accuracy: no confirmed configuration reached {min_accuracy}; the most accurate "
+            f"one has {round_down(highest_accuracy)}; --resume with that or less to continue"
         )
     best = highest(accurate)
     return min((c for c in accurate if _as_good(c, best)), key=_complexity)
@@ -98,7 +98,7 @@ def pareto_front(trials: Sequence[Confirmed]) -> dict[str, Confirmed]:
 
 
 def highest(confirmed: Sequence[Confirmed]) -> Confirmed:
-    """The highest score; of equals the first."""
+    """The configuration with the highest score, the first one if equal."""
     return max(confirmed, key=lambda c: c.score.mean)
 
 
@@ -108,7 +108,7 @@ def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
 
 
 def _complexity(confirmed: Confirmed) -> tuple[float, ...]:
-    """Fewer loss terms, a smaller denoiser and cheaper samples are simpler; then the score."""
+    """A sort key: fewer loss terms, a smaller denoiser, cheaper samples; then the higher score."""
     assert confirmed.trial is not None
     config = confirmed.trial.hyperparameters
     weights = (config.w_label, config.w_mse, config.w_cosine, config.w_mmd)

@@ -1,4 +1,4 @@
-"""What confirmation writes: the confirmed trials, and the bare classifier at every sigma."""
+"""The tables of confirmation: the confirmed trials, and the bare classifier at every sigma."""
 
 from __future__ import annotations
 

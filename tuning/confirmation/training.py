@@ -1,6 +1,6 @@
-"""Denoisers trained from scratch to the end, as Ray tasks: for confirmation and certification.
+"""Denoisers trained from scratch to the end, as Ray tasks, for confirmation and certification.
 
-Each lies in a file named by a hash of all it depends on, so that a resumed run trains none twice.
+Each is in a file named by a hash of everything it depends on, so a resumed run trains none twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainables.worker import prepare_worker
 from tuning.cluster.hosts import in_flight
 from tuning.cluster.resources import Resources
 
-# How often Ray starts a training again whose worker died.
+# How often Ray restarts a training whose worker died.
 RETRIES = 3
 
 
@@ -40,7 +40,7 @@ class Training:
     seed: int
 
     def key(self, source: str) -> str:
-        """A hash of everything the denoiser depends on, `source` being that of what is shared."""
+        """A hash of everything the denoiser depends on; `source` identifies the shared inputs."""
         config = self.hyperparameters.model_dump_json()
         digest = hashlib.sha256(json.dumps([source, config, self.seed]).encode())
         for tensor in (self.images, self.labels):
@@ -60,9 +60,9 @@ class Trainer:
     def train(
         self, trainings: Sequence[Training], advance: Callable[[int], None] = lambda done: None
     ) -> list[Denoiser | None]:
-        """The denoisers, in order; None for one whose loss became infinite.
+        """The denoisers, in order; None for one whose training diverged.
 
-        `advance` is called with 1 for each that is there.
+        `advance` is called with 1 for each finished denoiser.
         """
         keys = [training.key(self._source) for training in trainings]
         missing = {k: t for k, t in zip(keys, trainings, strict=True) if not self._path(k).exists()}
@@ -102,7 +102,7 @@ class Trainer:
 
 @ray.remote(max_retries=RETRIES)
 def _train(task: TrialTask, training: Training) -> bytes:
-    """The weights; nothing if they are of no use."""
+    """The weights; empty if the training diverged."""
     prepare_worker(task.device, task.threads, task.gpu_share)
     config = training.hyperparameters
     decrop = task.training(config, training.images, training.labels, training.seed)

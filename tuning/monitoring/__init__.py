@@ -1,4 +1,4 @@
-"""What people watch while a run goes on: progress, TensorBoard, Prometheus.
+"""What people watch during a run: progress, TensorBoard, Prometheus.
 
-Nothing here decides anything.
+Nothing here influences the run.
 """

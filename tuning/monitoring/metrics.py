@@ -1,4 +1,4 @@
-"""What a running launcher tells Prometheus, through the exporters of Ray's hosts."""
+"""Metrics of a running launcher for Prometheus, through the exporters of Ray's hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ray.util.metrics import Counter, Gauge
 def trial_ended(
     run: str, setting: str, state: str, device_seconds: float, best: float | None
 ) -> None:
-    """A trial is complete, pruned or failed; `best` is the highest objective so far."""
+    """Count a trial that is complete, pruned or failed; `best` is the highest objective so far."""
     tags = {"run": run, "setting": setting}
     _trials().inc(tags={**tags, "state": state})
     if device_seconds > 0:
@@ -20,7 +20,7 @@ def trial_ended(
 
 
 def votes_counted(model: str, votes: int, device_seconds: float) -> None:
-    """A task counted `votes` of `model`, which is named by its setting and variant."""
+    """Add `votes` that a task counted; `model` names the setting and variant."""
     tags = {"model": model}
     _votes().inc(votes, tags=tags)
     if device_seconds > 0:

@@ -1,4 +1,4 @@
-"""Progress for people: bars on a terminal, plain lines elsewhere; Ray's chatter in a log file."""
+"""Progress of a run: bars on a terminal, plain lines elsewhere; Ray's output goes to a log file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Advance(Protocol):
     """Reports that `units` more are done, and how many seconds are `left` if that is known."""
 
     def __call__(self, units: int, left: float | None = None) -> None:
-        """Without `left`, the rest is taken to go as fast as what is done."""
+        """Without `left`, the rest is assumed to be as fast as what is done."""
         ...
 
 
@@ -69,7 +69,7 @@ class _Step:
         return time.monotonic() - self.started
 
     def remaining(self, left: float | None) -> str:
-        """In words, the seconds that are `left`; if that is not known, in proportion."""
+        """The seconds that are `left`, in words; if they are unknown, an extrapolation."""
         if left is None and self.done:
             left = self.seconds / self.done * (self.total - self.done)
         if left is None or self.done >= self.total:
@@ -113,10 +113,10 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def chatter_to(log: Path) -> Iterator[Reporter]:
-    """Send whatever libraries and child processes print to `log`; the reporter keeps the terminal.
+def redirect_output(log: Path) -> Iterator[Reporter]:
+    """Send the output of libraries and child processes to `log`; the reporter keeps the terminal.
 
-    Done on file descriptors, because Ray's processes write past Python's streams.
+    File descriptors are redirected, because Ray's processes bypass Python's streams.
     """
     sys.stdout.flush()
     sys.stderr.flush()

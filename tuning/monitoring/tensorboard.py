@@ -18,7 +18,7 @@ class StudyBoard:
         self._writers: dict[int, SummaryWriter] = {}
 
     def result(self, number: int, result: Mapping[str, Any]) -> None:
-        """Losses of the epochs since the last rung, and the scores at this one."""
+        """Write the losses of the epochs since the last rung, and the scores at this one."""
         writer = self._writer(number)
         first = result["epochs"] - len(result["losses"]) + 1
         for epoch, losses in enumerate(result["losses"], start=first):
@@ -31,7 +31,7 @@ class StudyBoard:
     def end(
         self, number: int, hyperparameters: Mapping[str, Any], objective: float, accuracy: float
     ) -> None:
-        """The trial's row in the HParams table."""
+        """Write the trial's row of the HParams table."""
         writer = self._writer(number)
         scores = {"hparam/objective": objective, "hparam/accuracy": accuracy}
         writer.add_hparams(dict(hyperparameters), scores, run_name=".")
@@ -39,7 +39,7 @@ class StudyBoard:
         del self._writers[number]
 
     def denoised(self, clean: Tensor, noisy: Tensor, denoised: Tensor) -> None:
-        """What the best denoiser does to some tuning images, each [n, C, H, W]."""
+        """Write what the best denoiser does to some tuning images, each [n, C, H, W]."""
         with SummaryWriter(str(self._folder / "best")) as writer:
             for name, images in (("clean", clean), ("noisy", noisy), ("denoised", denoised)):
                 writer.add_images(f"best/{name}", images.clamp(0, 1))

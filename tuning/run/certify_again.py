@@ -1,4 +1,4 @@
-"""The command `tuning.certify`: certificates for models of a run, an export or a file."""
+"""The command `tuning.certify`: certify the models of a run, an export or a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def certify_again(
     flags: Mapping[str, Any],
     detach: bool,
 ) -> None:
-    """Certify what the command line names, and write tables, logs, figures and a report to `out`.
+    """Certify the models that the command line names, and write tables, logs and a report to `out`.
 
     Raises:
         RunError: with the message and the exit code for the user.
@@ -71,7 +71,7 @@ def _find(
         config = _config({**configuration_of_run(source, flags), **flags}, out)
         return config, subjects_of_run(source, config)
     if source is not None and denoiser is not None:
-        raise ConfigError(f"--denoiser: {source} is one already; name only one of them")
+        raise ConfigError(f"--denoiser: {source} already names one; pass only one of them")
     path = source or denoiser
     config = _config({**configuration_of_export(path), **flags}, out)
     return config, [subject_of_file(config, path, sigma)]
@@ -115,7 +115,7 @@ def _check_same(config: RunConfig, folder: RunFolder) -> None:
     if folder.config.is_file():
         if folder.config.read_text() != to_yaml(config):
             raise ConfigError(
-                f"--out: {folder.path} holds other certificates; pass a different folder"
+                f"--out: {folder.path} holds different certificates; pass a different folder"
             )
     elif folder.occupied:
         raise ConfigError(f"--out: {folder.path} is not empty; pass a different folder")

@@ -74,7 +74,7 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
 
 
 def _values(space: SearchSpace, name: str, constant: int) -> tuple[Value, ...]:
-    """The extreme values of a hyperparameter, or its only one."""
+    """The extreme values of a hyperparameter, or its constant value."""
     return space.parameters[name].corners() if name in space.parameters else (constant,)
 
 

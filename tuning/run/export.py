@@ -17,7 +17,7 @@ from tuning.confirmation.final import Finalist
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.setting.setting import Setting
 
-# Tuning images on which TensorBoard shows the best denoiser.
+# The number of tuning images on which TensorBoard shows the best denoiser.
 SHOWN = 8
 
 
@@ -26,11 +26,11 @@ def export(
 ) -> None:
     """Write smoothed_classifier/: the winner's weights and everything that deploying it needs."""
     assert best.denoiser is not None
-    # Users load the export with the classifier itself, not with what hid its gradients.
-    open_box = classifier.network if isinstance(classifier, BlackBox) else classifier
+    # Users load the export with the classifier itself, not with the wrapper that hides gradients.
+    network = classifier.network if isinstance(classifier, BlackBox) else classifier
     sigma = best.confirmed.sigma
     text = export_config(
-        open_box,
+        network,
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
         Noise(sigma, setting.pixel_steps),

@@ -1,4 +1,4 @@
-"""What can stop a run although nothing is wrong with its configuration."""
+"""Failures of the environment, which stop a run although its configuration is right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.errors import InputError
 from tuning.errors import CertificationIncomplete
 from tuning.study.database import StudyError
 
-# A full disk, a lost cluster, a damaged ledger, an endpoint that is gone.
+# A full disk, a lost cluster, a damaged ledger, an endpoint that no longer answers.
 ENVIRONMENT_ERRORS = (
     InputError,
     OSError,
@@ -27,7 +27,7 @@ ENVIRONMENT_ERRORS = (
 
 @contextmanager
 def stopping(go_on: str) -> Iterator[None]:
-    """Report in one line what stops the block; `go_on` says how to continue afterwards.
+    """Report in one line what stops the block; `go_on` are the flags that continue the run.
 
     Raises:
         CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.
@@ -38,5 +38,5 @@ def stopping(go_on: str) -> Iterator[None]:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         reason = with_flags(cause).strip().splitlines()[-1]
         raise CertificationIncomplete(
-            f"the run stopped: {reason}; fix that, then go on with {go_on}"
+            f"the run stopped: {reason}; fix that, then continue with {go_on}"
         ) from error

@@ -20,7 +20,7 @@ from tuning.errors import ConfigError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run; `flag` names it on the command line.
+    """The folder of one run; `flag` is the flag that determines it on the command line.
 
     For example:
 
@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The page for readers."""
+        """The HTML report."""
         return self.path / files.REPORT
 
     @property
@@ -72,7 +72,7 @@ class RunFolder:
         """Whether there is anything in it, or a file in its place."""
         if not self.path.is_dir():
             return self.path.exists()
-        # A start that was interrupted at once leaves its lock, which is in nobody's way.
+        # A start that was interrupted at once leaves only its lock file.
         return any(path.name != LOCK for path in self.path.iterdir())
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a run was made of: versions, hardware, seeds and hashes, for whoever repeats it."""
+"""The manifest of a run: versions, hardware, seeds and hashes, needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tuning.config import RunConfig, config_hash
 from tuning.errors import ConfigError
 from tuning.setting.setting import Setting
 
-# What a resumed run must find as it was, and the flag that names it. (The ledger checks the space.)
+# What a resumed run must find unchanged, and the flag for it. (The ledger checks the search space.)
 UNCHANGED = {
     "images_hash": "--data-dir: the images",
     "classifier_hash": "--classifier: the weights",
@@ -48,27 +48,27 @@ class Manifest:
 
     @property
     def run_id(self) -> str:
-        """Tells the run from others of the same name that use the same database."""
+        """Distinguishes the run from others of the same name in the same database."""
         found: str = self._content["run_id"]
         return found
 
     def add_setting(self, setting: Setting, classifier: nn.Module) -> None:
-        """Record what a setting is made of.
+        """Record the images, the classifier and the search space of a setting.
 
         Raises:
-            ConfigError: when images or classifier are not those with which the run started.
+            ConfigError: when images or classifier have changed since the run started.
         """
         entry = setting_manifest(setting, classifier, self._previous)
         self._content["settings"][setting.name] = entry
         self._write()
 
     def precision(self, setting: str) -> Precision | None:
-        """In which precision an earlier start decided to count the votes of a setting."""
+        """The precision in which an earlier start decided to count the votes of a setting."""
         found: Precision | None = self._entry(setting).get("precision")
         return found
 
     def record(self, setting: str, **found: Any) -> None:
-        """Record what was found out about a setting, by name."""
+        """Record facts about a setting, by name."""
         self._entry(setting).update(found)
         self._write()
 
@@ -88,7 +88,7 @@ class Manifest:
             self.add_seconds(setting, stage, time.perf_counter() - started)
 
     def add_lost_hosts(self, reasons: Iterable[str]) -> None:
-        """Record the hosts that the run had to go on without."""
+        """Record the hosts that were lost while the run continued."""
         self._content["lost_hosts"] += reasons
         self._write()
 
@@ -115,7 +115,7 @@ def images_hash(setting: Setting) -> str:
 def run_manifest(
     config: RunConfig, cluster: Cluster, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known when a run starts, `previous` being as in `Manifest`."""
+    """What is known when a run starts; `previous` is as in `Manifest`."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "schema_version": 1,
@@ -134,7 +134,7 @@ def run_manifest(
         "workers": cluster.resources.concurrency,
         "cpus_per_trial": cluster.resources.cpus_per_trial,
         "gpus_per_trial": cluster.resources.gpus_per_trial,
-        # What the run went on without.
+        # The hosts that were lost while the run continued.
         "lost_hosts": previous.get("lost_hosts", []),
         "settings": dict(previous.get("settings", {})),
     }
@@ -143,10 +143,10 @@ def run_manifest(
 def setting_manifest(
     setting: Setting, classifier: nn.Module, previous: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known of a setting before its search starts, `previous` being as in `Manifest`.
+    """What is known of a setting before its search starts; `previous` is as in `Manifest`.
 
     Raises:
-        ConfigError: when images or classifier are not those with which the run started.
+        ConfigError: when images or classifier have changed since the run started.
     """
     before = previous.get("settings", {}).get(setting.name, {})
     hashes = {
@@ -156,8 +156,8 @@ def setting_manifest(
     for name, found in hashes.items():
         if before.get(name, found) != found:
             raise ConfigError(
-                f"{UNCHANGED[name]} of {setting.name} changed since the run started; put back "
-                "what was there, or start a new run"
+                f"{UNCHANGED[name]} of {setting.name} changed since the run started; restore "
+                "them, or start a new run"
             )
     return {
         **hashes,
@@ -169,7 +169,7 @@ def setting_manifest(
         "tuning_indices": setting.shots.tuning_indices,
         "test_indices": setting.test.indices,
         "seconds": dict(before.get("seconds", {})),
-        # Measured once: in the other precision the certificates would be different.
+        # Measured only once: in a different precision the certificates would differ.
         **({"precision": before["precision"]} if "precision" in before else {}),
     }
 

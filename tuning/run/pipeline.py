@@ -13,7 +13,7 @@ from tuning.cluster.connection import connect
 from tuning.cluster.context import Context
 from tuning.cluster.hosts import lost_hosts
 from tuning.config import RunConfig
-from tuning.monitoring.progress import chatter_to
+from tuning.monitoring.progress import redirect_output
 from tuning.run.failures import stopping
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest, read_manifest
@@ -23,17 +23,17 @@ Stages = Callable[[Context, Manifest], Iterator[Rows]]
 
 
 def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) -> Rows:
-    """Run `stages` on Ray, keep the summary they yield in `folder`, and report on it.
+    """Run `stages` on Ray, write the summary that they yield to `folder`, and report on it.
 
     The folder must be locked. `stages` yields the summary rows of one setting after another;
     `go_on` says how to continue a run that stops.
 
     Raises:
-        RunError: when the run cannot end; what is done is kept.
+        RunError: when the run cannot finish; finished work is kept.
     """
     previous = read_manifest(folder.manifest)
     rows: Rows = []
-    with chatter_to(folder.ray_log) as reporter:
+    with redirect_output(folder.ray_log) as reporter:
         reporter.say(f"run folder: {folder.path}")
         reporter.say("starting Ray ...")
         with stopping(go_on), connect(config) as cluster, folder.mirrored(config, cluster):
@@ -41,8 +41,8 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
                 reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             manifest = Manifest(folder.manifest, config, cluster, previous)
             lost_before = lost_hosts()
-            for of_setting in stages(Context(config, cluster, reporter), manifest):
-                rows += of_setting
+            for setting_rows in stages(Context(config, cluster, reporter), manifest):
+                rows += setting_rows
                 write_table(folder.summary, rows, SUMMARY)
             manifest.add_lost_hosts(
                 reason for host, reason in lost_hosts().items() if host not in lost_before

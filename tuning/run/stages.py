@@ -30,7 +30,7 @@ from tuning.votes.store import VoteStore
 def search_and_certify(
     settings: Sequence[Setting], folder: RunFolder, context: Context, manifest: Manifest
 ) -> Iterator[Rows]:
-    """The stages of `tuning.launch`: the search in all settings at once, the others one by one."""
+    """The stages of `tuning.launch`: the search in all settings at once, then the other stages."""
     context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
     source = sources(settings, context.config)
     parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
@@ -43,7 +43,7 @@ def search_and_certify(
 def certify_subjects(
     subjects: Sequence[Subject], folder: RunFolder, context: Context, manifest: Manifest
 ) -> Iterator[Rows]:
-    """The stages of `tuning.certify`, which has models already: their certification, one by one."""
+    """The stages of `tuning.certify`: its models exist already and are certified one by one."""
     for subject in subjects:
         images = subject.test.images[:2]
         classifier = base_classifier(context.config, subject.dataset, images, context.reporter)
@@ -82,9 +82,9 @@ def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
 
 
 def _prepare(setting: Setting, source: str | None, context: Context, manifest: Manifest) -> Part:
-    """Get a setting ready for its search; `source` is the setting that it takes over points of."""
+    """Prepare the search in a setting; `source` is the setting from which it takes over points."""
     setting.folder.mkdir(parents=True, exist_ok=True)
-    # Votes of a different version are refused before the search, not after it.
+    # Refuse votes of a different version before the search, not after it.
     VoteStore(setting.folder / files.VOTES)
     access = gain_access(context.config, setting, context.reporter)
     manifest.add_setting(setting, access.certified)
@@ -92,7 +92,7 @@ def _prepare(setting: Setting, source: str | None, context: Context, manifest: M
 
 
 def _complete(part: Part) -> list[TrialRecord]:
-    """All attempts of a search that is over.
+    """All attempts of a search that has ended.
 
     Raises:
         AllTrialsFailed: when none of them is complete.
@@ -105,7 +105,7 @@ def _complete(part: Part) -> list[TrialRecord]:
 
 
 def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCounter:
-    """What counts the setting's votes, in the precision of an earlier start if there was one."""
+    """A counter of the setting's votes, in the precision of an earlier start if there was one."""
     setting = part.setting
     image = setting.shots.train_images[0]
     constants = DecropConfig.model_validate(setting.space.constants)
@@ -117,7 +117,7 @@ def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCounter:
 
 
 def _model(finalist: Finalist) -> Model:
-    """What is certified of a finalist."""
+    """A finalist as a model to certify."""
     confirmed = finalist.confirmed
     number = None if confirmed.trial is None else confirmed.trial.number
     return Model(
@@ -126,7 +126,7 @@ def _model(finalist: Finalist) -> Model:
 
 
 def _queries(store: VoteStore) -> dict[str, int]:
-    """What a black box was asked besides its training: one query for each vote."""
+    """The queries to a black box after its training: one for each vote."""
     votes = store.votes_by_phase()
     certification = votes.get("select", 0) + votes.get("estimate", 0)
     return {"confirmation": votes.get("confirm", 0), "certification": certification}

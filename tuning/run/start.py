@@ -36,7 +36,7 @@ def start(
     as_json: bool,
     detach: bool,
 ) -> None:
-    """Do what one command line asks for.
+    """Carry out one command line.
 
     Raises:
         RunError: with the message and the exit code for the user.
@@ -44,9 +44,9 @@ def start(
     given = {**(read_yaml(config_file) if config_file else {}), **flags}
     address = job_address(given.get("cluster"), detach=detach)
     if address is not None and not dry_run:
-        # What the run needs may only be on the cluster, which then checks it.
+        # The inputs of the run may exist only on the cluster, so the job checks them there.
         if resume and "name" not in given:
-            raise ConfigError("--name: which run is the job to resume?")
+            raise ConfigError("--name: is needed to resume a run as a job")
         config = make_config({"name": _dated(), **given, "cluster": address})
         submit_run(config, resume=resume, as_json=as_json, detach=detach)
         return
@@ -97,7 +97,7 @@ def _new(given: Mapping[str, Any]) -> RunConfig:
 
 
 def _existing(config: RunConfig) -> str:
-    """Where there is a run of this name already; empty if there is none."""
+    """The path of an existing run of this name; empty if there is none."""
     folder = RunFolder(config.run_folder)
     if folder.occupied:
         return str(folder.path)
@@ -109,7 +109,7 @@ def _existing(config: RunConfig) -> str:
 
 
 def _resumed(given: Mapping[str, Any]) -> RunConfig:
-    """The configuration of an earlier run, and what is `given` of the flags that may change."""
+    """The configuration of an earlier run, with those `given` flags that may change."""
     out, name = Path(given.get("out", "runs")), given.get("name")
     if name is not None:
         _fetch(out, name, given.get("storage"))
@@ -131,7 +131,7 @@ def _resumed(given: Mapping[str, Any]) -> RunConfig:
 
 
 def _fetch(out: Path, name: str, storage: object) -> None:
-    """Bring a run here from its storage, if a different host has worked on it since we did."""
+    """Fetch a run from its storage, if a different host has worked on it since this one."""
     folder = RunFolder(out / name)
     if storage is None and folder.config.is_file():
         storage = read_yaml(folder.config).get("storage")
@@ -145,9 +145,9 @@ def _folder_to_resume(out: Path, name: str | None) -> RunFolder:
     if name is not None:
         folder = RunFolder(out / name)
         if not folder.config.is_file():
-            raise ConfigError(f"--resume: {folder.path} holds no run; check --out and --name")
+            raise ConfigError(f"--resume: there is no run in {folder.path}; check --out and --name")
         return folder
     runs = sorted(out.glob(f"*/{files.CONFIG}"), key=lambda path: path.stat().st_mtime)
     if not runs:
-        raise ConfigError(f"--resume: {out} holds no run; check --out, or leave --resume out")
+        raise ConfigError(f"--resume: there is no run in {out}; check --out, or omit --resume")
     return RunFolder(runs[-1].parent)

@@ -1,4 +1,4 @@
-"""Trials on Ray Tune: what the study proposes is trained, and the study hears what came of it.
+"""Trials on Ray Tune: they train what the study proposes, and report their results to it.
 
-What is private to Ray and used all the same stands on one page, `tune_internals`.
+`tune_internals` lists the private names of Ray that are used.
 """

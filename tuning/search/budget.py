@@ -1,4 +1,4 @@
-"""How a run's budget is shared out, and when its search starts no more trials."""
+"""How a run's budget is divided, and when its search stops starting trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuning.study.ledger import Ledger
 
 @dataclass(frozen=True)
 class Limits:
-    """When no new trial starts: at a monotonic time, or after so many device-seconds of trials."""
+    """When to start no new trials: after a monotonic time, or after `device_seconds` of trials."""
 
     deadline: float | None = None
     device_seconds: float | None = None
@@ -32,7 +32,7 @@ class Limits:
 
 
 def search_share(config: RunConfig, setting: Setting) -> float:
-    """The search's share of the training: the rest is for confirmation, and for the variants."""
+    """The search's share of all training; the rest is for confirmation and the variants."""
     search = config.trials + len(BASELINES) * len(setting.space.sweep)
     return search / (search + later_trainings(config))
 
@@ -54,5 +54,5 @@ def later_trainings(config: RunConfig) -> int:
 
 
 def certified_models(config: RunConfig) -> int:
-    """Models that are certified: the variants, and at most every confirmed one as of the front."""
+    """The most models that are certified: the variants, and a front of all confirmed trials."""
     return len(VARIANTS) + (shortlist_size(config) if config.pareto else 0)

@@ -1,4 +1,4 @@
-"""Tune's own files: among them the checkpoints from which a resumed run goes on."""
+"""Tune's own files, including the checkpoints from which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def trial_name(setting: str, number: int) -> str:
 
 
 class Scratch:
-    """A folder with a folder for each start of the search, which holds one for each trial.
+    """Tune's folder: it has a folder for each start of the search, with one for each trial.
 
-    Tune could keep only the last checkpoint of a trial, but would then record the state of the
-    whole search with each of them.
+    Tune could keep only the last checkpoint of each trial, but would then write the state of the
+    whole search with every checkpoint. So files of ended trials are deleted here.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -26,7 +26,7 @@ class Scratch:
         self._ended = ""
 
     def checkpoints(self, setting: str, numbers: Iterable[int]) -> list[str]:
-        """Paths of what attempts at a trial left; `numbers` and the files are the latest first."""
+        """Paths of checkpoints that attempts `numbers` left; both are ordered latest first."""
         found: list[str] = []
         for number in numbers:
             for start in reversed(self.storage.folders()):
@@ -36,7 +36,7 @@ class Scratch:
         return found
 
     def ended(self, setting: str, number: int) -> None:
-        """Delete what the trial before left: Tune may still write a checkpoint of this one."""
+        """Delete the files of the previous ended trial: Tune may still write one for this trial."""
         for start in self.storage.folders() if self._ended else ():
             trial = self.storage / start / self._ended
             for name in trial.folders():
@@ -49,6 +49,6 @@ class Scratch:
 
 
 def _remove(storage: Storage) -> None:
-    # What cannot be deleted takes up space, but need not stop the run.
+    # Files that cannot be deleted take up space, but need not stop the run.
     with contextlib.suppress(OSError):
         storage.remove()

@@ -1,4 +1,4 @@
-"""Generated samples shared between the trials of a setting, through Ray's object store."""
+"""Generated samples that the trials of a setting share, through Ray's object store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SHELF_BYTES = 200_000_000
 class SharedSamples:
     """A `SampleStore` that all workers of a cluster share.
 
-    Two trials may make the same samples at the same time: both write the same bytes, and one copy
-    is kept. A lost store costs the time to make samples again, never a trial.
+    Two trials may generate the same samples at the same time: both write the same bytes, and one
+    copy is kept. If the store is lost, samples are generated again, and no trial fails.
     """
 
     def __init__(self, shelf_bytes: int = SHELF_BYTES) -> None:
@@ -28,7 +28,7 @@ class SharedSamples:
         with contextlib.suppress(ray.exceptions.RayError):
             for reference in ray.get(self._shelf.find.remote(key)):
                 found: Tensor = ray.get(reference)
-                # What Ray hands out is read-only, shared with every other reader.
+                # Tensors from Ray are read-only, and shared with all other readers.
                 return found.clone()
         return None
 

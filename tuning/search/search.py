@@ -1,4 +1,4 @@
-"""The search in all settings of a run at once: what it needs, how far it is, what it leaves."""
+"""The search in all settings of a run at once: its inputs, its progress and its results."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ray import tune
+
 from results.files import LEDGER, TENSORBOARD
 from results.terminal import objective_label
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
+from trainables.trainable import DecropTrainable
 from tuning.cluster.context import Context
 from tuning.cluster.storage import SCRATCH
 from tuning.config import RunConfig
@@ -25,19 +28,19 @@ from tuning.search.trials_table import PAUSE, TrialsTable, write_trials
 from tuning.search.tune import Study, run_search
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
-from tuning.study.database import only_warnings, sqlite_url
+from tuning.study.database import silence_optuna, sqlite_url
 from tuning.study.figures import write_insight
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
-# Trials proposed together, so that a few workers more or less change nothing.
+# Trials proposed together, at least: so a few workers more or less make no difference.
 SMALLEST_COHORT = 4
 
 
 class Part(NamedTuple):
-    """One setting with all that its search needs.
+    """One setting with everything that its search needs.
 
-    `source` is the setting of the same data set whose best points it evaluates first, if any.
+    `source` is the setting with the same data set whose best points it evaluates first, if any.
     """
 
     setting: Setting
@@ -53,7 +56,7 @@ def prepare(
 ) -> Part:
     """Open the ledger of a setting, and gather what its trials share.
 
-    `run_id` tells the run from others of the same name that use the same database.
+    `run_id` distinguishes the run from others of the same name in the same database.
 
     Raises:
         ConfigError: when the study belongs to a different run, or its search space was different.
@@ -69,12 +72,17 @@ def prepare(
     )
 
 
-def search(parts: Sequence[Part], context: Context) -> dict[str, float]:
-    """Run all trials that are still to do, and write what came of them; the seconds by setting.
+def search(
+    parts: Sequence[Part],
+    context: Context,
+    trainable: type[tune.Trainable] = DecropTrainable,
+) -> dict[str, float]:
+    """Run all open trials, and write their results; returns the seconds by setting.
 
-    All settings are searched side by side, so that one fills the pauses of another.
+    All settings are searched side by side, so that each fills the pauses of the others.
+    `trainable` is the class whose instances run trials.
     """
-    seconds = _search(parts, context)
+    seconds = _search(parts, context, trainable)
     for part in parts:
         folder, ledger = part.setting.folder, part.ledger
         write_trials(folder, part.setting.space, ledger.attempts.records())
@@ -83,7 +91,7 @@ def search(parts: Sequence[Part], context: Context) -> dict[str, float]:
 
 
 def sources(settings: Sequence[Setting], config: RunConfig) -> dict[str, str | None]:
-    """For each setting the one before it of the same data set, whose best points it takes over."""
+    """For each setting, the previous one with the same data set; it takes over its best points."""
     latest: dict[str, str] = {}
     found: dict[str, str | None] = {}
     for setting in settings:
@@ -93,7 +101,7 @@ def sources(settings: Sequence[Setting], config: RunConfig) -> dict[str, str | N
 
 
 class SearchProgress:
-    """Tells `advance` how many trials have ended since it was last called, and how long is left."""
+    """Calls `advance` with the number of trials ended since the last call, and the time left."""
 
     def __init__(self, ledgers: Sequence[Ledger], advance: Advance) -> None:
         self._ledgers, self._advance = ledgers, advance
@@ -102,7 +110,7 @@ class SearchProgress:
         self._left: float | None = None
 
     def show(self) -> None:
-        """Show how far the search is."""
+        """Report the progress of the search."""
         done = sum(len(ledger.attempts.settled) for ledger in self._ledgers)
         now = time.perf_counter()
         if now >= self._due:
@@ -118,7 +126,9 @@ class SearchProgress:
         return sum(ledger.seconds for ledger in self._ledgers)
 
 
-def _search(parts: Sequence[Part], context: Context) -> dict[str, float]:
+def _search(
+    parts: Sequence[Part], context: Context, trainable: type[tune.Trainable]
+) -> dict[str, float]:
     ledgers = [part.ledger for part in parts]
     if all(ledger.finished for ledger in ledgers):
         return {}
@@ -134,6 +144,7 @@ def _search(parts: Sequence[Part], context: Context) -> dict[str, float]:
             scratch=context.cluster.storage / SCRATCH,
             limits=_limits(parts, context),
             transfer=context.config.transfer,
+            trainable=trainable,
         )
     seconds = time.perf_counter() - started
     worked = sum(ledger.seconds for ledger in ledgers)
@@ -158,7 +169,7 @@ def _study(part: Part, context: Context, progress: SearchProgress) -> Study:
 
 
 def _limits(parts: Sequence[Part], context: Context) -> Limits:
-    """The budgets, less what confirmation is going to need of them."""
+    """The budgets, less the share that confirmation needs."""
     config = context.config
     share = min(search_share(config, part.setting) for part in parts)
     budget, hours = config.budget, config.device_hours
@@ -180,7 +191,7 @@ def _ledger(setting: Setting, source: str | None, context: Context, run_id: str)
         pareto=config.pareto,
         awaits_transfer=source is not None,
     )
-    only_warnings()
+    silence_optuna()
     # In a database of many runs, a study needs a name of its own.
     shared = config.ledger is not None
     ledger = Ledger(

@@ -1,4 +1,4 @@
-"""How long a search is going to take, from what its trials took so far."""
+"""How long a search will take, estimated from its trials so far."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tuning.study.attempts import TrialRecord
 from tuning.study.choices import SchedulerName
 from tuning.study.ledger import Ledger
 
-# The share of trials that go on at a rung: the best third of those that are compared there, and
+# The share of trials that continue at a rung: the best third of those that are compared there, and
 # more while proposals still improve. Hyperband compares half of them.
 EXPECTED_TO_PASS: dict[SchedulerName, float] = {"asha": 0.4, "hyperband": 0.7, "none": 1.0}
-# How many trials of the search an expectation weighs as much as.
+# How many trials of the search the prior expectation counts for.
 PRIOR_TRIALS = 4
 
 
@@ -21,8 +21,8 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
 
     None as long as no trial has ended.
 
-    Trials of the baselines are never pruned and cost what those before them did; a trial of the
-    search costs, to begin with, the published point's time, for as long as trials go on.
+    Baselines are never pruned, and are expected to cost as much as earlier ones; a trial of the
+    search, at first, as much as the published point, in proportion to how far trials get.
     """
     work, trials = 0.0, 0
     for ledger in ledgers:
@@ -38,15 +38,15 @@ def remaining_seconds(ledgers: Sequence[Ledger], rate: float) -> float | None:
         trials += ledger.open_points
     if not rate:
         return None
-    # No worker has more than one trial: the last ones leave others idle.
+    # A worker has at most one trial: the last trials leave other workers idle.
     return work / min(rate, trials) if trials else 0.0
 
 
 def _searched_trial(searched: Sequence[TrialRecord], full: float, ledger: Ledger) -> float:
-    """Seconds of the average trial of the search that is still to come.
+    """Expected seconds of a future trial of the search.
 
-    What trials cost varies too much to average few of them; how many go on at a rung, and what an
-    epoch costs, are known sooner.
+    The cost of trials varies too much to average a few of them; the share that continues at a rung
+    and the cost of an epoch are known sooner.
     """
     *rungs, epochs = ledger.rungs
     trained = sum(r.epochs for r in searched) / epochs
@@ -63,6 +63,6 @@ def _searched_trial(searched: Sequence[TrialRecord], full: float, ledger: Ledger
 
 
 def _full_trial(records: Sequence[TrialRecord], plain: Sequence[float]) -> float:
-    """Seconds of the published point; before it is there, of what is."""
+    """Seconds of the published point, or of plain baselines before it has ended."""
     published = [r.seconds for r in records if r.origin == "published"]
     return mean(published or plain or [0.0])

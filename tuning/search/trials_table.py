@@ -1,4 +1,4 @@
-"""The table of a setting's trials, while the search runs and when it has ended."""
+"""The table of a setting's trials, during the search and at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuning.study.attempts import TrialRecord
 
 # Seconds between two versions of the table while a search runs.
 TABLE_EVERY = 2.0
-# Pause between two of the driver's longer works, as a multiple of the time that one takes.
+# Pause between two runs of a slow task of the driver, as a multiple of the time that one takes.
 PAUSE = 20
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -49,13 +49,13 @@ def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord
 
 
 class TrialsTable:
-    """Keeps trials.parquet of a running search nearly up to date, without writing all the time."""
+    """Keeps trials.parquet of a running search nearly up to date, without writing too often."""
 
     def __init__(self, folder: Path, space: SearchSpace) -> None:
         self._folder, self._space, self._due = folder, space, -math.inf
 
     def update(self, records: Callable[[], Sequence[TrialRecord]]) -> None:
-        """Write the table, unless it was written a moment ago, or that takes long."""
+        """Write the table, unless it was written too recently for the time that this takes."""
         started = time.monotonic()
         if started >= self._due:
             write_trials(self._folder, self._space, records())

@@ -1,4 +1,4 @@
-"""The search: Ray Tune runs the trials that the ledgers propose, and the ledgers hear of each."""
+"""The search: Ray Tune runs the trials that the ledgers propose, and reports their results."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tuning.search.tune_internals import (
 from tuning.study.attempts import TrialResult
 from tuning.study.ledger import Ledger
 
-# How often Ray restarts a trial whose worker died before the trial counts as failed. A host that is
-# lost can take a trial with it twice: as the network breaks, and as Ray gives it up.
+# How often Ray restarts a trial whose worker died before the trial counts as failed. A lost host
+# can end a trial twice: when the network breaks, and when Ray gives the host up.
 WORKER_RESTARTS = 3
 
 
 @dataclass(frozen=True)
 class Study:
-    """One setting's part in a search: its ledger, what its trials share, and whom they inform.
+    """One setting's part in a search: its ledger, what its trials share, and its TensorBoard.
 
     `source` is the setting whose best points this one evaluates first, if any; `on_end` is called
     after each trial.
@@ -52,7 +52,7 @@ class Study:
 
 
 class LedgerSearcher(Searcher):
-    """Hands the ledgers' proposals to Tune, in turns, until all are done or a limit is reached.
+    """Passes the ledgers' proposals to Tune, in turn, until all are done or a limit is reached.
 
     Tune's own OptunaSearch would tell the study that a pruned trial is complete.
     """
@@ -72,7 +72,7 @@ class LedgerSearcher(Searcher):
         self._limits, self._transfer = limits, transfer
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while cohorts or workers must end first."""
+        """The next trial's configuration; None while a cohort must end or a worker become free."""
         ledgers = [study.ledger for study in self._studies.values()]
         late = self._limits.reached(ledgers)
         if all(ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers):
@@ -98,30 +98,30 @@ class LedgerSearcher(Searcher):
         return None
 
     def _pass_on(self, study: Study) -> None:
-        """Give a study the best points of its source, once that has them."""
+        """Transfer to a study the best points of its source, once that has finished."""
         if study.source is None or not self._studies[study.source].ledger.finished:
             return
         found = self._studies[study.source].ledger
         study.ledger.transfer(found.attempts.best(self._transfer, found.plan.pareto))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing goes into Tune's own files: they are not read, and must hold no password."""
+        """Keep the object out of Tune's own files: they are not read, and could leak passwords."""
         return {}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: `LedgerScheduler` sees the trial itself, with its node and its error."""
+        """Do nothing: `LedgerScheduler` gets the trial itself, with its node and its error."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the only record."""
+        """Do nothing: the ledger is the only record."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the only record."""
+        """Do nothing: the ledger is the only record."""
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Tells the ledgers what trials report, and stops those that they prune."""
+    """Records in the ledgers what trials report, and stops the trials that they prune."""
 
     def __init__(self, studies: Sequence[Study], scratch: Scratch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -142,7 +142,7 @@ class LedgerScheduler(FIFOScheduler):
         return str(TrialScheduler.STOP if prune else TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """The trial reached its last rung, was pruned, or found that it cannot go on."""
+        """Close a trial that reached its last rung, was pruned, or cannot continue."""
         study = self._studies[trial.config["setting"]]
         number, hyperparameters = trial.config["number"], trial.config["hyperparameters"]
         if result["epochs"] == hyperparameters.epochs:
@@ -166,9 +166,9 @@ class LedgerScheduler(FIFOScheduler):
 
 
 class FailureCallback(tune.Callback):
-    """Tells the ledgers of trials whose worker failed more often than it may.
+    """Closes in the ledgers trials whose workers failed too often.
 
-    A scheduler would also hear of the failures from which Ray recovers.
+    A scheduler would also be called for failures from which Ray recovers.
     """
 
     def __init__(self, studies: Sequence[Study]) -> None:
@@ -185,7 +185,7 @@ class FailureCallback(tune.Callback):
         study, last = self._studies[trial.config["setting"]], trial.last_result or {}
         number, reason = trial.config["number"], failure_reason(trial)
         if trial.should_recover():
-            # Tune gives a trial up when it hears twice of one death.
+            # Tune gives up a trial if a single death is reported to it twice.
             study.ledger.interrupt(number, reason)
         else:
             failed = TrialResult(
@@ -212,8 +212,8 @@ def run_search(
     """Run trials of all studies, until their ledgers are finished or a limit is reached.
 
     A study that has a `source` evaluates the `transfer` best points of that one first.
-    `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials go on
-    from the checkpoints in it.
+    `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials
+    continue from the checkpoints in it.
     """
     files = Scratch(scratch)
     configure_tune()
@@ -225,7 +225,7 @@ def run_search(
     finally:
         for study in studies:
             study.board.close()
-    # Proposals that were asked for but not started when a limit was reached.
+    # Some proposals may not have been started when a limit was reached.
     for study in studies:
         study.ledger.reconcile()
     files.remove()
@@ -268,7 +268,7 @@ def _tuner(
 
 
 def _interruption(tuner: tune.Tuner) -> str:
-    """Run trials until there are no more, or until Tune gives up; then the reason."""
+    """Run trials until there are no more, or until Tune gives up; returns the reason for that."""
     try:
         with idle_workers_kept():
             tuner.fit()

@@ -1,4 +1,4 @@
-"""All that is private to Ray and used in `tuning` all the same, each with its reason.
+"""All private names of Ray that `tuning` uses, each with its reason.
 
 Used here:
 
@@ -6,17 +6,17 @@ Used here:
 - `tune.execution.class_cache.ENV_VARS_TO_PROPAGATE`, the variables that Tune copies to its workers;
 - `tune.utils.object_cache._ObjectCache` and its place in `tune.execution.tune_controller`: the
   workers that wait for a trial;
-- that an error of Ray which ends a whole search is the cause of a RuntimeError;
-- `Trial.error_file` and how a failure begins in it: a callback is not told the reason;
-- `Trial.should_recover`: whether Tune gave a trial up before it had failed as often as it may.
+- that a RuntimeError is raised from the error of Ray that ended a whole search;
+- `Trial.error_file` and its format: callbacks do not get the reason of a failure;
+- `Trial.should_recover`: whether Tune gave up a trial before it had failed as often as it may.
 
 Used in `cluster.connection`, because Ray must find them when it is imported:
 
 - the job configuration that Ray hands to the driver of a submitted job;
 - how often Ray's gRPC clients ask whether a connection is still there.
 
-`check_internals` tells whether they are as they were; what cannot be told from names alone is
-tested in tests/tuning/search/test_failures.py.
+`check_internals` checks that they are unchanged; what names and signatures do not show is tested in
+tests/tuning/search/test_failures.py.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from ray.tune.utils.object_cache import _ObjectCache
 from tuning.cluster.connection import IN_JOB, KEEPALIVE
 
 SWITCHES = {
-    # Who interrupts a run ends it at once, and resumes from the ledger.
+    # An interrupted run ends at once, and is resumed from the ledger.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # The run folder has tables and TensorBoard of its own.
+    # The run folder has its own tables and TensorBoard.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # The searcher decides how many trials to start, for more hosts may come; and an autoscaler has
-    # to hear of those that wait.
+    # The searcher decides how many trials to start, because more hosts may join; and an autoscaler
+    # must see the trials that wait.
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
-    # The ledger is what a run resumes from: Tune need not keep a record of all trials as well.
+    # A run resumes from the ledger, so Tune need not keep its own record of all trials.
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",
 }
 
@@ -54,19 +54,19 @@ SWITCHES = {
 def configure_tune() -> None:
     """Set up Tune in this process for the searches of the ledgers."""
     os.environ.update(SWITCHES)
-    # Tune would copy the bucket's keys to where others see them: command lines, and Ray's logs.
+    # Tune would copy the bucket's keys to where others can see them: command lines and Ray's logs.
     class_cache.ENV_VARS_TO_PROPAGATE -= {
         name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
     }
 
 
 class IdleWorkers(_ObjectCache):
-    """Keeps every worker that has nothing to do, until there are no more trials.
+    """Keeps every idle worker until there are no more trials.
 
-    Tune keeps one, and ends the others: after each cohort they would start again, and load PyTorch,
-    which takes longer than a small trial. All trials need the same resources, and no more of them
-    run at once than workers may be there, so that none is kept that something else could use. One
-    that dies meanwhile is noticed when it gets a trial, which the ledger then asks again.
+    Tune keeps one, and ends the others: after each cohort they would start again and load PyTorch,
+    which takes longer than a small trial. All trials need the same resources, and there are never
+    more of them than allowed workers, so idle workers take nothing from others. If one dies in the
+    meantime, this is noticed when it gets a trial, which the ledger then proposes again.
     """
 
     def cache_object(self, key: Any, obj: Any) -> bool:
@@ -83,7 +83,7 @@ class IdleWorkers(_ObjectCache):
 
 @contextmanager
 def idle_workers_kept() -> Iterator[None]:
-    """In the searches that this process begins while the block runs."""
+    """Use `IdleWorkers` in the searches that this process starts during the block."""
     before = vars(tune_controller)["_ObjectCache"]
     vars(tune_controller)["_ObjectCache"] = IdleWorkers
     try:
@@ -93,16 +93,16 @@ def idle_workers_kept() -> Iterator[None]:
 
 
 def interruption(error: RuntimeError) -> str:
-    """Why Tune ended a search, in one line, if that was an error of Ray; otherwise nothing.
+    """Why Tune ended a search, in one line, if an error of Ray was the cause; otherwise empty.
 
-    Tune does not survive that Ray kills workers because a host runs out of memory.
+    Tune fails, for example, when Ray kills workers because a host runs out of memory.
     """
     cause = error.__cause__
     return str(cause).strip().splitlines()[0] if isinstance(cause, ray.exceptions.RayError) else ""
 
 
 def failure_reason(trial: Trial) -> str:
-    """The line that says most of the trial's last failure, from Tune's own record of it."""
+    """The most informative line about the trial's last failure, from Tune's own record of it."""
     try:
         record = Path(str(trial.error_file)).read_text()
     except OSError:

@@ -23,15 +23,15 @@ from tuning.errors import ConfigError
 from tuning.monitoring.progress import Reporter
 from tuning.setting.setting import Setting
 
-# The architecture that is trained for a data set when the user brings no classifier.
+# The architecture that is trained for a data set when the user has no classifier.
 DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
 
 
 class Access(NamedTuple):
-    """What is certified, and what the denoiser is trained through: the same, if gradients may pass.
+    """What is certified, and what the denoiser is trained through.
 
-    A black box is trained through a surrogate; `queries` says what that took, and is empty
-    otherwise.
+    These are the same, except that a black box is replaced by a surrogate for training. `queries`
+    says how many queries that took; it is empty for a white box.
     """
 
     certified: nn.Module
@@ -43,8 +43,8 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
     """Make sure, before anything is written, that every setting has a classifier that fits it.
 
     Raises:
-        ConfigError: when one is missing, or tells other classes apart.
-        InputError: when it cannot be loaded, does not take such images, or the query budget is
+        ConfigError: when one is missing, or has a different number of classes.
+        InputError: when one cannot be loaded or does not take such images, or the query budget is
             too small.
     """
     for setting in settings:
@@ -54,7 +54,7 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
 
 
 def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Access:
-    """The setting's classifier, trained or distilled first where that is needed.
+    """The setting's classifier, trained or distilled first if necessary.
 
     Raises:
         InputError: when the classifier fails, or the query budget is too small.
@@ -90,12 +90,12 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
 def base_classifier(
     config: RunConfig, dataset: Dataset, images: Tensor, reporter: Reporter
 ) -> BaseClassifier | HttpClassifier:
-    """The classifier that --classifier names, or the data set's own, trained at first use.
+    """The classifier that --classifier names, or the data set's default, trained at first use.
 
     `images` [n, C, H, W] are examples.
 
     Raises:
-        ConfigError: when it tells other classes apart than the data set has.
+        ConfigError: when it has a different number of classes from the data set.
         InputError: when it cannot be loaded, or does not take such images.
     """
     if config.classifier is not None:
@@ -109,17 +109,17 @@ def base_classifier(
 
 
 def check_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> None:
-    """Make sure that `base_classifier` has one to load.
+    """Make sure that `base_classifier` has a classifier to load.
 
     Raises:
-        ConfigError: when it is missing, or tells other classes apart.
+        ConfigError: when it is missing, or has a different number of classes.
         InputError: when it cannot be loaded, or does not take such images.
     """
     if config.classifier is not None:
         _load(config, config.classifier, dataset, images)
     elif dataset.name not in DEFAULT_ARCHITECTURES:
         raise ConfigError(
-            f"--classifier: the data set {dataset.name} brings none; pass one trained on it, or "
+            f"--classifier: there is no default for {dataset.name}; pass one trained on it, or "
             f"train one: python -m trainables.pretraining --dataset {dataset.name} --out FILE"
         )
 
@@ -145,7 +145,5 @@ def _load(
     answers: Tensor = classifier(images)
     found, classes = answers.shape[1], len(dataset.classes)
     if found != classes:
-        raise ConfigError(
-            f"--classifier: it tells {found} classes apart, but {dataset.name} has {classes}"
-        )
+        raise ConfigError(f"--classifier: it has {found} classes, but {dataset.name} has {classes}")
     return classifier

@@ -1,4 +1,4 @@
-"""A setting: a data set at a shot count, its images, its search space and its place on disk."""
+"""A setting: a data set at a shot count, with its images, its search space and its folder."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def make_settings(config: RunConfig) -> list[Setting]:
 
 
 def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
-    # Checked now, so that nothing is written or computed for a run that could not end.
+    # Checked now, so that nothing is written or computed for a run that could not finish.
     test = held_out_images(dataset, config.certify_images)
     drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))
     if test.images.shape[1:] != drawn.train_images.shape[1:]:
         raise InputError(
             f"--data-dir: test images have the shape {tuple(test.images.shape[1:])}, but training "
-            f"images {tuple(drawn.train_images.shape[1:])}; make them alike"
+            f"images {tuple(drawn.train_images.shape[1:])}; give them the same shape"
         )
     owned = len(drawn.train_labels) + len(drawn.tuning_labels)
     space = choose_space(config, dataset.name, shots, owned / len(dataset.train.labels))

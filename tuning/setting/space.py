@@ -12,18 +12,18 @@ from tuning.config import RunConfig, setting_name
 from tuning.errors import ConfigError
 from tuning.study.samplers import check_sampler
 
-# From these shares of a data set's training images on, its spaces for 1 % and for 10 % are meant.
+# A data set's spaces for 1 % and 10 % are for at least these shares of its training images.
 BANDS = {"-10pct": 0.05, "-1pct": 0.005}
 
 
 def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float) -> SearchSpace:
     """The space named by --space, or the most specific one shipped for the data set.
 
-    `share` is that of the training images that are shots.
+    `share` is the share of the training images that are shots.
 
     Raises:
-        ConfigError: for a space that is missing or invalid, or that names a hyperparameter which
-            does not exist or cannot take such a value.
+        ConfigError: for a space that is missing or invalid, or that names a hyperparameter that
+            does not exist or cannot have such a value.
     """
     name = config.space
     if name is None:
@@ -45,7 +45,7 @@ def _check_space(space: SearchSpace) -> None:
             near = nearest(name, DecropConfig.model_fields)
             raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
     if "epochs" in space.parameters:
-        raise ConfigError(f"--space: {space.name}: epochs measure a trial's length; fix them")
+        raise ConfigError(f"--space: {space.name}: epochs cannot vary; move them to fixed")
     base = {**space.published, **space.fixed}
     corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
     for name, value in [*base.items(), *corners]:

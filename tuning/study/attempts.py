@@ -1,4 +1,4 @@
-"""Attempts at points: what is recorded of each, and what became of all of them."""
+"""Attempts at points: the record of each, and an account of all that have ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainables.decrop.config import BASELINES, DecropConfig
 from tuning.study.database import RESULT
 from tuning.study.pareto import by_rank
 
-# How the error of an attempt begins whose point is to be tried again.
+# The error of an attempt whose point is to be tried again begins with this.
 ABANDONED = "abandoned: "
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -27,10 +27,10 @@ STATES = {
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How an attempt ended, as its worker tells it.
+    """How an attempt ended, as reported by its worker.
 
-    `objective` and the clean `accuracy` are those of its last rung, after so many `epochs`. It
-    continued in a new worker `restarts` times, the last time because of what `restarted` says.
+    `objective` and the clean `accuracy` are from its last rung, after `epochs` epochs. It continued
+    in a new worker `restarts` times; `restarted` is the reason for the last time.
     """
 
     objective: float | None
@@ -66,10 +66,10 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One attempt at a point, as the results need it.
+    """One attempt at a point, with what the results need.
 
-    `accuracy` is the clean accuracy beside the `objective`; both are of the last rung it reached.
-    `restarts` is how often it continued in a new worker; `error` then says why it had to.
+    `objective` and the clean `accuracy` are from the last rung that it reached. `restarts` is how
+    often it continued in a new worker; `error` then says why.
     """
 
     number: int
@@ -108,7 +108,7 @@ class Attempts:
         self._abandoned: dict[int, list[FrozenTrial]] = {}
 
     def take(self, trial: FrozenTrial) -> bool:
-        """Take in an attempt that has ended; whether it settles its point."""
+        """Add an attempt that has ended; returns whether it settles its point."""
         root, record = trial.user_attrs["root"], read_record(trial)
         self._ended.append(record)
         self.seconds += record.seconds
@@ -136,16 +136,16 @@ class Attempts:
     def best(self, count: int, pareto: bool = False) -> list[dict[str, Value]]:
         """Hyperparameters of the `count` best complete trials of the search, best first.
 
-        They are as the search space gave them: those it does not name are left out.
+        They are as the search space gave them: hyperparameters that it does not name are left out.
         """
         searched = best_first((r for r in self._ended if not r.is_baseline), pareto)
         return [self.settled[r.root].user_attrs["hyperparameters"] for r in searched[:count]]
 
 
 def best_first(records: Iterable[TrialRecord], pareto: bool = False) -> list[TrialRecord]:
-    """The complete ones, by their score in the search; of equals the first point.
+    """The complete records by their score in the search, the earlier point first if equal.
 
-    With `pareto`, by the fronts of accuracy and objective.
+    With `pareto`, they are sorted by fronts of accuracy and objective.
     """
     complete = sorted((r for r in records if r.state == "complete"), key=lambda r: r.root)
     if pareto:
@@ -156,16 +156,16 @@ def best_first(records: Iterable[TrialRecord], pareto: bool = False) -> list[Tri
 
 
 def read_result(trial: FrozenTrial) -> Mapping[str, Any]:
-    """What has come of an attempt so far."""
+    """The result of an attempt so far."""
     result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
     return result
 
 
 def read_hyperparameters(trial: FrozenTrial) -> DecropConfig:
-    """The hyperparameters that an attempt was proposed with.
+    """The hyperparameters with which an attempt was proposed.
 
     Raises:
-        ValidationError: for values that are valid each, but not together.
+        ValidationError: for values that are valid one by one, but not together.
     """
     return DecropConfig.model_validate(trial.user_attrs["hyperparameters"])
 
@@ -180,7 +180,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
     except ValidationError:
         if trial.state != TrialState.FAIL:
             raise
-        # It failed because of them; the table shows them all the same.
+        # It failed because of them; the table shows them nevertheless.
         hyperparameters = DecropConfig.model_construct(**attributes["hyperparameters"])
     return TrialRecord(
         number=trial.number,

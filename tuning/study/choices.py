@@ -1,4 +1,4 @@
-"""What --sampler and --scheduler can name; importing Optuna to know would take seconds."""
+"""The names for --sampler and --scheduler, without an import of Optuna, which takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which attempts to start next: cohort after cohort, each proposed from the results before it."""
+"""Which attempts to start next: one cohort after another, each proposed from earlier results."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Cohorts:
     ) -> Iterator[tuple[FrozenTrial, list[FrozenTrial]]]:
         """Attempts to start at every open point of the first cohort that has one.
 
-        With each come the attempts at the same point that were given up, the latest first. As long
-        as the points `transferred` from a different setting are None, only baselines are proposed.
+        Each comes with the attempts at the same point that were given up, the latest first. While
+        the points `transferred` from a different setting are None, only baselines are proposed.
         """
         settled, points = attempts.settled, self._points
         first = next((root for root in range(len(points)) if root not in settled), None)

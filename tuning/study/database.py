@@ -1,6 +1,6 @@
 """An Optuna study that works in memory and writes every event through to a database.
 
-Whatever looks at all trials then takes milliseconds, wherever the database is.
+So code that reads all trials takes milliseconds, wherever the database is.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from search_spaces import SearchSpace
 from tuning.errors import ConfigError
 from tuning.study.optuna_internals import EventStorage
 
-# A server that does not answer at all is given up after so many seconds.
+# A server that does not answer at all is given up after this many seconds.
 CONNECT_SECONDS = 8
-# The attribute of a trial that says what came of it.
+# The attribute of a trial that holds its result.
 RESULT = "result"
 
 
@@ -34,7 +34,7 @@ class StudyError(Exception):
 class DurableStudy:
     """The study `name` in the database `url`; created there if it is new.
 
-    What a method did is in the database when it returns. One process at a time may use it.
+    When a method returns, its changes are in the database. One process at a time may use it.
 
     Raises:
         ConfigError: when a PostgreSQL database cannot be opened.
@@ -67,7 +67,7 @@ class DurableStudy:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What was recorded of the study itself."""
+        """The attributes of the study itself."""
         return self._attributes
 
     def set_attribute(self, name: str, value: Any) -> None:
@@ -113,7 +113,7 @@ class DurableStudy:
     ) -> FrozenTrial:
         """Close a running trial; `values` are given if it is complete.
 
-        A pruned one has the last of its intermediate values, as Optuna has it.
+        A pruned trial gets the last of its intermediate values, as in Optuna.
         """
         trial, attributes = self._trials[number], {RESULT: dict(result)}
         if state == TrialState.PRUNED and trial.last_step is not None:
@@ -127,7 +127,7 @@ class DurableStudy:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Report what the database says, where Optuna only guesses."""
+        """Report the database's own message instead of Optuna's guess."""
         try:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
@@ -135,14 +135,14 @@ class DurableStudy:
 
 
 def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, cohort: int) -> None:
-    """Record in a new study what it belongs to and begins with, or compare it with the record.
+    """Record the run and search space in a new study, or compare them with the record.
 
     The `cohort`, how many trials are proposed together, is not compared: a study keeps its first.
 
     Raises:
         ConfigError: when the study belongs to a different run, or its search space was different.
     """
-    # The cohort comes last: a process that is killed before that starts again from here.
+    # The cohort comes last: if the process is killed before that, the next one starts from here.
     if "cohort" not in study.attributes:
         study.set_attribute("run", run)
         study.set_attribute("space", space.model_dump(mode="json"))
@@ -154,8 +154,8 @@ def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, cohort: in
         )
     if difference := space.difference(study.attributes.get("space", {})):
         raise ConfigError(
-            f"--space: the run was started with a different search space: {difference}; restore "
-            "it, or start a new run"
+            f"--space: the run started with a different search space: {difference}; restore it, or "
+            "start a new run"
         )
 
 
@@ -163,11 +163,11 @@ def open_database(url: str) -> EventStorage:
     """Optuna's storage in a database; its tables are created if they are not there.
 
     Raises:
-        ConfigError: when `url` is PostgreSQL's, and no database with our tables is reached by it.
+        ConfigError: when `url` is for PostgreSQL, and it does not lead to a usable database.
     """
     if not url.startswith("postgresql"):
         return EventStorage(url)
-    # A trial may last longer than a server or a firewall keeps a silent connection.
+    # A trial may last longer than a server or a firewall keeps an idle connection.
     options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     try:
         return EventStorage(url, options)
@@ -178,7 +178,7 @@ def open_database(url: str) -> EventStorage:
         ) from error
 
 
-def only_warnings() -> None:
+def silence_optuna() -> None:
     """Keep Optuna from printing a line about each study that is created."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 

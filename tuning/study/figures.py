@@ -1,4 +1,4 @@
-"""What a study says of its hyperparameters: Optuna's own figures, kept for the report."""
+"""Optuna's figures of a study and its hyperparameters, for the report."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from results.files import INSIGHT
 from results.store import write_json
 from trainables.decrop.config import BASELINES
 
-# More axes than these beside each other cannot be read.
-MOST_AXES = 8
-# PED-ANOVA compares the best trials, a fifth and at least so many, with all of them.
+# More axes than these side by side are not readable.
+MAX_AXES = 8
+# PED-ANOVA compares the best trials, a fifth of all and at least this many, with all of them.
 _BEST_SHARE, _BEST_TRIALS = 0.2, 5
-_FEWEST_TRIALS = 2 * _BEST_TRIALS
-# Legible on a light ground and on a dark one.
+_MIN_TRIALS = 2 * _BEST_TRIALS
+# Legible on a light background and on a dark one.
 _BLUE, _ORANGE, _GREY = "#2b8cc4", "#d9772b", "#8a94a3"
 _SCALE = [[0.0, _ORANGE], [0.5, _GREY], [1.0, _BLUE]]
 
@@ -41,13 +41,13 @@ _SCALE = [[0.0, _ORANGE], [0.5, _GREY], [1.0, _BLUE]]
 def insight_figures(study: optuna.Study, objective: str = "objective") -> dict[str, str]:
     """Figures of a study by title, each as Plotly's JSON; `objective` names the axis of scores.
 
-    A figure that the study has too little for is left out. Importances and parallel coordinates
-    are of the trials of the search and the published values: plain denoised smoothing has
-    hyperparameters that are not the study's to choose. Of a study with two objectives, these
-    figures speak of the first one; the other is the clean accuracy, and both are in its front.
+    A figure for which the study has too few trials is left out. Importances and parallel
+    coordinates cover the trials of the search and the published values: the hyperparameters of
+    plain denoised smoothing are not chosen by the study. In a study with two objectives, these
+    figures are about the first one; the Pareto front shows it with the other, the clean accuracy.
     """
     with warnings.catch_warnings():
-        # They say what is left out here, or what the captions say.
+        # Warnings about figures that are left out here, or that the captions explain.
         warnings.simplefilter("ignore")
         compared = _compared(study)
         figures = {
@@ -67,7 +67,7 @@ def write_insight(folder: Path, study: optuna.Study, objective: str = "objective
 
 
 def _searched(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-    """Trials in one of `states` and with no infinite score, without plain denoised smoothing."""
+    """Trials in one of `states` with finite scores, without plain denoised smoothing."""
     return [
         trial
         for trial in study.get_trials(deepcopy=False, states=states)
@@ -77,7 +77,7 @@ def _searched(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
 
 
 class _Comparison(NamedTuple):
-    """What importances are computed from and how, and what they are, the highest first."""
+    """The importances, the highest first, and the study and evaluator that gave them."""
 
     study: optuna.Study
     evaluator: PedAnovaImportanceEvaluator
@@ -85,25 +85,25 @@ class _Comparison(NamedTuple):
 
 
 def _compared(study: optuna.Study) -> _Comparison | None:
-    """The best trials of the search compared with all; None if there is too little for that.
+    """The best trials of the search compared with all; None if there are too few trials.
 
-    Pruned trials count as complete ones below all others. Without them, what they lacked would
-    look as if it did not matter. Source: Watanabe et al. 2023 (PED-ANOVA).
+    Pruned trials count as complete ones below all others. Without them, the hyperparameters for
+    which they were pruned would seem unimportant. Source: Watanabe et al. 2023 (PED-ANOVA).
     """
     complete = _searched(study, TrialState.COMPLETE)
     trials = complete + _searched(study, TrialState.PRUNED)
     names, scores = _varied(trials), {trial.values[0] for trial in complete}
-    few = len(complete) < _BEST_TRIALS or len(trials) < _FEWEST_TRIALS
+    few = len(complete) < _BEST_TRIALS or len(trials) < _MIN_TRIALS
     if few or len(scores) < 2 or len(names) < 2:
         return None
     below = max(scores) + 1 if _minimises(study) else min(scores) - 1
     values = [t.values[0] if t.state == TrialState.COMPLETE else below for t in trials]
     compared = _study_of(study.directions[0], trials, values, [t.params for t in trials])
     best = min(max(_BEST_TRIALS, round(_BEST_SHARE * len(trials))), len(complete))
-    # Optuna rounds up; the half keeps it from the next whole number.
+    # Optuna rounds up; subtracting a half keeps it from rounding to the next whole number.
     evaluator = PedAnovaImportanceEvaluator(target_quantile=(best - 0.5) / len(trials))
     importances = get_param_importances(compared, evaluator=evaluator, params=names)
-    # All equal: the best trials are as spread out as the others.
+    # If all are equal, the best trials are as spread out as the others.
     if len(set(importances.values())) < 2:
         return None
     return _Comparison(compared, evaluator, importances)
@@ -144,8 +144,8 @@ def _importance(compared: _Comparison | None) -> go.Figure | None:
     return _finished(
         figure,
         "How far the values of the best trials differ from those of all trials of the search, the "
-        "pruned ones included (PED-ANOVA; Watanabe et al. 2023). It speaks of the values that "
-        "were tried, and with few trials it is a hint.",
+        "pruned ones included (PED-ANOVA; Watanabe et al. 2023). It is about the values that were "
+        "tried, and with few trials it is only a hint.",
         height=110 + 22 * len(names),
     )
 
@@ -157,8 +157,8 @@ def _parallel(
     varied = _varied(trials)
     names = varied
     if compared is not None:
-        names = sorted([name for name in compared.importances if name in varied][:MOST_AXES])
-    if not 2 <= len(names) <= MOST_AXES or len({trial.values[0] for trial in trials}) < 2:
+        names = sorted([name for name in compared.importances if name in varied][:MAX_AXES])
+    if not 2 <= len(names) <= MAX_AXES or len({trial.values[0] for trial in trials}) < 2:
         return None
     params = [{name: _shown(trial, name) for name in trial.params} for trial in trials]
     values = [trial.values[0] for trial in trials]
@@ -168,7 +168,7 @@ def _parallel(
     for axis, name in enumerate(names, start=1):
         ends = [_shown(trial, name) for trial in trials if _is_off(trial, name)]
         if ends:
-            _call_zero(figure, axis, f"{ends[0]:.3g}")
+            _label_zero(figure, axis, f"{ends[0]:.3g}")
     figure.update_xaxes(tickangle=-20, automargin=True)
     caption = "One line per complete trial, from its score to its hyperparameters"
     caption += (
@@ -195,10 +195,10 @@ def _is_off(trial: FrozenTrial, name: str) -> bool:
 
 
 def _recolour(figure: go.Figure, minimised: bool) -> None:
-    """Lines of parallel coordinates in colours that stand out from any ground."""
+    """Draw lines of parallel coordinates in colours that stand out from any background."""
     for trace in figure.data:
         if trace.mode == "lines":
-            # The first axis is that of the score, from 0 to 1.
+            # The first axis is the score, scaled to [0, 1].
             share = 1 - trace.y[0] if minimised else trace.y[0]
             (trace.line.color,) = sample_colorscale(_SCALE, [float(share)])
             trace.line.width, trace.opacity = 1.6, 0.7
@@ -206,8 +206,11 @@ def _recolour(figure: go.Figure, minimised: bool) -> None:
             trace.marker.update(colorscale=_SCALE, reversescale=minimised)
 
 
-def _call_zero(figure: go.Figure, axis: int, text: str) -> None:
-    """Write 0 where an axis of parallel coordinates says `text`, and nothing just above it."""
+def _label_zero(figure: go.Figure, axis: int, text: str) -> None:
+    """Replace the label `text` on an axis of parallel coordinates by 0, and remove those above.
+
+    Those are the labels between 0 and the smallest other value.
+    """
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     for line in lines:
         cells = [list(cell) for cell in line.customdata]
@@ -220,14 +223,13 @@ def _call_zero(figure: go.Figure, axis: int, text: str) -> None:
         if note.x == axis and note.text == text:
             note.text = "0"
         elif note.x == axis and zero < note.y < others:
-            # Between 0 and the least value that is not 0.
             note.text = ""
 
 
 def _history(study: optuna.Study, objective: str) -> go.Figure | None:
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
         return None
-    # Of two objectives the first; Optuna then draws no line for the best.
+    # The first of two objectives; Optuna then draws no line for the best.
     target = None if len(study.directions) == 1 else _first_value
     figure = plot_optimization_history(study, target=target, target_name=objective)
     figure.update_traces(selector={"mode": "markers"}, marker_color=_BLUE)
@@ -268,7 +270,7 @@ def _pareto_front(study: optuna.Study, objective: str) -> go.Figure | None:
 
 
 def _finished(figure: go.Figure, caption: str, height: int = 420) -> go.Figure:
-    """Without a title, margins and colours of its own: the report has them, and the `caption`."""
+    """The figure without its own title and colours, which the report adds with the `caption`."""
     figure.update_layout(
         title=None,
         template=None,

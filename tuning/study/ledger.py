@@ -1,4 +1,4 @@
-"""The Optuna study as the only record of trials: what ran, what runs, what is still to do."""
+"""The Optuna study as the only record of trials: what has run, is running and is still to do."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from tuning.study.database import DurableStudy, begin_or_check
 from tuning.study.points import Plan, Points, Proposal
 from tuning.study.pruning import Pruner
 
-# How often a point is tried again whose trial may have ended all others.
+# How often a point is tried again after it may have been the cause that ended all trials.
 INTERRUPTIONS = 2
 
 
 class Ledger:
     """The study of one setting, in any database Optuna knows.
 
-    A point is what the study means to evaluate; its number is its *root*. Each attempt at it is an
-    Optuna trial that carries the root. This is the life of a point:
+    A point is what the study plans to evaluate; its number is its *root*. Each attempt at it is an
+    Optuna trial that records the root. This is the life of a point:
 
     ================  ====================================  =============================
     call              the attempt in the study              the point
     ================  ====================================  =============================
     `next_proposal`   running                               is being worked on
-    `report`          running, with one more value          goes on, or is to be pruned
+    `report`          running, with one more value          continues, or is to be pruned
     `tell`            complete: it trained to the end       has its result
     `tell`            pruned: it ended at an earlier rung   has its result
     `tell`            failed: an error, or no finite score  has its result, which is none
     `interrupt`       failed, as abandoned                  open: the next proposal is the
-                                                            same, and goes on from there
+                                                            same, and continues from there
     `interrupt`       failed, if it was interrupted before  has its result, which is none
                       INTERRUPTIONS times by this process
     `reconcile`       failed, as abandoned                  open, however often that happens
     ================  ====================================  =============================
 
-    An attempt whose hyperparameters do not go together fails before it is proposed.
+    An attempt whose hyperparameters are not valid together fails before it is proposed.
 
     `run` names the run that a study in a shared database belongs to.
 
@@ -94,7 +94,7 @@ class Ledger:
             self._study.set_attribute("transferred", [dict(point) for point in points])
 
     def next_proposal(self) -> Proposal | None:
-        """The next trial to run, or None while there is none: wait, unless `finished`."""
+        """The next trial to run; None if there is none now: wait, unless `finished`."""
         if not self._asked and not self._running:
             transferred = self._study.attributes.get("transferred")
             for proposed, abandoned in self._cohorts.open(self.attempts, transferred):
@@ -110,7 +110,7 @@ class Ledger:
         return self._pruner.stops(root, self.points.cohort_of(root), epochs, objective)
 
     def tell(self, number: int, result: TrialResult) -> None:
-        """Close a trial that ended by itself or was pruned."""
+        """Close a trial that finished, failed or was pruned."""
         state, values = TrialState.PRUNED, None
         if result.failure:
             state = TrialState.FAIL
@@ -126,14 +126,14 @@ class Ledger:
         self._fail(number, reason, again=self._interruptions[root] <= INTERRUPTIONS)
 
     def interrupt_all(self, reason: str) -> None:
-        """As `interrupt`, for all that run; those that wait to be started are given up as well."""
+        """Interrupt all running attempts, and give up those that have not been started."""
         asked = {proposal.number for proposal in self._asked}
         for number in sorted(self._running - asked):
             self.interrupt(number, reason)
         self.reconcile()
 
     def reconcile(self) -> int:
-        """Give up attempts that nobody works on any more; returns how many there were."""
+        """Give up attempts that no worker is running; returns how many there were."""
         abandoned = sorted(self._running)
         for number in abandoned:
             self._fail(number, "the run was interrupted", again=True)
@@ -172,13 +172,13 @@ class Ledger:
         return self.attempts.seconds + sum(float(found.get("seconds", 0.0)) for found in running)
 
     def _start(self, proposed: FrozenTrial, abandoned: Sequence[FrozenTrial]) -> None:
-        """Start an attempt at a point that goes on from those that were `abandoned`."""
+        """Start an attempt at a point that continues from the `abandoned` ones."""
         trial = self._study.start(proposed)
         self._take(trial)
         try:
             hyperparameters = read_hyperparameters(trial)
         except ValidationError as error:
-            # Values that are valid each, but not together.
+            # Values that are valid one by one, but not together.
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             self._end(trial.number, TrialState.FAIL, None, {"error": message})
             return
@@ -215,7 +215,7 @@ class Ledger:
         self._take(self._study.tell(number, state, values, result))
 
     def _take(self, trial: FrozenTrial) -> None:
-        """Keep account of a trial as it is now in the study."""
+        """Account for a trial in its present state."""
         if not trial.state.is_finished():
             self._running.add(trial.number)
         elif self.attempts.take(trial):

@@ -1,14 +1,14 @@
-"""Optuna's storage with one transaction for each event, and all that is private to Optuna in it.
+"""Optuna's storage with one transaction for each event, and the private names that it needs.
 
 Optuna's own RDBStorage records each parameter and attribute of a trial in a transaction of its own,
 after several reads: in a database elsewhere, each trial would take seconds. Here the same rows are
 written at once, so that every tool for Optuna reads them. This relies on
 
 - `optuna.storages._rdb.models`, the tables as classes of SQLAlchemy, and their columns;
-- `RDBStorage.engine`, the connection to the database, which no documentation names;
+- `RDBStorage.engine`, the connection to the database, which is not documented;
 - `FrozenTrial._trial_id`, the key of a trial in those tables.
 
-`check_internals` tells whether they are as they were.
+`check_internals` checks that they are unchanged.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ COLUMNS: dict[Any, str] = {
 
 
 def check_internals() -> None:
-    """Fail in one line if Optuna no longer has what this page uses.
+    """Fail in one line if Optuna no longer has what this module uses.
 
     Raises:
         RuntimeError: naming what is gone or has changed.
@@ -72,7 +72,7 @@ class EventStorage(RDBStorage):
     def start(self, study_id: int, trial: FrozenTrial) -> None:
         """Record a running trial, and give it its key.
 
-        That its number is free and its parameters fit those of earlier trials is known already.
+        The caller makes sure that its number is free and its parameters fit earlier trials.
         """
         with Session(self.engine) as session, session.begin():
             row = TrialModel(
@@ -108,7 +108,7 @@ class EventStorage(RDBStorage):
     def report(
         self, trial: FrozenTrial, step: int, value: float, attributes: Mapping[str, Any]
     ) -> None:
-        """Record an intermediate value and attributes of a trial, all of it or nothing."""
+        """Record an intermediate value and attributes of a trial, all or nothing."""
         trial_id = trial._trial_id
         with Session(self.engine) as session, session.begin():
             _put_attributes(session, trial_id, attributes)

@@ -1,4 +1,4 @@
-"""The Pareto front: what nothing else beats in every respect."""
+"""The Pareto front: the scores that no other dominates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scores = Sequence[tuple[float, float]]
 def front(scores: Scores) -> list[int]:
     """Indices of the `scores` that no other dominates, in order.
 
-    One dominates another that it equals or exceeds in both values, and exceeds in one.
+    A score dominates another if it is at least as high in both values, and higher in one.
     """
     values = np.asarray(scores, dtype=np.float64).reshape(-1, 2)
     return [
@@ -24,7 +24,7 @@ def front(scores: Scores) -> list[int]:
 
 
 def by_rank(scores: Scores) -> list[int]:
-    """All indices, best first: front by front, and of a front those farthest from their neighbours.
+    """All indices, best first: by front, and within a front the least crowded first.
 
     Source: Deb et al. 2002 (NSGA-II), Section III.
     """
@@ -39,7 +39,7 @@ def by_rank(scores: Scores) -> list[int]:
 
 
 def _crowding(scores: Scores) -> NDArray[np.float64]:
-    """How far apart each one's two neighbours are, in shares of the range; infinite at the ends."""
+    """The distance between each one's neighbours, as a share of the range; infinite at the ends."""
     values = np.asarray(scores, dtype=np.float64)
     distances = np.zeros(len(values))
     for column in values.T:

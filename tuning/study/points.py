@@ -1,4 +1,4 @@
-"""The points that a study means to evaluate, their order and their cohorts."""
+"""The points that a study plans to evaluate, their order and their cohorts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tuning.study.choices import SamplerName, SchedulerName
 
 @dataclass(frozen=True)
 class Plan:
-    """How a study searches. The first start decides about `cohort`, and resumptions keep it.
+    """How a study searches. `cohort` is decided by the first start, and kept when it is resumed.
 
     With `pareto` a trial has two values, the objective and the clean accuracy, and none is pruned.
-    With `awaits_transfer` no point after the baselines is proposed before those of a different
-    setting are there.
+    With `awaits_transfer` no point after the baselines is proposed before points are transferred
+    from a different setting.
     """
 
     trials: int
@@ -34,8 +34,8 @@ class Plan:
 class Proposal:
     """A trial to run: its number and seed, and its hyperparameters.
 
-    `abandoned` are the numbers of earlier attempts, the latest first: the trial may continue from
-    where one of them was.
+    `abandoned` holds the numbers of earlier attempts, the latest first: the trial may continue from
+    where one of them stopped.
     """
 
     number: int
@@ -49,9 +49,9 @@ class Points:
     """The points of a study, by number; the number of a point is its *root*.
 
     Root 0 is the published point; then comes each kind of plain denoised smoothing at each of the
-    sweep's sigmas: the baselines, which are the first cohort. Then come the space's own `start`,
-    what other settings transferred, and the sampler's proposals, in cohorts of `cohort` points.
-    The published point counts as one of the `trials`.
+    sweep's sigmas. These are the baselines, and form the first cohort. Then come the space's own
+    `start` points, those transferred from a different setting, and the sampler's proposals, in
+    cohorts of `cohort` points. The published point counts as one of the `trials`.
     """
 
     space: SearchSpace
@@ -63,7 +63,7 @@ class Points:
 
     @property
     def baselines(self) -> int:
-        """How many points every study of the space has, to compare the search with."""
+        """How many points every study of the space has for comparison with the search."""
         return 1 + len(self._plain)
 
     def cohort_of(self, root: int) -> int:
@@ -93,7 +93,7 @@ class Points:
         return "search", {}
 
     def held(self, root: int) -> dict[str, Value]:
-        """Hyperparameters of a baseline that hold whatever the space says."""
+        """Hyperparameters of a baseline that override the space."""
         return self._plain[root - 1][1] if 0 < root < self.baselines else {}
 
     @cached_property

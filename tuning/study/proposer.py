@@ -1,4 +1,4 @@
-"""What a sampler sees of a study: one trial for each point, in order of the points."""
+"""The view of a study that a sampler gets: one trial for each point, in order of the points."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from trainables.worker import one_thread
 from tuning.study.pareto import by_rank
 
-# A sampler sees between one and two windows of the latest points. What TPE learns from an older
-# one, unless it is among the best, fades away; the time that it takes to read does not.
+# A sampler sees between one and two windows of the latest points. Older points, unless they are
+# among the best, hardly influence TPE, but would still take time to read.
 WINDOW = 250
-# The best of older points stay in sight: twice what TPE counts among the good ones at most.
+# The best of the older points stay visible: twice the most that TPE counts as good ones.
 BEST = 50
 
 
 class Proposer:
     """Proposes the hyperparameters of points, one after the other.
 
-    Samplers read all trials in order of number, and a point whose attempt was interrupted ends with
-    a later number than in an undisturbed run. Here the trials are in order of their points. The
-    points of the cohort that is being proposed are running, even those that have ended already:
+    Samplers read all trials in order of number, and a point whose attempt was interrupted gets a
+    later number than in an undisturbed run. Here the trials are in order of their points. The
+    points of the cohort that is being proposed appear as running, even those that have ended:
     whether they have depends on when the run was interrupted.
     """
 
     def __init__(self, directions: Sequence[StudyDirection]) -> None:
         self._directions = directions
-        # The best of the points before the first in sight, which is always a multiple of WINDOW.
+        # The best of the points before the first visible one, which is a multiple of WINDOW.
         self._best: list[FrozenTrial] = []
         self._first = self._learned = 0
         self._begin()
 
     @property
     def next_root(self) -> int:
-        """The point that comes next."""
+        """The root of the next point."""
         return self._first - len(self._best) + len(self._trials)
 
     def learn(self, settled: Sequence[FrozenTrial]) -> None:
-        """Take in how the first points ended; `settled` begins with those that are known."""
+        """Learn how the points ended; `settled` begins with those that are already known."""
         if len(settled) - self._first >= 2 * WINDOW:
             self._forget(settled)
         for root in range(self._learned, len(settled)):
@@ -76,14 +76,14 @@ class Proposer:
         point: Mapping[str, Any],
         suggest: Callable[[Trial], Mapping[str, Any]],
     ) -> FrozenTrial:
-        """The next point, with the parameters of `point`, and the sampler's for all others.
+        """The next point: `point` gives some of its parameters, and the sampler the others.
 
-        What `suggest` returns become attributes of the trial.
+        What `suggest` returns becomes the attributes of the trial.
         """
         self._study.sampler = sampler
         if point:
             self._study.enqueue_trial(dict(point))
-        # A Gaussian process of so few points is also faster so: workers have the other cores.
+        # One thread is also faster for a Gaussian process of so few points: workers use all cores.
         with one_thread():
             trial = self._study.ask()
             attributes = suggest(trial)
@@ -92,7 +92,7 @@ class Proposer:
         return self._trials[trial.number]
 
     def _forget(self, settled: Sequence[FrozenTrial]) -> None:
-        """Begin anew with the best of the older points."""
+        """Start over with the best of the older points."""
         while len(settled) - self._first >= 2 * WINDOW:
             older = [*self._best, *settled[self._first : self._first + WINDOW]]
             self._best = _best(older)
@@ -112,7 +112,7 @@ class Proposer:
 
 
 def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The BEST best complete ones, in the order in which they are given."""
+    """The `BEST` best complete trials, in their original order."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if complete and len(complete[0].values) == 2:
         order = by_rank([(trial.values[0], trial.values[1]) for trial in complete])

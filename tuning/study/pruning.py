@@ -12,10 +12,10 @@ REDUCTION_FACTOR = 3
 class Pruner:
     """Compares a trial at a rung with the trials of earlier cohorts there.
 
-    A trial goes on if it is among the best third. Under `hyperband`, trials take turns in when
-    they are compared first: at the first rung, at the second, ..., at none. Source: Li et al. 2020
-    (ASHA), Section 3; Li et al. 2018 (Hyperband), Section 3. The comparison is limited to finished
-    cohorts, so that what is pruned does not depend on how many workers there are.
+    A trial continues if it is among the best third. Under `hyperband`, trials differ in turn in
+    where they are first compared: at the first rung, at the second, ..., at none. Source: Li et al.
+    2020 (ASHA), Section 3; Li et al. 2018 (Hyperband), Section 3. Only finished cohorts are
+    compared with, so that pruning does not depend on the number of workers.
     """
 
     def __init__(self, scheduler: SchedulerName, rungs: tuple[int, ...]) -> None:
@@ -23,7 +23,7 @@ class Pruner:
         self._seen: dict[int, list[tuple[int, float]]] = {}
 
     def record(self, cohort: int, rung: int, value: float) -> None:
-        """Remember what a trial of `cohort` had at `rung`, for the cohorts after it."""
+        """Remember the score of a trial of `cohort` at `rung`, for later cohorts."""
         self._seen.setdefault(rung, []).append((cohort, value))
 
     def stops(self, root: int, cohort: int, rung: int, value: float) -> bool:

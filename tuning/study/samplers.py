@@ -1,4 +1,4 @@
-"""The samplers that --sampler can name."""
+"""The samplers for --sampler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuning.study.choices import SamplerName
 def make_sampler(
     name: SamplerName, seed: int, space: SearchSpace, pareto: bool = False
 ) -> BaseSampler:
-    """A new sampler with nothing in it but its seed; it learns from the study."""
+    """A new sampler without a state except its seed; it learns from the study."""
     if name == "random":
         return RandomSampler(seed)
     if name == "gp":
@@ -26,9 +26,9 @@ def make_sampler(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if pareto:
-            # All hyperparameters together, it would soon propose around one end of the front only.
+            # Multivariate sampling would soon propose only around one end of the front.
             return TPESampler(seed=seed, constant_liar=True)
-        # Without groups, what not every trial has would be sampled without regard to the rest.
+        # Without groups, conditional parameters would be sampled independently of the others.
         return TPESampler(seed=seed, constant_liar=True, multivariate=True, group=space.conditional)
 
 
@@ -36,7 +36,7 @@ def check_sampler(name: SamplerName, space: SearchSpace, pareto: bool = False) -
     """Refuse a sampler that cannot work in the space, or with two objectives.
 
     Raises:
-        ConfigError: naming what is in its way.
+        ConfigError: naming the obstacle.
     """
     if name != "cmaes":
         return

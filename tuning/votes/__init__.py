@@ -1,4 +1,4 @@
 """Noisy votes as Ray tasks, each counted once.
 
-Counts are keyed by block and stored, so that no retry and no number of workers changes one.
+Counts are stored by block, so that neither retries nor the number of workers change them.
 """

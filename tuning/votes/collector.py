@@ -1,4 +1,4 @@
-"""Votes as Ray tasks: for many images at once, and for each image as many as it needs.
+"""Votes as Ray tasks: for many images at once, and as many for each image as it needs.
 
 The votes of an image do not depend on the other votes in the same task, on the worker that counts
 them, or on how often they are counted.
@@ -6,37 +6,29 @@ them, or on how often they are counted.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Generic, NamedTuple
 
 import ray
-import torch
-from torch import Tensor, nn
 
-from trainables.smoothing.counting import Piece, count_votes
-from trainables.smoothing.noise import BLOCK_SIZE, Noise, plan_blocks
+from trainables.smoothing.noise import BLOCK_SIZE
 from tuning.cluster.hosts import in_flight, workers
 from tuning.cluster.resources import Resources
 from tuning.monitoring.metrics import votes_counted
 from tuning.votes.job import ImageVotes, Outcome, T, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
+from tuning.votes.task import Model, Reference, Send, send_task
 
 # The most draws that are counted and recorded together, by kind of device: a GPU counts two hundred
 # thousand votes a second, and one driver records three thousand counts.
 PIECES = {"cpu": 10 * BLOCK_SIZE, "cuda": 100 * BLOCK_SIZE}
-# How long a task should take: long compared with the cost of starting one, short enough to lose.
+# How long a task should take: long compared with its overhead, short enough to lose one.
 TASK_SECONDS = 1.0
-# What one driver submits and receives with about a third of a core.
+# The rate at which one driver can submit and receive tasks with about a third of a core.
 TASKS_A_SECOND = 100
-# Votes of a model's first task, before it is known how long they take.
+# Votes in a model's first task, before it is known how long they take.
 FIRST_VOTES = BLOCK_SIZE
-# Models that a worker keeps: the variants of a setting take turns.
-MODELS_HELD = 4
-
-Reference = ray.ObjectRef[list[Counts]]
 
 
 def collect_votes(
@@ -44,12 +36,14 @@ def collect_votes(
     store: VoteStore,
     resources: Resources,
     advance: Callable[[int], None] = lambda votes: None,
+    send: Send = send_task,
 ) -> list[list[Outcome[T]]]:
-    """The outcome for every image of every job; Ray tasks count what is not in the store.
+    """The outcome for every image of every job; Ray tasks count the votes that are not stored yet.
 
-    `advance` is called with numbers of votes, which add up to `most` for each image.
+    `advance` is called with numbers of votes, which add up to `most` for each image; `send` starts
+    the tasks.
     """
-    collector = _Collector(jobs, store, resources, advance)
+    collector = _Collector(jobs, store, resources, advance, send)
     collector.run()
     return [
         [collector.outcomes[number, position] for position in range(len(job.indices))]
@@ -58,10 +52,10 @@ def collect_votes(
 
 
 def task_votes(speed: float, workers: int, waiting: int) -> float:
-    """How many votes to put into a task, of a model that casts `speed` votes a second.
+    """How many votes to put into a task, for a model that casts `speed` votes a second.
 
-    More workers than can be served every second get longer tasks, unless the `waiting` votes
-    would then not be enough for all of them.
+    If there are more workers than can be served every second, tasks are longer, unless the
+    `waiting` votes would then not be enough for all workers.
     """
     return max(speed * TASK_SECONDS, min(_longest(speed, workers), waiting / workers))
 
@@ -71,7 +65,7 @@ def _longest(speed: float, workers: int) -> float:
 
 
 class _Task(NamedTuple):
-    """The pieces that a task counts; `name` is that of their job."""
+    """The pieces that a task counts, and the name of their job."""
 
     name: str
     keys: list[VoteKey]
@@ -80,8 +74,8 @@ class _Task(NamedTuple):
 class _Collector(Generic[T]):
     """Keeps the workers busy with the votes that images need.
 
-    Images are begun one after another, and only as many as that takes: memory holds the votes of
-    those that have begun and not ended.
+    Images are begun one after another, and only as many as that takes: only the votes of images
+    that have begun and not ended are in memory.
     """
 
     def __init__(
@@ -90,8 +84,9 @@ class _Collector(Generic[T]):
         store: VoteStore,
         resources: Resources,
         advance: Callable[[int], None],
+        send: Send,
     ) -> None:
-        self.store, self.resources, self.advance = store, resources, advance
+        self.store, self.resources, self.advance, self.send = store, resources, advance, send
         self.not_begun = (
             ImageVotes(job, (number, position), job.evaluate(), PIECES[resources.device])
             for number, job in enumerate(jobs)
@@ -100,10 +95,10 @@ class _Collector(Generic[T]):
         self.outcomes: dict[tuple[int, int], Outcome[T]] = {}
         self.queue: deque[tuple[VoteKey, ImageVotes[T]]] = deque()
         self.queued_votes = 0
-        # Two variants can be the same model: its votes are counted once, and serve both.
+        # Two variants can be the same model: its votes are counted once and used for both.
         self.waiting: dict[VoteKey, list[ImageVotes[T]]] = {}
         self.running: dict[Reference, _Task] = {}
-        self.models: dict[str, ray.ObjectRef[nn.Module]] = {}
+        self.models: dict[str, Model] = {}
         self.speeds: dict[str, float] = {}
 
     def run(self) -> None:
@@ -114,7 +109,7 @@ class _Collector(Generic[T]):
             self._receive()
 
     def _fill_queue(self) -> bool:
-        """Begin images until there is a task for every worker; whether there is any to submit."""
+        """Begin images until there is work for every worker; returns whether there is any."""
         speed, count = max(self.speeds.values(), default=FIRST_VOTES), workers(self.resources)
         while self.queued_votes < _longest(speed, count) * count:
             image = next(self.not_begun, None)
@@ -124,7 +119,7 @@ class _Collector(Generic[T]):
         return bool(self.queue)
 
     def _evaluate(self, image: ImageVotes[T]) -> None:
-        """Evaluate an image as far as its votes are known, and queue those that it needs next."""
+        """Evaluate an image as far as its votes are known, and queue the votes it needs next."""
         while not image.missing:
             needed = image.advance()
             if isinstance(needed, Outcome):
@@ -148,27 +143,26 @@ class _Collector(Generic[T]):
         self.advance(key.size)
 
     def _submit(self) -> None:
-        """Start a task of what is first in the queue, together with more of the same model."""
+        """Start a task with the first pieces in the queue, all of the same model."""
         job = self.queue[0][1].job
         pieces = self._take_from_queue(job.model_hash)
         images = {key.image: image for key, image in pieces}
-        # A slice of a tensor travels with the storage of the whole.
+        # Pickling a view would send its whole storage.
         pixels = {index: image.pixels.clone() for index, image in images.items()}
         if job.model_hash not in self.models:
             self.models[job.model_hash] = ray.put(job.model)
-        task = _count.options(
-            name=f"votes: {job.name}",
-            num_cpus=self.resources.cpus_per_trial,
-            num_gpus=self.resources.gpus_per_trial,
-        )
         keys = [key for key, _ in pieces]
-        reference = task.remote(
-            [self.models[job.model_hash]], [pixels[key.image] for key in keys], keys, self.resources
+        reference = self.send(
+            f"votes: {job.name}",
+            self.models[job.model_hash],
+            [pixels[key.image] for key in keys],
+            keys,
+            self.resources,
         )
         self.running[reference] = _Task(job.name, keys)
 
     def _take_from_queue(self, model: str) -> list[tuple[VoteKey, ImageVotes[T]]]:
-        """The first pieces in the queue, as many of `model` as make a task."""
+        """The first pieces of `model` in the queue, as many as make a task."""
         speed = self.speeds.get(model, FIRST_VOTES)
         wanted = task_votes(speed, workers(self.resources), self.queued_votes)
         taken: list[tuple[VoteKey, ImageVotes[T]]] = []
@@ -180,7 +174,7 @@ class _Collector(Generic[T]):
         return taken
 
     def _receive(self) -> None:
-        """Record the counts of the first task that ends, and go on with the images they are of."""
+        """Record the counts of the first task that ends, and continue with their images."""
         (ready,), _ = ray.wait(list(self.running), num_returns=1)
         name, keys = self.running.pop(ready)
         found = dict(zip(keys, ray.get(ready), strict=True))
@@ -194,39 +188,3 @@ class _Collector(Generic[T]):
             self._add(image, key, found[key])
         for image in {image.place: image for _, image in served}.values():
             self._evaluate(image)
-
-
-@ray.remote(max_retries=3)
-def _count(
-    model: list[ray.ObjectRef[nn.Module]],
-    images: Sequence[Tensor],
-    keys: Sequence[VoteKey],
-    resources: Resources,
-) -> list[Counts]:
-    """The votes of each of `keys`, on its image [C, H, W]."""
-    device = resources.prepare_worker()
-    # In a list, so that Ray does not resolve the reference anew for every task.
-    held = _held(model[0], device)
-    started = time.perf_counter()
-    pieces = [
-        Piece(
-            image.to(device),
-            Noise(key.sigma, key.pixel_steps),
-            # The noise is keyed without the model: every variant sees the same draws.
-            plan_blocks(key.stop, key.seed, key.phase, key.image, key.sigma, start=key.start),
-        )
-        for image, key in zip(images, keys, strict=True)
-    ]
-    votes = count_votes(held, pieces).tolist()
-    each = (time.perf_counter() - started) / sum(key.size for key in keys)
-    node = ray.util.get_node_ip_address()
-    return [
-        Counts(of_piece, each * key.size, node) for of_piece, key in zip(votes, keys, strict=True)
-    ]
-
-
-@lru_cache(maxsize=MODELS_HELD)
-def _held(model: ray.ObjectRef[nn.Module], device: torch.device) -> nn.Module:
-    """The model, which this worker keeps from task to task."""
-    found: nn.Module = ray.get(model)
-    return found.to(device).eval()

@@ -18,7 +18,7 @@ from tuning.votes.store import VoteStore
 
 
 class Voter(NamedTuple):
-    """A model as it votes: the fast copy of it, and the hash under which its votes are stored."""
+    """A model as it votes: its fast copy, and the hash under which its votes are stored."""
 
     model: nn.Module
     model_hash: str
@@ -46,5 +46,5 @@ class VoteCounter:
 
 
 def smoothable(denoiser: Denoiser | None, classifier: nn.Module) -> nn.Module:
-    """What is smoothed: the classifier of denoised images, or without a denoiser the classifier."""
+    """The model that is smoothed: the classifier, behind the denoiser if there is one."""
     return classifier if denoiser is None else nn.Sequential(denoiser, classifier).eval()

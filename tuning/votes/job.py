@@ -1,4 +1,4 @@
-"""What votes are wanted for, and how far that has come on each image."""
+"""Jobs: images on which votes are needed, and the progress on each image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tuning.votes.store import Counts, VoteKey
 
 T = TypeVar("T")
 Evaluation = Generator[Request, list[int], T]
-"""What votes are for: it yields the draws it needs next, is sent the votes per class of all of them
-together, and returns a result when it needs no more."""
+"""An evaluation of an image: it yields the draws that it needs next, is sent the total votes per
+class of these draws, and returns a result when it needs no more."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Outcome(NamedTuple, Generic[T]):
 
 @dataclass
 class ImageVotes(Generic[T]):
-    """One image of a job, and the votes that its evaluation needs next, as far as they are there.
+    """One image of a job, and the votes for its next evaluation that have been counted so far.
 
     `place` holds the numbers of the job and of the image in it. Votes are counted in pieces of at
     most `piece`.
@@ -72,7 +72,7 @@ class ImageVotes(Generic[T]):
         return self.job.images[self.place[1]]
 
     def advance(self) -> list[VoteKey] | Outcome[T]:
-        """Send the evaluation its votes; the pieces that it needs next, or its outcome."""
+        """Send the evaluation its votes; returns the pieces it needs next, or its outcome."""
         counts, self.counts = self.counts, None
         try:
             # A generator must be advanced once before send().
@@ -82,7 +82,12 @@ class ImageVotes(Generic[T]):
         job, index = self.job, self.job.indices[self.place[1]]
         keys = [
             VoteKey(
-                *(job.model_hash, request.phase, index, *job.noise, job.seed),
+                job.model_hash,
+                request.phase,
+                index,
+                job.noise.sigma,
+                job.noise.pixel_steps,
+                job.seed,
                 start,
                 min(start + self.piece, request.stop),
             )
@@ -92,7 +97,7 @@ class ImageVotes(Generic[T]):
         return keys
 
     def add(self, key: VoteKey, found: Counts) -> None:
-        """Add the votes of a piece to those that the evaluation is sent together."""
+        """Add the votes of a piece to the total that the evaluation will be sent."""
         self.missing.discard(key)
         before = self.counts or [0] * len(found.votes)
         self.counts = [a + b for a, b in zip(before, found.votes, strict=True)]

@@ -1,4 +1,4 @@
-"""In which precision votes are counted: decided once, by a short measurement on a worker."""
+"""The precision in which votes are counted, decided once by a short measurement on a worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tuning.cluster.resources import Resources
 def decide_precision(
     context: Context, model: nn.Module, image: Tensor, decided: Precision | None
 ) -> Precision:
-    """What --precision says, or what was `decided` before, or in what `model` votes fastest.
+    """The precision from --precision, or the one `decided` before, or the fastest for `model`.
 
     `image` [C, H, W] is an example.
     """

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from tuning.errors import ConfigError
 
-# Of the file format, and of the meaning of its counts.
+# The version of the file format and of the meaning of its counts.
 VERSION = 2
 
 
 class VoteKey(NamedTuple):
-    """All that the counts of one image's draws from `start` to `stop` depend on.
+    """Everything that the counts of one image's draws from `start` to `stop` depend on.
 
     `phase` names the purpose of the votes. The noise is rounded to multiples of 1 / `pixel_steps`;
     0 stands for Gaussian noise.
@@ -69,7 +69,7 @@ class VoteStore:
             db.execute(f"PRAGMA user_version = {VERSION}")
 
     def put(self, counts: Mapping[VoteKey, Counts]) -> None:
-        """Record `counts`, all or none of them, in place of any that are there."""
+        """Record `counts`, all or none of them, replacing existing ones."""
         rows = [(*key, json.dumps(c.votes), c.seconds, c.node) for key, c in counts.items()]
         with closing(self._connect()) as db, db:
             db.executemany(
@@ -77,7 +77,7 @@ class VoteStore:
             )
 
     def find(self, keys: Sequence[VoteKey]) -> dict[VoteKey, Counts]:
-        """What is recorded of `keys`, which differ only in their draws."""
+        """The recorded counts of `keys`, which differ only in their draws."""
         *shared, _, _ = keys[0]
         query = (
             "SELECT start, stop, votes, seconds, node FROM counts WHERE model = ? AND phase = ? "
@@ -92,7 +92,7 @@ class VoteStore:
         return {k: counts[k.start, k.stop] for k in keys if (k.start, k.stop) in counts}
 
     def votes_by_phase(self) -> dict[str, int]:
-        """Votes recorded for each purpose: what a black box was asked beside its training."""
+        """Votes recorded for each purpose."""
         with closing(self._connect()) as db:
             query = "SELECT phase, SUM(stop - start) FROM counts GROUP BY phase"
             return dict(db.execute(query).fetchall())
@@ -102,8 +102,8 @@ class VoteStore:
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if tables and found != VERSION:
             raise ConfigError(
-                f"--out: {self.path} holds votes in format {found}, but this version counts in "
-                f"format {VERSION}; delete that file to have them counted again"
+                f"--out: {self.path} holds votes in format {found}, but this version uses format "
+                f"{VERSION}; delete that file to have them counted again"
             )
 
     def _connect(self) -> sqlite3.Connection:

@@ -66,7 +66,8 @@ class Parts(nn.Module):
 class OutputUsedTwice(Parts):
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.first(images)
-        return F.relu(hidden) + hidden
+        total: Tensor = F.relu(hidden) + hidden
+        return total
 
 
 class CalledTwice(Parts):
@@ -77,7 +78,8 @@ class CalledTwice(Parts):
 class AddedIsUsedAgain(Parts):
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.first(images) + images
-        return F.relu(hidden) - hidden
+        rest: Tensor = F.relu(hidden) - hidden
+        return rest
 
 
 class ChangedBetween(Parts):
@@ -112,7 +114,9 @@ class Branching(Parts):
         self.part = nn.Sequential(self.first, nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.part(images) if images.mean() > 0 else self.second(images)
+        part = self.part if images.mean() > 0 else self.second
+        made: Tensor = part(images)
+        return made
 
 
 def hooked() -> nn.Module:

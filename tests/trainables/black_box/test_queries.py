@@ -250,6 +250,7 @@ def test_no_gradient_passes_a_black_box(labels_only: bool) -> None:
     answers = box(images)
     assert not answers.requires_grad
     (answers.sum() + images.sum()).backward()
+    assert images.grad is not None
     assert torch.equal(images.grad, torch.ones_like(images))
     assert not any(parameter.requires_grad for parameter in box.parameters())
 

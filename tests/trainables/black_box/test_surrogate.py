@@ -255,8 +255,8 @@ def test_a_classifier_that_always_answers_the_same_has_a_surrogate(
     images: Tensor, queries: Callable[..., Queries]
 ) -> None:
     constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    nn.init.zeros_(constant[1].weight)
-    nn.init.zeros_(constant[1].bias)
+    for parameter in constant.parameters():
+        nn.init.zeros_(parameter)
     assert quick(queries(constant, 20), images).classifier(images).isfinite().all()
 
 

@@ -30,7 +30,7 @@ def test_digits_are_float_images_in_the_unit_interval(digits: Dataset) -> None:
     images = digits.train.load(range(1297))
     assert images.dtype == torch.float32
     assert images.shape == (1297, 1, 8, 8)
-    assert (images.min(), images.max()) == (0, 1)
+    assert (images.min().item(), images.max().item()) == (0, 1)
 
 
 def test_every_digit_has_its_share_of_the_test_images(digits: Dataset) -> None:

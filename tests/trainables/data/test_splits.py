@@ -46,11 +46,12 @@ def test_one_shot_in_five_is_held_out_and_at_least_one(count: int, held_out: int
 
 def test_images_and_labels_belong_to_their_indices() -> None:
     dataset = numbered(20)
-    shots = draw_shots(dataset, ShotCount("10"), seed=3)
-    assert shots.train_images[:, 0, 0, 0].tolist() == shots.train_indices
-    assert shots.tuning_images[:, 0, 0, 0].tolist() == shots.tuning_indices
-    assert torch.equal(shots.train_labels, dataset.train.labels[shots.train_indices])
-    assert torch.equal(shots.tuning_labels, dataset.train.labels[shots.tuning_indices])
+    drawn = draw_shots(dataset, ShotCount("10"), seed=3)
+    for shots in (drawn, drawn.fold(0, seed=1), drawn.fold(3, seed=1)):
+        assert shots.train_images[:, 0, 0, 0].tolist() == shots.train_indices
+        assert shots.tuning_images[:, 0, 0, 0].tolist() == shots.tuning_indices
+        assert torch.equal(shots.train_labels, dataset.train.labels[shots.train_indices])
+        assert torch.equal(shots.tuning_labels, dataset.train.labels[shots.tuning_indices])
 
 
 def test_the_same_seed_draws_the_same_shots() -> None:
@@ -79,9 +80,37 @@ def test_a_seed_draws_the_shots_that_it_always_drew() -> None:
     assert shots.tuning_indices == [6, 16, 8]
 
 
+@settings(deadline=None)
+@given(count=st.integers(2, 30), number=st.integers(0, 9), seed=st.integers(0, 2**32))
+def test_a_fold_is_trained_on_all_shots_but_those_that_judge_it(
+    count: int, number: int, seed: int
+) -> None:
+    shots = draw_shots(numbered(30), ShotCount(str(count)), seed)
+    fold = shots.fold(number, seed)
+    # The shots are distinct images, so that this also says that no image is in both parts.
+    assert sorted(fold.train_indices + fold.tuning_indices) == sorted(shots.joined()[2])
+    assert fold.tuning_labels.bincount().tolist() == shots.tuning_labels.bincount().tolist()
+
+
+@pytest.mark.parametrize("count", [5, 10, 50])
+def test_in_five_folds_every_shot_judges_exactly_once(count: int) -> None:
+    shots = draw_shots(numbered(50), ShotCount(str(count)), seed=0)
+    judges = [index for number in range(5) for index in shots.fold(number, seed=4).tuning_indices]
+    assert sorted(judges) == sorted(shots.joined()[2])
+
+
+def test_a_seed_draws_the_folds_that_it_always_drew() -> None:
+    shots = draw_shots(numbered(8), ShotCount("5"), seed=3)
+    first, second, other = shots.fold(0, seed=4), shots.fold(1, seed=4), shots.fold(0, seed=5)
+    assert first.train_indices == [3, 9, 6, 15, 10, 19, 7, 22, 11, 14, 17, 8]
+    assert first.tuning_indices == [12, 16, 23]
+    assert second.tuning_indices == [3, 10, 11]
+    assert other.tuning_indices == [9, 10, 14]
+
+
 def test_drawing_shots_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
-    draw_shots(numbered(20), ShotCount("10"), seed=0)
+    draw_shots(numbered(20), ShotCount("10"), seed=0).fold(1, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 

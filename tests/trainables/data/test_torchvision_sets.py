@@ -137,7 +137,7 @@ def test_the_original_test_images_of_mnist_load(data: Path) -> None:
     assert torch.bincount(test.labels).tolist() == counts
     images = test.load(range(100))
     assert images.shape == (100, 1, 28, 28)
-    assert (images.min(), images.max()) == (0, 1)
+    assert (images.min().item(), images.max().item()) == (0, 1)
 
 
 def test_torchvision_is_not_imported_for_other_data_sets() -> None:

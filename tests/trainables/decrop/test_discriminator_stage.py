@@ -33,6 +33,27 @@ def test_the_discriminator_joins_at_its_start_and_learns_only_from_then_on(
     assert joined == learned == epochs
 
 
+@pytest.mark.parametrize("start", [0.0, 0.5, 0.75])
+def test_the_reversal_grows_from_nothing_within_the_stage_of_the_discriminator(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor,
+    start: float, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    strengths: list[float] = []
+
+    def noted(features: Tensor, strength: float) -> Tensor:
+        strengths.append(strength)
+        return features
+
+    monkeypatch.setattr("trainables.decrop.training.reverse_gradient", noted)
+    chosen = config(discriminator_start=start, reversal_strength=2.0)
+    training = DecropTraining(chosen, classifier, images, labels, 0)
+    for _ in range(4):
+        training.train_epoch()
+    # Four epochs of three batches. 2 / (1 + exp(-10 p)) - 1 is tanh(5 p).
+    shares = [(step / 12 - start) / (1 - start) for step in range(12) if step / 12 >= start]
+    assert strengths == pytest.approx([2 * math.tanh(5 * share) for share in shares])
+
+
 def test_the_discriminator_starts_near_chance(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
@@ -57,7 +78,7 @@ def test_following_the_reversed_gradient_confuses_the_discriminator(
         parameters = list(training.denoiser.parameters())
         with torch.no_grad():
             for parameter, shift in zip(parameters, shifts, strict=True):
-                parameter += shift
+                parameter.add_(shift)
         losses = training.train_epoch()
         gradients = [p.grad.clone() for p in parameters if p.grad is not None]
         return losses.get("domain", math.nan), gradients

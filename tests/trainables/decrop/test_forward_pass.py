@@ -74,8 +74,8 @@ def test_on_a_gpu_recorded_passes_train_alike(
     for found, wanted in zip(losses, expected, strict=True):
         assert found == pytest.approx(wanted, rel=tolerance, abs=tolerance)
     # Batch norm's statistics as well: warming up leaves no trace.
-    for found, wanted in zip(training.denoiser.buffers(), plain.denoiser.buffers(), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+    for ours, theirs in zip(training.denoiser.buffers(), plain.denoiser.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
     # And a restored training goes on with passes that were recorded before.
     state = plain.state_dict()
     training.load_state_dict(state)

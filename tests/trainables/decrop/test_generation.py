@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,7 +84,7 @@ def test_a_batch_is_attacked_like_its_images_one_by_one() -> None:
 def test_the_attack_starts_anywhere_in_the_ball() -> None:
     images = torch.full((1, 1, 64, 64), 0.5)
     flat = BaseClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4096, 2)))
-    nn.init.zeros_(flat.network[1].weight)
+    nn.init.zeros_(flat.get_parameter("network.1.weight"))
     moves = (
         boundary_samples(flat, images, torch.tensor([0]), Attack(0.2, 0.1, 1), seeded(0)) - images
     )
@@ -161,11 +163,10 @@ def test_an_image_that_stops_early_does_not_disturb_the_others() -> None:
     boundary = images + 0.2 * (2 * random_images(5, seed=2) - 1)
     boundary[1] = images[1]
     boundary[3] = images[3] + 0.005
-    numbers = {"mix": 0.3, "steps": 60, "learning_rate": 0.004}
-    together = interpolated_samples(classifier, images, boundary, **numbers)
+    interpolate = partial(interpolated_samples, mix=0.3, steps=60, learning_rate=0.004)
+    together = interpolate(classifier, images, boundary)
     alone = [
-        interpolated_samples(classifier, x[None], b[None], **numbers)
-        for x, b in zip(images, boundary, strict=True)
+        interpolate(classifier, x[None], b[None]) for x, b in zip(images, boundary, strict=True)
     ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     assert (together[0] - images[0]).abs().max() > (together[3] - images[3]).abs().max()

@@ -121,9 +121,9 @@ def test_a_key_changes_with_every_input() -> None:
     images, labels = four_images()
     classifiers = [convolutional_classifier() for _ in range(7)]
     with torch.no_grad():
-        classifiers[1].network[0].weight[2, 0, 1, 1] += 1e-3
-        classifiers[2].network[4].bias[1] += 1e-3
-        classifiers[3].network[1].running_var[0] += 1e-3
+        classifiers[1].get_parameter("network.0.weight")[2, 0, 1, 1] += 1e-3
+        classifiers[2].get_parameter("network.4.bias")[1] += 1e-3
+        classifiers[3].get_buffer("network.1.running_var")[0] += 1e-3
         classifiers[4].mean += 1e-3
         classifiers[5].std += 1e-3
     brighter, relabelled = images.clone(), labels.clone()

@@ -94,7 +94,7 @@ def test_mixed_precision_attacks_nearly_as_well_within_the_same_radius(
 ) -> None:
     dtypes: set[torch.dtype] = set()
     watched = copy.deepcopy(classifier)
-    watched.network[3].register_forward_hook(lambda *a: dtypes.add(a[-1].dtype))
+    watched.get_submodule("network.3").register_forward_hook(lambda *a: dtypes.add(a[-1].dtype))
     losses, distances = [], []
     for mixed in (False, True):
         dtypes.clear()

@@ -77,7 +77,8 @@ def test_a_term_that_is_no_number_is_named(
     if broken == "denoiser":
         without_numbers(denoiser.net[-1])
     else:
-        without_numbers(classifier.network[14 if broken == "classifier" else 9])
+        layer = 14 if broken == "classifier" else 9
+        without_numbers(classifier.get_submodule(f"network.{layer}"))
     initial = denoiser_bytes(denoiser)
     training = DecropTraining(
         config(**off | {weight: 1}), classifier, images, labels, 0, SharedParts(initial=initial)

@@ -131,7 +131,8 @@ def test_images_are_normalised_by_channel() -> None:
     mean, std = (0.5, 0.25), (2.0, 4.0)
     classifier = BaseClassifier(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), mean, std)
     images = random_images((3, 2, 2, 2))
-    head = classifier.network[1]
+    head = classifier.get_submodule("network.1")
+    assert isinstance(head, nn.Linear)
     normalised = (images.numpy() - np.reshape(mean, (2, 1, 1))) / np.reshape(std, (2, 1, 1))
     expected = normalised.reshape(3, 8) @ head.weight.numpy().T + head.bias.numpy()
     assert np.allclose(classifier(images).numpy(), expected, atol=1e-6)
@@ -296,7 +297,8 @@ def test_gradients_flow_after_probing() -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.linear, self.code = nn.Linear(4, 3), None
+            self.linear = nn.Linear(4, 3)
+            self.code: Tensor | None = None
 
         def forward(self, images: Tensor) -> Tensor:
             if self.code is None:

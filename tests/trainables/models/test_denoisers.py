@@ -166,8 +166,8 @@ def test_a_memory_reaches_every_later_gate() -> None:
     denoiser = awake(MemNet(1, memory_blocks=3, residual_blocks=1, width=4))
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
-    denoiser.first.register_forward_hook(lambda *a: outputs.append(a[-1]))
-    for block in denoiser.blocks:
+    denoiser.get_submodule("first").register_forward_hook(lambda *a: outputs.append(a[-1]))
+    for block in denoiser.get_submodule("blocks").children():
         gate = block.get_submodule("gate")
         gate.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         gate.register_forward_hook(lambda *a: outputs.append(a[-1]))
@@ -182,7 +182,7 @@ def test_a_memory_reaches_every_later_gate() -> None:
 def test_a_residual_block_adds_to_what_it_is_given() -> None:
     denoiser = awake(MemNet(1, memory_blocks=1, residual_blocks=3, width=4))
     given: list[Tensor] = []
-    for block in denoiser.blocks:
+    for block in denoiser.get_submodule("blocks").children():
         for residual in block.get_submodule("residual").children():
             nn.init.zeros_(convolutions(residual)[-1].weight)
         block.get_submodule("gate").register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -221,9 +221,10 @@ def test_a_u_net_pools_the_largest_and_keeps_the_rest_for_later() -> None:
     first: list[Tensor] = []
     below: list[Tensor] = []
     merged: list[Tensor] = []
-    denoiser.down[0].register_forward_hook(lambda *a: first.append(a[-1]))
-    denoiser.down[1].register_forward_pre_hook(lambda _, args: below.append(args[0]))
-    denoiser.merge[0].register_forward_pre_hook(lambda _, args: merged.append(args[0]))
+    top, down, merge = map(denoiser.get_submodule, ("down.0", "down.1", "merge.0"))
+    top.register_forward_hook(lambda *a: first.append(a[-1]))
+    down.register_forward_pre_hook(lambda _, args: below.append(args[0]))
+    merge.register_forward_pre_hook(lambda _, args: merged.append(args[0]))
     denoiser(images(2, 1, 8, 6))
     assert torch.equal(below[0], first[0].reshape(2, 4, 4, 2, 3, 2).amax(dim=(3, 5)))
     assert torch.equal(merged[0][:, 4:], first[0])

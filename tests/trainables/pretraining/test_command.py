@@ -100,7 +100,7 @@ def test_the_command_writes_a_classifier_that_recognises_digits_it_never_saw(
     captured = capsys.readouterr()
     assert captured.err.count("epoch ") == 12
     (line,) = captured.out.splitlines()
-    command = shlex.split(line.partition("go on with: ")[2])
+    command = shlex.split(line.partition("continue with: ")[2])
     assert command == ["python", "-m", "tuning.launch", "--dataset", "digits", "--classifier",
                        str(out)]  # fmt: skip
     assert [path.name for path in out.parent.iterdir()] == ["c.pt"]
@@ -216,7 +216,7 @@ def test_the_architecture_follows_from_the_images(
     assert len(checkpoint["mean"]) == channels
     images = torch.rand(2, channels, size, size)
     assert load_base_classifier(ClassifierSpec(str(out)), images).probe(images) == (3, 64)
-    command = shlex.split(capsys.readouterr().out.partition("go on with: ")[2])
+    command = shlex.split(capsys.readouterr().out.partition("continue with: ")[2])
     assert command[5:7] == ["--data-dir", str(tmp_path / "my data")]
 
 
@@ -235,39 +235,6 @@ def test_a_diverging_training_is_refused() -> None:
     images, labels = coloured(60)
     with pytest.raises(InputError, match=r"^learning_rate: .* in epoch 2 with 1e\+20"):
         run(dataset(images, labels), epochs=2, learning_rate=1e20)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ((), "--dataset"),
-        (("--dataset=digits",), "--out"),
-        (("--dataset=digits", "--out=c.pt", "--epochs=0"), "--epochs"),
-        (("--dataset=digits", "--out=c.pt", "--epochs=many"), "--epochs"),
-        (("--dataset=digits", "--out=c.pt", "--batch-size=1"), "--batch-size"),
-        (("--dataset=digits", "--out=c.pt", "--learning-rate=0"), "--learning-rate"),
-        (("--dataset=digits", "--out=c.pt", "--seed=-1"), "--seed"),
-        (("--dataset=digits", "--out=c.pt", "--epoch=3"), "--epoch"),
-        (("--dataset=digits", "--out=c.pt", "--arch=digit_cnn"), "did you mean digits_cnn"),
-        (("--dataset=digits", "--out=c.pt", "--arch=resnet18"), "(1, 8, 8)"),
-        (("--dataset=digit", "--out=c.pt"), "--dataset: 'digit'"),
-        (("--dataset=folder", "--out=c.pt"), "--data-dir"),
-        (("--dataset=folder", "--data-dir=absent", "--out=c.pt"), "absent"),
-        (("--dataset=digits", "--out=."), "--out"),
-        (("--dataset=digits", "--out=file/c.pt"), "--out: file"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_two(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    named: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
-    assert named in refused(capsys, *arguments)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_existing_file_is_kept_unless_told_otherwise(

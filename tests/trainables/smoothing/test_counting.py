@@ -79,7 +79,7 @@ def test_votes_are_those_of_a_naive_count_and_sum_to_the_block(
     model, block = random_linear(), Block(size, seed)
     counts = total_votes(model, IMAGE, Noise(sigma), [block])
     noisy = (IMAGE + draw_noise(block, IMAGE.shape, sigma, IMAGE.device)).numpy()
-    weights = model[1].weight.detach().numpy().astype(np.float64)
+    weights = model.get_parameter("1.weight").detach().numpy().astype(np.float64)
     winners = (noisy.reshape(size, 16).astype(np.float64) @ weights.T).argmax(axis=1)
     assert counts == np.bincount(winners, minlength=5).tolist()
     assert sum(counts) == size
@@ -183,8 +183,8 @@ def test_only_the_bad_copies_lose_their_vote(bad: tuple[float, float]) -> None:
 def test_ties_below_the_top_do_no_harm() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
     with torch.no_grad():
-        model[1].weight.zero_()
-        model[1].bias.copy_(torch.tensor([0.0, 3.0, 0.0]))
+        model.get_parameter("1.weight").zero_()
+        model.get_parameter("1.bias").copy_(torch.tensor([0.0, 3.0, 0.0]))
     assert total_votes(model, IMAGE, Noise(0.25), [Block(20, 0)]) == [0, 20, 0]
 
 

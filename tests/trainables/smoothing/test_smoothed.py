@@ -17,9 +17,9 @@ from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive, Fixed
 from trainables.smoothing.quantised import allowance
-from trainables.smoothing.smoothed import CONFIG, WEIGHTS, ExportConfig, export_config
+from trainables.smoothing.smoothed import CONFIG, ExportConfig, export_config
 from trainables.weights.checkpoint import weights_hash
-from trainables.weights.denoiser_file import denoiser_bytes
+from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes
 
 torch.set_num_threads(1)
 IMAGE = torch.full((1, 4, 4), 0.5)

@@ -214,9 +214,9 @@ def test_the_hash_changes_with_any_weight_or_buffer() -> None:
     network = DigitsCNN()
     hashes = {weights_hash(network)}
     with torch.no_grad():
-        network[0].weight[0, 0, 0, 0] += 1
+        network.get_parameter("0.weight")[0, 0, 0, 0] += 1
     hashes.add(weights_hash(network))
-    network[1].running_mean[3] += 1
+    network.get_buffer("1.running_mean")[3] += 1
     hashes.add(weights_hash(network))
     assert len(hashes) == 3
     assert all(len(h) == 64 and set(h) <= set("0123456789abcdef") for h in hashes)

@@ -29,6 +29,9 @@ DAMAGED = r"^[^\n]*damaged[^\n]*$"
 class NothingLarge(TorchDispatchMode):
     """Within it, tensors of more than 400 kB are an error."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:

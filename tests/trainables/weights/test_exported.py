@@ -35,6 +35,7 @@ class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.hidden, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+        self.scale: Tensor
         self.register_buffer("scale", torch.tensor([1.0, 2.0]), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def test_logits_features_and_gradients_are_those_of_the_network(
         ]
         assert torch.allclose(found[0], expected[0], atol=1e-5)
         assert torch.allclose(found[1], expected[1], atol=1e-5)
-        assert torch.allclose(*gradients, atol=1e-5)
+        assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
         assert gradients[0].abs().sum() > 0
     assert classifier.probe(example) == plain.probe(example)
 
@@ -125,7 +126,7 @@ def test_a_feature_layer_is_a_value_of_the_graph(digits_program: Program) -> Non
     images = random_images()
     classifier = load_base_classifier(ClassifierSpec(str(path), feature_layer="relu_1"), images)
     _, features = classifier.logits_and_features(images)
-    assert torch.equal(features, nn.Sequential(*list(network)[:6])(images).flatten(1))
+    assert torch.equal(features, nn.Sequential(*list(network.children())[:6])(images).flatten(1))
     assert "did you mean" in refusal(path, "relu1")
 
 
@@ -173,6 +174,7 @@ class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(64, 3)
+        self.count: Tensor
         self.register_buffer("count", torch.zeros(()))
 
     def forward(self, images: Tensor) -> Tensor:

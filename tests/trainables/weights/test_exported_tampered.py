@@ -77,7 +77,8 @@ def test_a_program_with_damaged_structure_never_crashes(
                 key = keys[int(torch.randint(len(keys), (), generator=generator))]
                 inner = place[key]
                 if not isinstance(inner, dict | list) or not inner:
-                    values = [None, -1, "x", {}, [], {"as_int": "x"}, {"as_tensor": {"name": "x"}}]
+                    named = {"as_tensor": {"name": "x"}}
+                    values: list[object] = [None, -1, "x", {}, [], {"as_int": "x"}, named]
                     place[key] = values[int(torch.randint(7, (), generator=generator))]
                     return
                 place = inner

@@ -246,7 +246,7 @@ def test_files_with_their_own_weights_take_no_others(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("field", ["mean", "std"])
 def test_a_normalisation_for_other_channels_is_refused(tmp_path: Path, field: str) -> None:
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN(4))
-    message = refusal(str(tmp_path / "c.pt"), **{field: [0.5, 0.5, 0.5]})
+    message = refusal(str(tmp_path / "c.pt"), None, **{field: [0.5, 0.5, 0.5]})
     assert message == f"{field}: 3 values, but the images have 1 channels; pass 1"
 
 

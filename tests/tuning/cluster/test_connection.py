@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from tuning.cluster.connection import private_token
-from tuning.cluster.resources import Host, Resources, fit_resources, hoped_for, local_resources
+from tuning.cluster.resources import (
+    Host,
+    Resources,
+    fit_resources,
+    local_resources,
+    requested_resources,
+)
 from tuning.config import make_config
 from tuning.errors import ConfigError
 
@@ -105,8 +111,8 @@ def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
 
 def test_of_a_cluster_that_adds_hosts_all_that_the_user_wants_is_asked() -> None:
     flags = {"name": "x", "cluster": "10.0.0.1:6379", "autoscaling": True, "concurrency": 9}
-    assert hoped_for(make_config(flags)) == Resources(1, 0.0, 9, shared=True, limit=9)
-    with_gpus = hoped_for(make_config({**flags, "gpus_per_trial": 0.5}))
+    assert requested_resources(make_config(flags)) == Resources(1, 0.0, 9, shared=True, limit=9)
+    with_gpus = requested_resources(make_config({**flags, "gpus_per_trial": 0.5}))
     assert (with_gpus.device, with_gpus.gpus_per_trial) == ("cuda", 0.5)
 
 

@@ -38,7 +38,7 @@ def test_paths_of_the_cluster_stay_as_they_are() -> None:
 def test_too_much_data_to_travel_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "MOST_BYTES", 1_999_999)
+    monkeypatch.setattr(jobs, "MAX_BYTES", 1_999_999)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "large").write_bytes(bytes(2_000_000))
     with (

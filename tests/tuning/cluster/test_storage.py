@@ -19,7 +19,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(params=["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, s3: str) -> Storage:
     url = s3 if request.param == "s3" else str(tmp_path / "shared")
-    return open_storage(url) / request.node.name
+    return open_storage(url) / str(request.node.name)
 
 
 def test_files_come_back_as_they_were_written(storage: Storage) -> None:
@@ -65,8 +65,8 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     ("url", "why"),
     [
         ("ftp://host/runs", "neither a folder nor s3://BUCKET/FOLDER"),
-        ("s3://key:secret@bucket/runs", "credentials there are seen by everybody"),
-        ("s3://bucket/runs?secret_key=x", "credentials there are seen by everybody"),
+        ("s3://key:secret@bucket/runs", "credentials in it are visible to everyone"),
+        ("s3://bucket/runs?secret_key=x", "credentials in it are visible to everyone"),
         ("runs", "must be an absolute path"),
         ("s3://bucket/../other", "must not hold .."),
     ],

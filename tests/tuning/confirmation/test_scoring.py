@@ -24,7 +24,7 @@ class PretendedCounter(VoteCounter):
     def count(
         self, jobs: Sequence[VoteJob[Any]], advance: Callable[[int], None]
     ) -> list[list[Outcome[Any]]]:
-        outcomes = []
+        outcomes: list[list[Outcome[Any]]] = []
         for job in jobs:
             outcomes.append([])
             for index in job.indices:

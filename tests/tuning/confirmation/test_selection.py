@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -35,6 +36,18 @@ def test_what_is_better_on_every_image_is_chosen_however_large_the_spread_of_ima
     full, simple = confirmed(1, better), confirmed(2, EASY_AND_HARD, **SIMPLE)
     assert full.score.mean - simple.score.mean < simple.score.standard_error / 5
     assert choose([full, simple]) is full
+
+
+@pytest.mark.parametrize(("errors", "chosen"), [(0.9, "simple"), (1.1, "full")])
+def test_as_good_means_within_one_standard_error_of_the_difference(
+    errors: float, chosen: str
+) -> None:
+    # Differences of 0.1 up and down around their mean: the deviation is 0.1 sqrt(16 / 15), and the
+    # standard error a quarter of that.
+    mean = errors * 0.1 / math.sqrt(15)
+    scores = [0.5 + mean + (0.1 if i % 2 else -0.1) for i in range(16)]
+    full, simple = confirmed(1, scores), confirmed(2, [0.5] * 16, **SIMPLE)
+    assert choose([full, simple]) is {"simple": simple, "full": full}[chosen]
 
 
 def test_of_equally_simple_ones_the_better_is_chosen() -> None:

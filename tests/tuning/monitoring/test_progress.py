@@ -25,8 +25,8 @@ def test_chatter_of_libraries_and_children_goes_to_the_log(tmp_path: Path) -> No
     out, err = run(
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from tuning.monitoring.progress import chatter_to\n"
-        f"with chatter_to(Path({str(log)!r})) as reporter:\n"
+        "from tuning.monitoring.progress import redirect_output\n"
+        f"with redirect_output(Path({str(log)!r})) as reporter:\n"
         "    os.system('echo child; echo child error >&2')\n"
         "    print('library')\n"
         "    reporter.say('progress')\n"
@@ -41,8 +41,8 @@ def test_chatter_of_libraries_and_children_goes_to_the_log(tmp_path: Path) -> No
 def test_traceback_is_shown_and_not_hidden_in_the_log(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"
-        "from tuning.monitoring.progress import chatter_to\n"
-        f"with chatter_to(Path({str(tmp_path / 'log')!r})):\n"
+        "from tuning.monitoring.progress import redirect_output\n"
+        f"with redirect_output(Path({str(tmp_path / 'log')!r})):\n"
         "    raise RuntimeError('a bug')\n"
     )
     done = subprocess.run(

@@ -139,7 +139,8 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
 
     def score(config: dict[str, Any]) -> float:
         # Those that every setting evaluates need not be passed on, however good they are.
-        return (2 if config["number"] < baselines else 1) - config["hyperparameters"].sigma
+        sigma: float = config["hyperparameters"].sigma
+        return (2 if config["number"] < baselines else 1) - sigma
 
     searcher = LedgerSearcher(studies, NEVER, 2, scratch(tmp_path), many)
     configs = drain(searcher, studies, score)
@@ -151,12 +152,12 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
     of_neighbour = [r.origin for r in neighbour.ledger.attempts.records() if not r.is_baseline]
     assert of_neighbour == ["start", "transferred", "transferred", *4 * ["search"]]
     last_of_source = max(i for i, c in enumerate(configs) if c["setting"] == "a")
-    searched = [
+    others = [
         i
         for i, c in enumerate(configs)
         if c["setting"] == "b" and c["number"] >= neighbour.ledger.points.baselines
     ]
-    assert min(searched) > last_of_source
+    assert min(others) > last_of_source
 
 
 def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path) -> None:

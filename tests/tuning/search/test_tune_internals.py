@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +137,22 @@ def test_workers_stay_from_cohort_to_cohort(tmp_path: Path) -> None:
     assert vars(tune_controller)["_ObjectCache"] is before
 
 
+def completed(database: Path) -> int:
+    """How many trials are complete."""
+    with closing(sqlite3.connect(database, timeout=300)) as db:
+        query = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
+        (found,) = db.execute(query).fetchone()
+    return int(found)
+
+
 class KillsTheIdle(SaysWho):
     """The last of the baselines ends the worker that waits for it."""
 
     def step(self) -> dict[str, Any]:
         if self.config["number"] == self.baselines - 1:
-            time.sleep(SECONDS)
+            # The other one is idle once its trial is on record.
+            while completed(self.there.parent / "study.db") < self.baselines - 1:
+                time.sleep(0.1)
             (other,) = {int(path.name) for path in self.there.iterdir()} - {os.getpid()}
             os.kill(other, signal.SIGKILL)
         return super().step()

@@ -17,7 +17,7 @@ from results.files import INSIGHT
 from search_spaces import load_space
 from tests.support.ledgers import result
 from tuning.study.database import sqlite_url
-from tuning.study.figures import MOST_AXES, insight_figures, write_insight
+from tuning.study.figures import MAX_AXES, insight_figures, write_insight
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
@@ -135,7 +135,7 @@ def test_parallel_coordinates_show_the_most_important_parameters_only() -> None:
     figures = figures_of(study_of(*search(60, "abcdefghijklmnopqrst")))
     ranked = list(shares(figures["Hyperparameter importance"]))[::-1]
     assert len(ranked) == 20
-    assert axes(figures["Parallel coordinates"]) == ["ACR", *sorted(ranked[:MOST_AXES])]
+    assert axes(figures["Parallel coordinates"]) == ["ACR", *sorted(ranked[:MAX_AXES])]
     assert "these 8" in figures["Parallel coordinates"]["layout"]["meta"]["caption"]
 
 

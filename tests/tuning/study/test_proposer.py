@@ -6,7 +6,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tests.support.ledgers import BASELINES, drive, finish, open_ledger, outcomes
+from tests.support.ledgers import BASELINES, drive, finish, open_ledger, outcomes, undisturbed
 from tuning.study.database import DurableStudy
 from tuning.study.points import Proposal
 from tuning.study.proposer import Proposer
@@ -74,9 +74,6 @@ def test_a_parameter_whose_kind_changed_is_refused() -> None:
 
 @pytest.mark.parametrize("root", [4, BASELINES + 1, BASELINES + 5])
 def test_a_root_that_is_repeated_alone_changes_no_later_proposal(tmp_path: Path, root: int) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = open_ledger(tmp_path / "whole", trials=20)
-    drive(whole, workers=2)
     disturbed = open_ledger(tmp_path, trials=20)
     running: list[Proposal] = []
     while True:
@@ -91,7 +88,7 @@ def test_a_root_that_is_repeated_alone_changes_no_later_proposal(tmp_path: Path,
         else:
             finish(disturbed, proposal)
     assert [r.root for r in disturbed.attempts.records() if r.error] == [root]
-    assert outcomes(disturbed) == outcomes(whole)
+    assert outcomes(disturbed) == undisturbed(trials=20)
 
 
 @pytest.mark.parametrize("directions", [1, 2])
@@ -123,9 +120,6 @@ def test_of_many_roots_the_latest_and_the_best_are_in_sight(
 def test_a_driver_that_dies_while_it_proposes_a_cohort_goes_on_with_the_rest_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
 ) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = open_ledger(tmp_path / "whole", trials=16, cohort=4)
-    drive(whole, workers=2)
     killed = open_ledger(tmp_path, trials=16, cohort=4)
     drive(killed, workers=2, stop_after=BASELINES + 8)
     start, starts = DurableStudy.start, list[FrozenTrial]()
@@ -143,16 +137,13 @@ def test_a_driver_that_dies_while_it_proposes_a_cohort_goes_on_with_the_rest_of_
     resumed = open_ledger(tmp_path, trials=16, cohort=4)
     assert resumed.reconcile() == asked
     drive(resumed, workers=2)
-    assert outcomes(resumed) == outcomes(whole)
+    assert outcomes(resumed) == undisturbed(trials=16, cohort=4)
 
 
 def test_a_study_that_is_extended_within_a_cohort_proposes_what_a_longer_one_would(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = open_ledger(tmp_path / "whole", trials=13, cohort=4)
-    drive(whole, workers=2)
     drive(open_ledger(tmp_path, trials=11, cohort=4), workers=2)
     longer = open_ledger(tmp_path, trials=13, cohort=4)
     drive(longer, workers=2)
-    assert outcomes(longer) == outcomes(whole)
+    assert outcomes(longer) == undisturbed(trials=13, cohort=4)

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from tuning.votes import collector as votes
 from tuning.votes.collector import collect_votes, task_votes
 from tuning.votes.job import Evaluation, Outcome, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
+from tuning.votes.task import Reference, send_task
 
 SIGMA, VOTES, SEED = 0.5, 2500, 11
 
@@ -123,7 +124,7 @@ class Read(nn.Module):
         self.inner, self.folder = model(), folder
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         (self.folder / f"{os.getpid()}-{uuid4()}").touch()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -189,30 +190,19 @@ def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     assert outcomes == [Outcome([3, 6, 9], 1.5)] * 6
 
 
-class Watched:
-    """The task that counts votes, and the images that were sent with each one."""
-
-    def __init__(self, task: Any) -> None:
-        self.task = task
-        self.sent: list[tuple[list[Tensor], list[VoteKey]]] = []
-
-    def options(self, **options: Any) -> "Watched":
-        return self
-
-    def remote(self, model: Any, images: list[Tensor], keys: list[VoteKey], *rest: Any) -> Any:
-        self.sent.append((images, keys))
-        return self.task.remote(model, images, keys, *rest)
-
-
 @pytest.mark.usefixtures("local_ray")
-def test_a_task_carries_its_images_alone_and_each_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watched = Watched(votes._count)
-    monkeypatch.setattr(votes, "_count", watched)
-    collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(2))
-    assert max(len(keys) for _, keys in watched.sent) > 1
-    for images, keys in watched.sent:
+def test_a_task_carries_its_images_alone_and_each_once(tmp_path: Path) -> None:
+    sent: list[tuple[Sequence[Tensor], Sequence[VoteKey]]] = []
+
+    def watched(
+        name: str, model: Any, images: Sequence[Tensor], keys: Sequence[VoteKey], resources: Any
+    ) -> Reference:
+        sent.append((images, keys))
+        return send_task(name, model, images, keys, resources)
+
+    collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(2), send=watched)
+    assert max(len(keys) for _, keys in sent) > 1
+    for images, keys in sent:
         # Pieces of an image share one tensor, which is no part of a larger one.
         assert len({id(image) for image in images}) == len({key.image for key in keys})
         assert all(image.untyped_storage().nbytes() == image.nbytes for image in images)
