@@ -189,7 +189,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
                 if other not in known:
                     raise ValueError(f"parameters.{name}: when: {other} has no value here")
                 if other in self.parameters and self.parameters[other].when:
-                    raise ValueError(f"parameters.{name}: when: {other} itself has a condition")
+                    raise ValueError(f"parameters.{name}: when: {other} has a condition itself")
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with anything in the space."""

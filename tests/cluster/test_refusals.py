@@ -18,7 +18,7 @@ from tests.support.runs import ended
         (["--cpus-per-trial=2"], "--cpus-per-trial: 2 asked for, but a host of .* has 1 cores"),
         (["--gpus-per-trial=0.5"], "--gpus-per-trial: 0.5 asked for, but a host of .* has 0 GPUs"),
         ([], "--storage: host SECOND does not see .*; pass a folder or bucket that all hosts"),
-        (["--storage=NOBODYS"], "--storage: s3://nobodys.* is not there; create the bucket"),
+        (["--storage=NOBODYS"], "--storage: s3://nobodys.* does not exist; create the bucket"),
     ],
 )
 def test_runs_that_cannot_work_are_refused(hosts: TwoHosts, flags: list[str], message: str) -> None:

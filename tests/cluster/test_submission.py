@@ -86,7 +86,7 @@ def test_a_run_is_certified_again_as_a_job(hosts: TwoHosts, undisturbed: Finishe
     ("arguments", "environment", "message"),
     [
         (["--name=x"], {}, "--storage: the results of a job would stay on"),
-        (["--attach=nobody"], {}, "--attach: http://.* knows no job 'nobody'"),
+        (["--attach=nobody"], {}, "--attach: http://.* has no job 'nobody'"),
         (["--name=x", "--storage=/x"], {"RAY_AUTH_TOKEN": "0" * 64}, "refuses the token"),
         (["--resume", "--storage=/x"], {}, "--name: is needed to resume"),
     ],

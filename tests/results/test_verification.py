@@ -64,7 +64,7 @@ def test_a_changed_prediction_and_an_abstention_with_enough_votes_are_found(run:
     change(run, certified, predicted=-1)
     _, wrong = verify(run)
     assert any("it abstains, contrary to its votes" in line for line in wrong)
-    assert any("the log in certificates/ has other" in line for line in wrong)
+    assert any("the log in certificates/ has different" in line for line in wrong)
 
 
 def test_a_log_that_claims_more_than_the_certificate_is_found(run: Path) -> None:

@@ -156,7 +156,7 @@ def _build(
     except InputError as error:
         shape = tuple(examples.shape[1:])
         raise InputError(
-            f"{arch} does not take images of shape {shape}; choose a different one of "
+            f"{arch} does not take images of shape {shape}; choose one that does, such as "
             f"{', '.join(ARCHITECTURES)}",
             field="arch",
         ) from error

@@ -100,7 +100,7 @@ def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
     assert fit_resources(make_config({"name": "x"}), hosts, "it").concurrency == 6
     shared = make_config({"name": "x", "gpus_per_trial": 0.5, "cpus_per_trial": 4})
     assert fit_resources(shared, hosts, "it").concurrency == 2
-    with pytest.raises(ConfigError, match="no machine of it has 9 cores beside 1 GPUs"):
+    with pytest.raises(ConfigError, match="no machine of it has both 9 cores and 1 GPUs"):
         fit_resources(make_config({"name": "x", "cpus_per_trial": 9}), hosts, "it")
 
 

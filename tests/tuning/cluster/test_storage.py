@@ -51,7 +51,7 @@ def test_a_storage_travels_to_workers_without_credentials(s3: str) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_refused(s3: str) -> None:
-    with pytest.raises(ConfigError, match=r"--storage: s3://nobodys.* is not there; create"):
+    with pytest.raises(ConfigError, match=r"--storage: s3://nobodys.* does not exist; create"):
         open_storage(s3.replace("results", "nobodys"))
 
 
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         ("s3://key:secret@bucket/runs", "credentials in it are visible to everyone"),
         ("s3://bucket/runs?secret_key=x", "credentials in it are visible to everyone"),
         ("runs", "must be an absolute path"),
-        ("s3://bucket/../other", "must not hold .."),
+        ("s3://bucket/../other", "must not contain .."),
     ],
 )
 def test_urls_that_cannot_be_meant_are_refused(url: str, why: str) -> None:
