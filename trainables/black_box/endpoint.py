@@ -153,7 +153,7 @@ class HttpClassifier(IdentifiedClassifier):
                 raise _protocol_error(self.url, f"gave a label outside 0 to {classes - 1}")
             return F.one_hot(torch.tensor(rows), classes).float()
         if any(len(row) != classes for row in answer.logits or ()):
-            raise _protocol_error(self.url, f"gave rows of other than {classes} logits")
+            raise _protocol_error(self.url, f"did not give {classes} logits for every image")
         logits = torch.tensor(rows, dtype=torch.float32)
         if not logits.isfinite().all():
             raise _protocol_error(self.url, "gave logits that exceed 32-bit floats")

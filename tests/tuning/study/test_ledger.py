@@ -205,7 +205,7 @@ def test_another_search_space_is_refused_with_the_difference(tmp_path: Path) -> 
     open_ledger(tmp_path)
     narrow = SPACE.parameters["mix"].model_copy(update={"high": 0.9})
     other = SPACE.model_copy(update={"parameters": {**SPACE.parameters, "mix": narrow}})
-    with pytest.raises(ConfigError, match=r"parameters\.mix\.high was 1\.0, and is 0\.9"):
+    with pytest.raises(ConfigError, match=r"parameters\.mix\.high was 1\.0, and is now 0\.9"):
         open_ledger(tmp_path, space=other)
 
 
