@@ -120,5 +120,5 @@ def test_of_a_cluster_that_adds_hosts_all_that_the_user_wants_is_asked() -> None
 def test_autoscaling_needs_a_cluster_and_a_number_of_workers(missing: str) -> None:
     flags = {"name": "x", "cluster": "10.0.0.1:6379", "autoscaling": True, "concurrency": 9}
     del flags[missing]
-    with pytest.raises(ConfigError, match="--autoscaling: for a --cluster that adds hosts"):
+    with pytest.raises(ConfigError, match="--autoscaling: is for a cluster that adds hosts"):
         make_config(flags)

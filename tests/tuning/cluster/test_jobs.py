@@ -42,7 +42,7 @@ def test_too_much_data_to_travel_is_refused(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "large").write_bytes(bytes(2_000_000))
     with (
-        pytest.raises(ConfigError, match=r"--data-dir: .*data has 2 MB, too much to travel"),
+        pytest.raises(ConfigError, match=r"--data-dir: .*data has 2 MB, too much to send"),
         _packed({"data_dir": str(tmp_path / "data")}),
     ):
         pass
