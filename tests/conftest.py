@@ -21,7 +21,7 @@ from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wai
 # The tier of a test by the fixtures that it asks for, the most demanding first.
 TIERS = {"namespaces": "cluster", "launcher": "runs", "postgres": "runs", "browser": "runs"}
 # What takes longest begins first, so that the rest fills the time beside it.
-SLOW = ("reference_run", "local_ray", "foreign_cluster", "postgres", "launcher")
+SLOW = ("foreign_cluster", "postgres", "reference_run", "local_ray", "launcher")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,7 +59,7 @@ def test_the_same_numbers_give_the_same_certificates_and_others_give_others(
     assert str(out / "report.html") in said
     # Nothing is left to do, and the same is said again.
     assert launcher.certify(*arguments).splitlines()[-1] == said.splitlines()[-1]
-    assert "other certificates" in refusal(capsys, *arguments, "--n=500")
+    assert "different certificates" in refusal(capsys, *arguments, "--n=500")
 
 
 def test_an_export_is_certified_without_its_run(
@@ -99,10 +99,10 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 0")
     said = launcher.certify(*arguments, code=2)
-    assert [line for line in said.splitlines() if line.startswith("error: ")] == [
-        f"error: --out: {path} holds votes in format 0, but this version uses format "
-        f"{VERSION}; delete that file to have them counted again"
-    ]
+    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: --out: {path} ")
+    assert "format 0" in line
+    assert f"format {VERSION}" in line
     path.unlink()
     launcher.certify(*arguments)
     assert certificates(out / "digits") == before
@@ -115,7 +115,7 @@ def test_a_denoiser_file_that_says_nothing_is_certified_at_any_sigma(
     trained = reference_run.folder / SETTING / "denoisers" / "best.safetensors"
     file.write_bytes(denoiser_bytes(load_denoiser(trained.read_bytes())))
     arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", tmp_path / "out")
-    assert "--sigma: is missing" in refusal(capsys, *arguments)
+    assert "--sigma: is missing; pass the noise" in refusal(capsys, *arguments)
     launcher.certify(*arguments, "--sigma=0.9")
     assert {row["sigma"] for row in certificates(tmp_path / "out" / "digits")} == {0.9}
 
@@ -144,7 +144,7 @@ def test_quantised_noise_makes_certificates_of_its_own_that_are_verified(
     write_table(path, rows, CERTIFICATES, read_metadata(path))
     assert main(["--verify", str(out)]) == 1
     assert "the bound is" in capsys.readouterr().out
-    assert "other certificates" in refusal(capsys, *arguments, "--noise=gaussian")
+    assert "different certificates" in refusal(capsys, *arguments, "--noise=gaussian")
 
 
 @pytest.fixture

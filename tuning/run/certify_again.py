@@ -43,31 +43,50 @@ def certify_again(
     """
     address = job_address(flags.get("cluster"), detach=detach)
     if address is not None:
-        out = out or Path(f"{source}-{files.CERTIFIED}" if source else files.CERTIFIED)
-        config = _config({**flags, "cluster": address}, out)
-        own = {"denoiser": denoiser and str(denoiser), "sigma": sigma, "out": out.name}
-        given = {k: v for k, v in {**flags, **own}.items() if v is not None and k != "cluster"}
-        submit_certification(config, source, given, detach=detach)
+        own = {"denoiser": denoiser and str(denoiser), "sigma": sigma}
+        _submit(source, out, {**flags, **own, "cluster": address}, detach)
         return
+    out = out or (source / files.CERTIFIED if source and _is_run(source) else Path(files.CERTIFIED))
     try:
-        if source is not None and (source / files.SUMMARY).is_file():
-            if denoiser is not None or sigma is not None:
-                raise ConfigError("--denoiser and --sigma: a run has its own; leave them out")
-            out = out or source / files.CERTIFIED
-            config = _config({**configuration_of_run(source, flags), **flags}, out)
-            subjects = subjects_of_run(source, config)
-        else:
-            if source is not None and denoiser is not None:
-                raise ConfigError(f"--denoiser: {source} already names one; pass only one of them")
-            out, path = out or Path(files.CERTIFIED), source or denoiser
-            config = _config({**configuration_of_export(path), **flags}, out)
-            subjects = [subject_of_file(config, path, sigma)]
+        config, subjects = _find(source, denoiser, sigma, out, flags)
         for subject in subjects:
             check_classifier(config, subject.dataset, subject.test.images[:2])
         check_reachable(config)
     except (InputError, StoreError) as error:
         raise ConfigError(with_flags(error)) from error
     _run(config, subjects, RunFolder(out, flag="--out"))
+
+
+def _find(
+    source: Path | None,
+    denoiser: Path | None,
+    sigma: float | None,
+    out: Path,
+    flags: Mapping[str, Any],
+) -> tuple[RunConfig, list[Subject]]:
+    """The configuration of the certificates, and what they are to be about."""
+    if source is not None and _is_run(source):
+        if denoiser is not None or sigma is not None:
+            raise ConfigError("--denoiser and --sigma: a run has its own; leave them out")
+        config = _config({**configuration_of_run(source, flags), **flags}, out)
+        return config, subjects_of_run(source, config)
+    if source is not None and denoiser is not None:
+        raise ConfigError(f"--denoiser: {source} already names one; pass only one of them")
+    path = source or denoiser
+    config = _config({**configuration_of_export(path), **flags}, out)
+    return config, [subject_of_file(config, path, sigma)]
+
+
+def _is_run(source: Path) -> bool:
+    return (source / files.SUMMARY).is_file()
+
+
+def _submit(source: Path | None, out: Path | None, given: Mapping[str, Any], detach: bool) -> None:
+    """Certify as a job; `given` are the flags that were passed, and the address of the cluster."""
+    out = out or Path(f"{source}-{files.CERTIFIED}" if source else files.CERTIFIED)
+    config = _config({k: v for k, v in given.items() if k in RunConfig.model_fields}, out)
+    passed = {k: v for k, v in given.items() if v is not None and k != "cluster"}
+    submit_certification(config, source, {**passed, "out": out.name}, detach=detach)
 
 
 def _run(config: RunConfig, subjects: list[Subject], folder: RunFolder) -> None:

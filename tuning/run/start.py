@@ -145,7 +145,9 @@ def _folder_to_resume(out: Path, name: str | None) -> RunFolder:
     if name is not None:
         folder = RunFolder(out / name)
         if not folder.config.is_file():
-            raise ConfigError(f"--resume: {folder.path} is not a run; check --out and --name")
+            raise ConfigError(
+                f"--resume: {folder.path} is not a run folder; check --out and --name"
+            )
         return folder
     runs = sorted(out.glob(f"*/{files.CONFIG}"), key=lambda path: path.stat().st_mtime)
     if not runs:

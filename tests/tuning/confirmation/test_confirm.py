@@ -80,5 +80,5 @@ def test_each_variant_is_the_highest_of_its_kind() -> None:
     assert (len(found.trials), len(found.bare)) == (4, 2)
     assert found.variants["best"].accuracy == pytest.approx(2 / 3)
     assert found.front == {}
-    with pytest.raises(AllTrialsFailed, match="label_consistency diverges"):
+    with pytest.raises(AllTrialsFailed, match="label_consistency diverged"):
         choose_variants([contenders[0], *contenders[3:]], scores[:1] + scores[3:], config)
