@@ -70,7 +70,7 @@ def test_a_lasting_failure_ends_after_the_tries_with_the_servers_message() -> No
 def test_a_lasting_loss_of_the_connection_ends_after_the_tries() -> None:
     with serving(close) as server:
         classifier = HttpClassifier.connect(server.url, tries=2)
-        refusal(lambda: classifier(IMAGES), server.url, "broke the connection off", "tries: 2")
+        refusal(lambda: classifier(IMAGES), server.url, "broke off the connection", "tries: 2")
         assert server.posts() == 2
 
 
@@ -142,7 +142,7 @@ def test_https_to_a_server_without_it_is_refused_at_once() -> None:
 def test_something_else_than_a_description_is_refused(description: object) -> None:
     with serving(description=reply(description)) as server:
         refusal(
-            lambda: HttpClassifier.connect(server.url), server.url, "does not speak the protocol",
+            lambda: HttpClassifier.connect(server.url), server.url, "does not follow the protocol",
             "docs/black_box.md",
         )  # fmt: skip
 
@@ -155,15 +155,15 @@ def test_further_entries_of_a_description_do_no_harm() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (b"not JSON", "does not speak"),
-        ([[1, 2, 3]] * 5, "does not speak"),
+        (b"not JSON", "does not follow"),
+        ([[1, 2, 3]] * 5, "does not follow"),
         ({"logits": [[1, 2, 3]] * 5}, "model"),
         ({"model": "m1"}, "promised logits"),
         ({"model": "m1", "labels": [0] * 5}, "promised logits"),
         ({"model": "m1", "logits": [[1, 2, 3]] * 4}, "4 logits for 5 images"),
         ({"model": "m1", "logits": []}, "0 logits for 5 images"),
-        ({"model": "m1", "logits": [[1, 2, 3]] * 4 + [[1, 2]]}, "another number"),
-        ({"model": "m1", "logits": [[1, 2, 3, 4]] * 5}, "another number"),
+        ({"model": "m1", "logits": [[1, 2, 3]] * 4 + [[1, 2]]}, "rows of other than"),
+        ({"model": "m1", "logits": [[1, 2, 3, 4]] * 5}, "rows of other than"),
         ({"model": "m1", "logits": [1, 2, 3, 4, 5]}, "logits.0"),
         ({"model": "m1", "logits": [[1, 2, "3"]] * 5}, "logits.0.2"),
         ({"model": "m1", "logits": [[1, 2, True]] * 5}, "logits.0.2"),

@@ -182,7 +182,7 @@ def test_a_budget_below_the_number_of_images_is_refused(
     images: Tensor, queries: Callable[..., Queries]
 ) -> None:
     real = Brightness()
-    with pytest.raises(InputError, match=r"^query_budget: 7 is too few for 8 .*pass 8 or more$"):
+    with pytest.raises(InputError, match=r"^query_budget: 7 is too small for 8 .*pass 8 or more$"):
         quick(queries(real, 7), images)
     assert real.sent == []
 
