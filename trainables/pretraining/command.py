@@ -71,8 +71,8 @@ def pretrain(arguments: Sequence[str] | None) -> None:
     where = [] if flags.data_dir is None else ["--data-dir", str(flags.data_dir)]
     launch = ["python", "-m", "tuning.launch", "--dataset", flags.dataset, *where]
     print(
-        f"{flags.out}: accuracy {trained.accuracy:.1%} on {trained.held_out} held-out training "
-        f"images; continue with: {shlex.join([*launch, '--classifier', str(flags.out)])}"
+        f"accuracy {trained.accuracy:.1%} on {trained.held_out} held-out training images: "
+        f"{flags.out}; continue with: {shlex.join([*launch, '--classifier', str(flags.out)])}"
     )
 
 
