@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.command_line import parser
 from benchmarks.driver import trials, votes
-from tuning.study.database import only_warnings
+from tuning.study.database import silence_optuna
 
 # Images and votes each, for what the driver holds of them; the first certification warms up.
 SIZES = ((500, 10_000), (500, 10_000), (500, 100_000), (5000, 10_000))
@@ -76,7 +76,7 @@ def main() -> None:
     sizes = [int(size) for size in options.workers.split(",")]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    only_warnings()
+    silence_optuna()
     # It warns at each snapshot of trials this short.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     show_trials(sizes, options)

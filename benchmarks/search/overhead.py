@@ -30,7 +30,7 @@ from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
 from tuning.search.tune import Study, run_search
 from tuning.study.attempts import TrialResult
-from tuning.study.database import only_warnings, sqlite_url
+from tuning.study.database import silence_optuna, sqlite_url
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
@@ -137,7 +137,7 @@ def main() -> None:
     arguments.add_argument("--ledger-trials", type=int, default=2000)
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
-    only_warnings()
+    silence_optuna()
     # It warns at each snapshot of trials this short.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
