@@ -1,4 +1,4 @@
-"""What is claimed, measured: `python -m benchmarks.ROOM.NAME`.
+"""Measurements of what is claimed; `python -m benchmarks.search.overhead`, for example.
 
 docs/benchmarks.md holds the results.
 """

@@ -44,7 +44,7 @@ KINDS = ("one image", "many images", "quantised")
 
 
 class Way(NamedTuple):
-    """A way of counting so many votes."""
+    """A way of counting, and how many votes it counts."""
 
     run: Callable[[], object]
     votes: int

@@ -33,7 +33,7 @@ from tuning.votes.collector import collect_votes
 from tuning.votes.job import Evaluation, VoteJob
 from tuning.votes.store import VoteStore
 
-# Runs this benchmark within a cluster: a measurement with so many workers.
+# The argument with which the benchmark calls itself on a host of the cluster.
 INSIDE = "--inside"
 
 

@@ -11,7 +11,7 @@ from tuning.cluster.connection import OBJECT_STORE_BYTES
 
 @contextlib.contextmanager
 def cluster_of(cores: int) -> Iterator[None]:
-    """A Ray that pretends to have so many cores."""
+    """Start a Ray that pretends to have `cores` cores, and shut it down at the end."""
     own, *others = everywhere = sorted(os.sched_getaffinity(0))
     # Processes of Ray inherit where this thread may run.
     _run_on(others or [own])

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Shares:
-    """CPU seconds of this thread in each part of the driver, less those of parts that it calls."""
+    """CPU seconds of this thread in each part of the driver, without those of parts it calls."""
 
     def __init__(self) -> None:
         self.seconds: Cost = {}
@@ -34,7 +34,7 @@ class Shares:
             setattr(owner, name, self.timed(part, getattr(owner, name)))
 
     def timed(self, part: str, function: Callable[P, R]) -> Callable[P, R]:
-        """The same function, whose calls are charged to `part`."""
+        """`function`, with its calls charged to `part`."""
         self.seconds.setdefault(part, 0.0)
 
         @wraps(function)
@@ -54,7 +54,7 @@ class Shares:
 
 
 class Meter(Reporter):
-    """Shows no progress, but reads what was spent whenever a cohort's trials have ended."""
+    """Shows no progress, but records what was spent whenever a cohort's trials have ended."""
 
     def __init__(self, shares: Shares, cohort: int) -> None:
         super().__init__()
@@ -64,10 +64,10 @@ class Meter(Reporter):
 
     @contextlib.contextmanager
     def track(self, what: str, total: int) -> Iterator[Advance]:
-        """As a `Reporter`'s."""
+        """Show nothing, but count the trials that end."""
 
         def advance(units: int, left: float | None = None) -> None:
-            # What was in the ledger before comes as one.
+            # What was in the ledger before comes in one call.
             self._ended += units if units == 1 else 0
             if units == 1 and self._ended % self._cohort == 0:
                 self._read.append(self._shares.seconds | self._spent())
@@ -91,7 +91,7 @@ def since(before: Cost, after: Cost) -> Cost:
 
 
 def spent() -> Cost:
-    """CPU seconds so far of this process, and of the processes that are Ray."""
+    """CPU seconds so far of this process, and of Ray's own processes."""
     seconds: Cost = {"driver": time.process_time()}
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
@@ -101,6 +101,6 @@ def spent() -> Cost:
 
 
 def memory() -> float:
-    """What this process holds, in MB."""
+    """The resident memory of this process, in MB."""
     held: int = psutil.Process().memory_info().rss
     return held / 1e6

@@ -9,7 +9,7 @@ RUNGS = (25, 75, 200)
 
 
 class Nothing(tune.Trainable):
-    """Reports a score of its hyperparameters at each rung, at once."""
+    """Reports at each rung, at once, a score that depends on its hyperparameters only."""
 
     losses = 0
 
@@ -47,7 +47,7 @@ class Nothing(tune.Trainable):
 
 
 def reporting(losses: int) -> type[Nothing]:
-    """The same, with so many losses of each epoch."""
+    """`Nothing`, with `losses` loss terms per epoch."""
 
     class Reporting(Nothing):
         pass

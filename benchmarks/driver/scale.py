@@ -1,14 +1,14 @@
-"""What the driver of a large run does: trials and votes that cost nothing, on pretended cores.
+"""What trials and votes cost the driver of a large run, which pretends to have many workers.
 
 Usage: python -m benchmarks.driver.scale [--workers 8,32,128] [--ledger-trials 10000] [--trials 256]
            [--losses 0]
 
-Trials run as in a run's search, with its ledger, table, metrics and TensorBoard, after
-`--ledger-trials` others that the ledger holds already. There are four cohorts of them at least; the
-first, while workers start, is not counted. Vote tasks count nothing and say that they took a
-second; as many are in flight as for so many workers. What is measured is the CPU time of this
-process: a machine with fewer cores than it pretends to have says nothing by its clock. It has a
-core of its own, which on a cluster it does not share with hundreds of workers either.
+Trials train nothing. They run as in the search of a run, with its ledger, table, metrics and
+TensorBoard, on a ledger that already holds --ledger-trials others. There are at least four cohorts;
+the first, during which workers start, is not counted. Vote tasks count nothing and report that they
+took a second; as many are in flight as that many workers would get. What is measured is the CPU
+time of this process, because wall time means nothing with fewer cores than pretended. The process
+has a core to itself, as it would on a cluster.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from benchmarks.command_line import parser
 from benchmarks.driver import trials, votes
 from tuning.study.database import silence_optuna
 
-# Images and votes each, for what the driver holds of them; the first certification warms up.
+# Images, and votes on each, for the memory of the driver; the first certification warms up.
 SIZES = ((500, 10_000), (500, 10_000), (500, 100_000), (5000, 10_000))
 
 
 def show_trials(sizes: Sequence[int], options: argparse.Namespace) -> None:
-    """What a trial costs, with few and with many in the ledger."""
+    """What a trial costs, with few and with many others in the ledger."""
     shares = trials.charged()
     columns = ("driver", *trials.PARTS, "Tune and Ray", "gcs_server", "raylet", "MB")
     print("CPU milliseconds of a trial; MB of the driver")
@@ -54,7 +54,7 @@ def show_votes(sizes: Sequence[int]) -> None:
 
 
 def show_memory() -> None:
-    """What the driver holds of images whose votes are counted."""
+    """How much memory the driver takes while votes are counted."""
     print("MB of the driver; CPU milliseconds of an image whose votes are there already")
     print("images | n | counts | before | after | again")
     for images, n in SIZES:

@@ -39,7 +39,7 @@ PARTS = ("proposals", "database", "TensorBoard", "table", "progress", "files", "
 
 
 def fill(database: Path, trials: int) -> None:
-    """Make a ledger that holds so many finished trials, at random points."""
+    """Make a ledger that holds this many finished trials, at random points."""
     Ledger(sqlite_url(database), "x", SPACE, Plan(trials, 1, 0), RUNGS)
     storage = open_database(sqlite_url(database))
     with storage.engine.connect() as connection:
@@ -70,7 +70,7 @@ def fill(database: Path, trials: int) -> None:
 
 
 def charged() -> Shares:
-    """The parts of the driver of a search, told from each other from now on."""
+    """Time the parts of the driver in all searches from now on."""
     shares = Shares()
     shares.charge("proposals", Proposer, "learn", "recall", "propose")
     shares.charge("database", EventStorage, "start", "report", "tell")
@@ -103,7 +103,7 @@ def cost_of_trials(filled: Path, workers: int, trials: int, losses: int, shares:
 
 
 def _extended(database: Path, cohort: int, trials: int) -> Ledger:
-    """A filled ledger with so many open points, which are proposed a cohort at a time."""
+    """A filled ledger with `trials` open points, proposed `cohort` at a time."""
     url = sqlite_url(database)
     storage = RDBStorage(url)
     kept = storage.get_study_id_from_name("x")

@@ -23,11 +23,11 @@ from tuning.votes.store import Counts, VoteKey, VoteStore
 from tuning.votes.task import Model, Reference, Send
 
 PARTS = ("submission", "database")
-# What the tasks say that count nothing.
+# The speed that tasks report, which count nothing.
 VOTES_PER_SECOND = 10_000
 N, SIGMA, CLASSES = 10_000, 0.25, 10
 IMAGES = 2000
-# A few serve a queue for many: they count nothing.
+# A few are enough to serve the queue of many, since they count nothing.
 REAL_WORKERS = 2
 
 
@@ -52,7 +52,7 @@ def send_nothing(
 
 def certify(images: int, n: int, workers: int, store: VoteStore, send: Send = send_nothing) -> None:
     """Certify images of CIFAR-10's shape, with one vote task in flight for each of `workers`."""
-    # Equal images, of which a set of so many holds one.
+    # All are views of one image, so that the images take no memory here.
     pixels = torch.rand((1, 3, 32, 32)).expand(images, -1, -1, -1)
     evaluate = partial(certifying, Fixed(100, n, 0.001), SIGMA)
     job = VoteJob(
@@ -63,14 +63,14 @@ def certify(images: int, n: int, workers: int, store: VoteStore, send: Send = se
 
 @contextlib.contextmanager
 def counting() -> Iterator[VoteStore]:
-    """A Ray whose processes are there, and a store of votes."""
+    """Start a Ray, wait for its processes, and open a store of votes."""
     with tempfile.TemporaryDirectory() as folder, cluster_of(REAL_WORKERS):
         ray.get(count_nothing.remote([], [], [], Resources(1, 0.0, REAL_WORKERS)))
         yield VoteStore(Path(folder, "votes.db"))
 
 
 def charged() -> Shares:
-    """The parts of the driver while votes are counted; the rest is evaluations and Ray."""
+    """Time the parts of the driver while votes are counted; the rest is evaluations and Ray."""
     shares = Shares()
     shares.charge("database", VoteStore, "put")
     return shares
@@ -93,12 +93,12 @@ def cost_of_tasks(workers: int, shares: Shares) -> Cost:
 
 
 def rows_of(images: int, n: int) -> int:
-    """So many counts are recorded: one of the selection, and one of each piece."""
+    """The number of counts recorded: one of the selection, and one of each piece, per image."""
     return images * (1 + -(-n // PIECES["cpu"]))
 
 
 def held(images: int, n: int) -> tuple[float, float, float]:
-    """MB of the driver before and after; CPU milliseconds of an image when all is there already."""
+    """MB of the driver before and after, and CPU milliseconds an image if all votes are there."""
     with counting() as store:
         before = memory()
         certify(images, n, REAL_WORKERS, store)

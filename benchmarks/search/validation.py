@@ -115,7 +115,7 @@ def base_classifier(dataset: Dataset, file: Path | None) -> BaseClassifier:
 
 
 def images_beside(drawn: Shots, train: Images, count: int) -> tuple[Tensor, Tensor]:
-    """So many training images that are not among the shots, and their labels."""
+    """`count` training images that are not among the shots, and their labels."""
     others = sorted(set(range(len(train.labels))) - set(drawn.joined()[2]))
     chosen = random.Random(SEED).sample(others, count)
     return train.load(chosen), train.labels[chosen]
