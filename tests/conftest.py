@@ -14,9 +14,14 @@ from pathlib import Path
 import pytest
 import ray
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, programs
 from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
+
+# On a busy machine an example takes as long as it takes.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # The tier of a test by the fixtures that it asks for, the most demanding first.
 TIERS = {"namespaces": "cluster", "launcher": "runs", "postgres": "runs", "browser": "runs"}
