@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.acceleration.folding import folded
+from trainables.acceleration.voting import Precision
 from trainables.decrop import losses
 from trainables.decrop.augmentation import augment
 from trainables.decrop.config import DecropConfig
@@ -29,12 +30,15 @@ class SharedParts:
     """What several trainings of one setting have in common.
 
     Their generated samples come from `sample_seed`, and are shared through `store`. `initial` holds
-    the weights to start from, as `denoiser_bytes` writes them.
+    the weights to start from, as `denoiser_bytes` writes them. They compute in `precision`:
+    "float32" is PyTorch's own, which on a GPU rounds to TF32 within convolutions; "bfloat16" is
+    automatic mixed precision.
     """
 
     sample_seed: int = 0
     store: SampleStore = field(default_factory=MemoryStore)
     initial: bytes | None = None
+    precision: Precision = "float32"
 
 
 class DecropTraining:
@@ -65,7 +69,7 @@ class DecropTraining:
     ) -> None:
         _check_pixels(images)
         shared = SharedParts() if shared is None else shared
-        self.config, self.epoch = config, 0
+        self.config, self.epoch, self._precision = config, 0, shared.precision
         device = images.device
         self._generator = torch.Generator(device).manual_seed(seed)
         _, features = classifier.probe(images[:2])
@@ -92,7 +96,13 @@ class DecropTraining:
         self.views = [images]
         if config.uses_generated_samples:
             self.views += generate(
-                classifier, images, labels, config, shared.sample_seed, shared.store
+                classifier,
+                images,
+                labels,
+                config,
+                shared.sample_seed,
+                shared.store,
+                precision=shared.precision,
             )
 
     @property
@@ -190,7 +200,9 @@ class DecropTraining:
         """The pass for batches of this size; there are at most two sizes."""
         size = len(clean)
         if size not in self._passes:
-            self._passes[size] = ForwardPass(self._network, self._classifier, self.config)
+            self._passes[size] = ForwardPass(
+                self._network, self._classifier, self.config, self._precision
+            )
             record(self._passes[size], clean, noisy)
         return self._passes[size]
 

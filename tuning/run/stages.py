@@ -18,6 +18,7 @@ from tuning.run.export import export, show_denoised
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
+from tuning.search.precision import decide_training_precision
 from tuning.search.search import Part, prepare, search, sources
 from tuning.setting.classifier import base_classifier, gain_access
 from tuning.setting.setting import Setting
@@ -88,7 +89,10 @@ def _prepare(setting: Setting, source: str | None, context: Context, manifest: M
     VoteStore(setting.folder / files.VOTES)
     access = gain_access(context.config, setting, context.reporter)
     manifest.add_setting(setting, access.certified)
-    return prepare(setting, access, source, context, manifest.run_id)
+    decided = manifest.training_precision(setting.name)
+    precision = decide_training_precision(setting, access.trained_through, context, decided)
+    manifest.record(setting.name, training_precision=precision)
+    return prepare(setting, access, source, context, run_id=manifest.run_id, precision=precision)
 
 
 def _complete(part: Part) -> list[TrialRecord]:

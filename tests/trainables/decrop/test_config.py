@@ -16,7 +16,7 @@ def test_the_defaults_are_the_published_recipe() -> None:
         "denoiser": "dncnn", "depth": 17, "width": 64,
         "memory_blocks": 3, "residual_blocks": 6, "levels": 3,
         "epochs": 600, "batch_size": 200, "learning_rate": 1e-3, "weight_decay": 1e-4,
-        "schedule": "step", "lr_decay": 0.1, "ema_decay": 0, "mixed_precision": False,
+        "schedule": "step", "lr_decay": 0.1, "ema_decay": 0,
     }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_an_unknown_hyperparameter_is_refused() -> None:
         ("interpolation_steps", 1.5), ("attack_radius", "wide"),
         ("denoiser", "resnet"), ("denoiser", "DnCNN"), ("memory_blocks", 0), ("residual_blocks", 0),
         ("levels", 0), ("levels", 7), ("schedule", "linear"), ("ema_decay", 1), ("ema_decay", -0.1),
-        ("ema_decay", math.nan), ("mixed_precision", "half"), ("eight_bit_samples", 8),
+        ("ema_decay", math.nan), ("eight_bit_samples", 8),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
