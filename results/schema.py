@@ -76,6 +76,7 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
         _field("objective", pa.float64(), "objective", "score on the tuning images", True),
         _field("accuracy", pa.float64(), "share", "clean accuracy on the tuning images", True),
         _field("epochs", pa.int32(), "epochs", "epochs trained", True),
+        _field("steps", pa.int64(), "steps", "training steps: batches in those epochs", True),
         _field("seconds", pa.float64(), "s", "wall-clock time", True),
         _field("seed", pa.int64(), _NONE, "seed of training and scoring", True),
         _field("node", pa.string(), _NONE, "host that ran the trial", True),

@@ -46,7 +46,17 @@ def test_certificates_have_the_promised_columns_and_types() -> None:
 def test_hyperparameters_stand_between_state_and_objective_in_their_order() -> None:
     names = TRIALS.names
     assert names[:6] == ["number", "root", "origin", "state", "learning_rate", "mix"]
-    after = ["objective", "accuracy", "epochs", "seconds", "seed", "node", "error", "restarts"]
+    after = [
+        "objective",
+        "accuracy",
+        "epochs",
+        "steps",
+        "seconds",
+        "seed",
+        "node",
+        "error",
+        "restarts",
+    ]
     assert names[6:] == after
 
 

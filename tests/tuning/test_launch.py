@@ -22,6 +22,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert (resolved["trials"], resolved["n"]) == (9, 700)
     assert f"{4 * 200 * (100 + 700):,}" in out
     assert "workers" in out
+    # Of 200 epochs, each of two batches.
+    assert "50, 150, 400 in batches of 40" in out
 
 
 def modules_after(script: str) -> set[str]:

@@ -236,6 +236,11 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
     return list(order.tensor_split(count))
 
 
+def steps_in_epoch(config: DecropConfig, images: int) -> int:
+    """How many steps a training on so many images takes in an epoch."""
+    return len(_batches(torch.arange(images), config.batch_size))
+
+
 def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denoiser:
     fresh = build_denoiser(config.denoiser, channels, config.model_dump())
     if initial is None:

@@ -92,9 +92,9 @@ def search(
     """
     seconds = _search(parts, context, trainable)
     for part in parts:
-        folder, ledger = part.setting.folder, part.ledger
-        write_trials(folder, part.setting.space, ledger.attempts.records())
-        write_insight(folder, ledger.study, objective_label(context.config.objective))
+        setting, ledger = part.setting, part.ledger
+        write_trials(setting, ledger.attempts.records())
+        write_insight(setting.folder, ledger.study, objective_label(context.config.objective))
     return seconds
 
 
@@ -164,7 +164,7 @@ def _search(
 
 def _study(part: Part, context: Context, progress: SearchProgress) -> Study:
     setting, attempts = part.setting, part.ledger.attempts
-    table = TrialsTable(setting.folder, setting.space)
+    table = TrialsTable(setting)
 
     def on_end() -> None:
         table.update(attempts.records)
