@@ -13,11 +13,13 @@ from results.schema import (
     BASELINES,
     CERTIFICATES,
     CONFIRMATION,
+    PUBLISHED_BEST_SIGMA,
     SUMMARY,
     VARIANTS,
     Row,
     front_number,
     trials_schema,
+    variant_place,
 )
 from results.store import StoreError, read_metadata, read_table
 
@@ -92,7 +94,7 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
     groups = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
     return Setting(
         folder.name,
-        sorted(summary, key=_place),
+        sorted(summary, key=lambda row: variant_place(row["variant"])),
         sorted(_optional(folder / files.TRIALS, trials_schema({})), key=_number),
         _optional(folder / files.CONFIRMATION, CONFIRMATION),
         _optional(folder / files.BASELINES, BASELINES),
@@ -100,11 +102,6 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
         read_metadata(path) if rows else {},
         _figures(folder / files.INSIGHT),
     )
-
-
-def _place(row: Row) -> int:
-    number = front_number(row["variant"])
-    return list(VARIANTS).index(row["variant"]) if number is None else len(VARIANTS) + number
 
 
 def _number(row: Row) -> int:
@@ -117,7 +114,7 @@ def _optional(path: Path, schema: Any) -> list[dict[str, Any]]:
 
 def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
     rows = read_table(path, schema)
-    found = {row["variant"] for row in rows} - set(VARIANTS)
+    found = {row["variant"] for row in rows} - {*VARIANTS, PUBLISHED_BEST_SIGMA}
     unknown = sorted(name for name in found if front_number(name) is None)
     if unknown:
         raise StoreError(f"{path}: unknown variants {unknown}, expected {list(VARIANTS)}")

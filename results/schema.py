@@ -19,8 +19,12 @@ VARIANTS: Mapping[str, str] = {
 }
 """What is certified, weakest baseline first: from the name in tables and files to the label.
 
-A Pareto search adds the members of its front, `front-1` and so on, the most accurate first.
+Beside these, the published values are certified at their best sigma, and a Pareto search adds the
+members of its front, `front-1` and so on, the most accurate first.
 """
+
+PUBLISHED_BEST_SIGMA = "published_best_sigma"
+"""The published values at that sigma of the sweep that is best on the tuning images."""
 
 SEARCHED = frozenset({"start", "transferred", "search"})
 """Origins of the trials of the search itself; the other trials are there for comparison."""
@@ -44,9 +48,22 @@ def front_number(variant: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def variant_place(variant: str) -> int:
+    """The place of a variant in tables.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    order, number = list(VARIANTS), front_number(variant)
+    order.insert(order.index("published") + 1, PUBLISHED_BEST_SIGMA)
+    return order.index(variant) if number is None else len(order) + number
+
+
 def variant_label(variant: str) -> str:
     """The name of a variant for readers."""
     number = front_number(variant)
+    if variant == PUBLISHED_BEST_SIGMA:
+        return "Published, best sigma"
     return VARIANTS.get(variant, variant) if number is None else f"DE-CROP, front {number}"
 
 
@@ -94,7 +111,10 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     return _schema(*before, *middle, *after)
 
 
-_VARIANT = "none, label_consistency, published or best; or front-1 ... of a Pareto search"
+_VARIANT = (
+    "none, label_consistency, published or best; published_best_sigma; or front-1 ... of a Pareto "
+    "search"
+)
 
 CERTIFICATES: pa.Schema = _schema(
     _field("variant", pa.string(), _NONE, _VARIANT),

@@ -9,6 +9,8 @@ from results.schema import (
     SUMMARY,
     VARIANTS,
     trials_schema,
+    variant_label,
+    variant_place,
 )
 
 TRIALS = trials_schema({"learning_rate": pa.float64(), "mix": pa.string()})
@@ -72,3 +74,14 @@ def test_the_summary_has_a_column_for_every_radius() -> None:
 
 def test_there_are_four_variants() -> None:
     assert set(VARIANTS) == {"none", "label_consistency", "published", "best"}
+
+
+def test_what_is_certified_has_its_place_in_tables() -> None:
+    shuffled = ["front-10", "best", "published_best_sigma", "front-2", "none", "front-1"]
+    assert sorted([*shuffled, "label_consistency", "published"], key=variant_place) == [
+        *("none", "label_consistency", "published", "published_best_sigma", "best"),
+        *("front-1", "front-2", "front-10"),
+    ]
+    assert variant_label("published_best_sigma") == "Published, best sigma"
+    with pytest.raises(ValueError, match="unheard"):
+        variant_place("unheard-of")

@@ -14,6 +14,7 @@ from statistics import mean
 
 from torch import nn
 
+from results.schema import PUBLISHED_BEST_SIGMA
 from trainables.data.splits import Shots
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
@@ -35,6 +36,7 @@ from tuning.errors import AllTrialsFailed
 from tuning.search.budget import confirmation_votes
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
+from tuning.study.points import PUBLISHED_SIGMA
 from tuning.votes.counter import VoteCounter, smoothable
 
 
@@ -150,9 +152,12 @@ def choose_variants(
         "published": highest(_of_origin(trained, "published")),
         "best": choose(trained, config.min_accuracy),
     }
+    # Not there if published is best at its own sigma, or diverged at the other one.
+    swept = [c for c in trained if c.trial is not None and c.trial.origin == PUBLISHED_SIGMA]
     return Confirmation(
         variants,
-        pareto_front(trained) if config.pareto else {},
+        {PUBLISHED_BEST_SIGMA: swept[0] if swept else variants["published"]}
+        | (pareto_front(trained) if config.pareto else {}),
         tuple(trained),
         tuple(bare),
         config.confirm_votes,

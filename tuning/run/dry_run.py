@@ -6,7 +6,7 @@ from rich.table import Table
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
-from trainables.decrop.config import BASELINES, DecropConfig
+from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import DENOISERS
 from tuning.cluster.resources import local_resources
 from tuning.config import RunConfig, to_yaml
@@ -19,6 +19,7 @@ from tuning.search.budget import (
     shortlist_size,
 )
 from tuning.setting.setting import Setting
+from tuning.study.points import compared
 
 
 def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter) -> None:
@@ -38,8 +39,8 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     space = setting.space
     trained = DecropConfig.model_validate({**space.published, **space.fixed})
-    plain = len(BASELINES) * len(setting.space.sweep)
-    trials = config.trials + plain
+    baselines = len(compared(space))
+    trials = config.trials + baselines
     images, tuning = len(setting.shots.train_labels), len(setting.shots.tuning_labels)
     steps = setting.steps_in_epoch
     most = trained.epochs * max(steps.values())
@@ -55,7 +56,7 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
         "search space": f"{setting.space.name}: {', '.join(setting.space.parameters)}",
         "images": f"{images} to train, {tuning} to tune, {config.certify_images} to certify",
         "denoiser": f"{trained.denoiser}: {', '.join(sizes)}",
-        "trials": f"{config.trials} of the search, {plain} of plain denoised smoothing",
+        "trials": f"{config.trials} of the search, {baselines} of baselines at other sigmas",
         "rungs (steps)": "\n".join(
             f"{', '.join(f'{rung * each:,}' for rung in setting.rungs)} in batches of {size}"
             for size, each in steps.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from results import files
+from results.schema import variant_place
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import build_denoiser
 from tuning.certification.certificates import certify
@@ -73,7 +74,7 @@ def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
     best = finalists["best"]
     export(setting, best, classifier, counter.precision, context)
     show_denoised(setting, best, part.board, context.seed(setting.name, "show"))
-    models = {variant: _model(finalist) for variant, finalist in finalists.items()}
+    models = {name: _model(finalists[name]) for name in sorted(finalists, key=variant_place)}
     subject = Subject(setting.name, setting.dataset, setting.test, models, setting.pixel_steps)
     with manifest.timed(setting.name, "certification"):
         rows = certify(subject, classifier, setting.folder, counter, context)
