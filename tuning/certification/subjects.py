@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from results import files
 from results.run import load_run
 from trainables.acceleration.voting import Precision
+from trainables.choices import DEFAULT_RADII
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.models.denoisers import Denoiser
@@ -22,8 +23,6 @@ from tuning.errors import ConfigError
 
 # The fields that say where a run computed; certificates do not depend on them.
 CLUSTER_FIELDS = ("cluster", "storage", "concurrency", "autoscaling")
-# Each of these flags changes the meaning of the other.
-INTERDEPENDENT = {"radii", "procedure"}
 
 
 class Model(NamedTuple):
@@ -44,7 +43,7 @@ class Subject:
     """Models by variant, to certify on the same held-out images of `dataset`.
 
     `precision` is the one of an earlier certification, if any. The noise is rounded to multiples of
-    1 / `pixel_steps`; 0 stands for Gaussian noise.
+    1 / `pixel_steps`; 0 stands for Gaussian noise. `radii` are those that its users care about.
     """
 
     name: str
@@ -52,14 +51,14 @@ class Subject:
     test: HeldOutImages
     models: Mapping[str, Model]
     pixel_steps: int
+    radii: tuple[float, ...] = DEFAULT_RADII
     precision: Precision | None = None
 
 
-def configuration_of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, except where it ran, and except what `flags` replace."""
-    left_out = {*CLUSTER_FIELDS, *(INTERDEPENDENT if INTERDEPENDENT & flags.keys() else ())}
+def configuration_of_run(run: Path) -> dict[str, Any]:
+    """The configuration of a run, except where it ran."""
     stored = read_yaml(run / files.CONFIG)
-    return {name: value for name, value in stored.items() if name not in left_out}
+    return {name: value for name, value in stored.items() if name not in CLUSTER_FIELDS}
 
 
 def configuration_of_export(path: Path | None) -> dict[str, Any]:
@@ -86,8 +85,10 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
     subjects = []
     for setting in loaded.settings:
         models = {row["variant"]: _certified_before(run, row) for row in setting.summary}
-        precision = loaded.manifest["settings"].get(setting.name, {}).get("precision")
-        subjects.append(_subject(config, datasets[setting.name], setting.name, models, precision))
+        known = loaded.manifest["settings"].get(setting.name, {})
+        radii = config.radii or tuple(known.get("radii", DEFAULT_RADII))
+        found = _subject(config, datasets[setting.name], setting.name, models)
+        subjects.append(replace(found, radii=radii, precision=known.get("precision")))
     return subjects
 
 
@@ -103,8 +104,7 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
         raise ConfigError(f"--dataset: name one, not {', '.join(config.dataset)}")
     (dataset,) = config.dataset
     if path is None:
-        model, precision = Model(None, _valid(sigma)), None
-        return _subject(config, dataset, dataset, {"none": model}, precision)
+        return _subject(config, dataset, dataset, {"none": Model(None, _valid(sigma))})
     data = read_denoiser(path, "denoiser")
     denoiser, trained, precision = load_denoiser(data), trained_sigma(data), None
     if path.is_dir():
@@ -116,7 +116,7 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
             f"denoiser trained for {sigma:g}"
         )
     model = Model(denoiser, _valid(sigma if trained is None else trained))
-    subject = _subject(config, dataset, dataset, {"best": model}, precision)
+    subject = replace(_subject(config, dataset, dataset, {"best": model}), precision=precision)
     channels = subject.test.images.shape[1]
     if denoiser.channels != channels:
         raise ConfigError(
@@ -131,12 +131,12 @@ def _subject(
     dataset_name: str,
     name: str,
     models: Mapping[str, Model],
-    precision: Precision | None,
 ) -> Subject:
     dataset = load_dataset(dataset_name, config.data_dir, download=config.download)
     test = held_out_images(dataset, config.certify_images)
     pixel_steps = steps_of(config.noise, dataset, test)
-    return Subject(name, dataset, test, models, pixel_steps, precision)
+    radii = config.radii or DEFAULT_RADII
+    return Subject(name, dataset, test, models, pixel_steps, radii)
 
 
 def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from statistics import mean
 
 from torch import nn
 
@@ -79,7 +78,7 @@ def confirm(
     ]
     bare = [counter.voter(classifier, shape)] * len(folds)
     contenders += [Contender(None, sigma, bare) for sigma in setting.space.sweep]
-    scorer = Scorer(step, folds, config, seed, counter)
+    scorer = Scorer(step, setting, folds, config, seed, counter)
     votes = confirmation_votes(config, setting, len(candidates))
     with track(f"{step} votes", votes) as advance:
         scores = scorer.score(contenders, advance)
@@ -137,8 +136,9 @@ def choose_variants(
             contender.trial,
             contender.sigma,
             Score.of(found.objective),
-            tuple(found.objective),
-            mean(found.correct),
+            tuple(found.objective.tolist()),
+            float(found.correct.mean()),
+            found.unseen,
         )
         for contender, found in zip(contenders, scores, strict=True)
     ]

@@ -21,7 +21,8 @@ class Confirmed:
     """A configuration and its score on fresh splits; `trial` is None for the bare classifier.
 
     `scores` has one entry for each image of each fold, in the same order for all candidates;
-    `accuracy` is the clean accuracy on the same images.
+    `accuracy` is the clean accuracy on the same images. `unseen` is the score with as many votes as
+    in the search, on those of them that the search did not tune on, if there are any.
     """
 
     trial: TrialRecord | None
@@ -29,6 +30,7 @@ class Confirmed:
     score: Score
     scores: tuple[float, ...]
     accuracy: float
+    unseen: float | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def export(
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
         Noise(sigma, setting.pixel_steps),
-        context.config.certificates,
+        context.config.certificates(setting.radii),
         precision,
     )
     folder = setting.folder / files.EXPORT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from results import files
+from trainables.choices import ACR
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import build_denoiser
 from tuning.certification.certificates import certify
@@ -32,6 +33,11 @@ def search_and_certify(
 ) -> Iterator[Rows]:
     """The stages of `tuning.launch`: the search in all settings at once, then the other stages."""
     context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
+    if context.config.objective == ACR:
+        context.reporter.say(
+            "warning: --objective acr also pays a classifier that always gives the same answer; "
+            "certified-accuracy does not"
+        )
     source = sources(settings, context.config)
     parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
     for name, seconds in search(parts, context).items():
@@ -73,7 +79,9 @@ def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
     export(setting, best, classifier, counter.precision, context)
     show_denoised(setting, best, part.board, context.seed(setting.name, "show"))
     models = {variant: _model(finalist) for variant, finalist in finalists.items()}
-    subject = Subject(setting.name, setting.dataset, setting.test, models, setting.pixel_steps)
+    subject = Subject(
+        setting.name, setting.dataset, setting.test, models, setting.pixel_steps, setting.radii
+    )
     with manifest.timed(setting.name, "certification"):
         rows = certify(subject, classifier, setting.folder, counter, context)
     if part.access.queries:

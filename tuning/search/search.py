@@ -215,7 +215,7 @@ def _task(setting: Setting, classifier: BaseClassifier, context: Context) -> Tri
         train_labels=setting.shots.train_labels,
         tuning_images=setting.shots.tuning_images,
         tuning_labels=setting.shots.tuning_labels,
-        objective=Objective.parse(config.objective),
+        objective=Objective.parse(config.objective, setting.radii),
         tuning_votes=config.tuning_votes,
         n=config.n,
         alpha=config.alpha,

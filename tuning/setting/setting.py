@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
+from trainables.choices import DEFAULT_RADII, objective_radii
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_images
 from trainables.decrop.config import DecropConfig
 from trainables.errors import InputError
 from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.prediction import Certification
 from trainables.smoothing.quantised import steps_of
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser
 from tuning.config import RunConfig, setting_name
@@ -27,7 +30,7 @@ class Setting:
 
     `initial` is the trained denoiser from which every trial starts, if the user named one.
     Certificates are made with noise rounded to multiples of 1 / `pixel_steps`; 0 stands for
-    Gaussian noise.
+    Gaussian noise. `radii` are those that its users care about.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Setting:
     space: SearchSpace
     initial: bytes | None
     pixel_steps: int
+    radii: tuple[float, ...]
     folder: Path
 
     @property
@@ -82,6 +86,8 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
     if config.init_denoiser is not None:
         initial = read_denoiser(config.init_denoiser)
         space = space.holding(_fitting(initial, drawn.train_images))
+    radii = config.radii or space.radii or DEFAULT_RADII
+    _check_radii(config, space, radii)
     setting = setting_name(dataset.name, shots)
     return Setting(
         name=setting,
@@ -91,8 +97,21 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
         space=space,
         initial=initial,
         pixel_steps=steps_of(config.noise, dataset, test),
+        radii=radii,
         folder=config.run_folder / setting,
     )
+
+
+def _check_radii(config: RunConfig, space: SearchSpace, radii: tuple[float, ...]) -> None:
+    """Refuse radii that the votes cannot prove, even if all of them are for the right class."""
+    limit = Certification(config.n, space.largest_sigma, config.alpha).largest_radius
+    for name, named in (("radii", radii), ("objective", objective_radii(config.objective) or ())):
+        if named and named[-1] > limit:
+            raise InputError(
+                f"{named[-1]:g} is more than {config.n} votes can prove at any sigma of the space "
+                f"{space.name}; the largest provable radius is {math.floor(1000 * limit) / 1000:g}",
+                field=name,
+            )
 
 
 def _fitting(initial: bytes, images: Tensor) -> dict[str, Value]:

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,7 +60,7 @@ def contender(origin: str | None, number: int = 0) -> Contender:
 
 
 def scored(level: float) -> FoldScores:
-    return FoldScores([level, level + 0.1, level + 0.2], [1.0, 1.0, 0.0])
+    return FoldScores(level + np.array([0.0, 0.1, 0.2]), np.array([1.0, 1.0, 0.0]), level)
 
 
 def test_each_variant_is_the_highest_of_its_kind() -> None:
