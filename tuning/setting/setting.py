@@ -77,8 +77,9 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
     drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))
     if test.images.shape[1:] != drawn.train_images.shape[1:]:
         raise InputError(
-            f"--data-dir: test images have the shape {tuple(test.images.shape[1:])}, but training "
-            f"images {tuple(drawn.train_images.shape[1:])}; give them the same shape"
+            f"test images have the shape {tuple(test.images.shape[1:])}, but training "
+            f"images {tuple(drawn.train_images.shape[1:])}; give them the same shape",
+            field="data_dir",
         )
     owned = len(drawn.train_labels) + len(drawn.tuning_labels)
     space = choose_space(config, dataset.name, shots, owned / len(dataset.train.labels))
@@ -120,7 +121,7 @@ def _fitting(initial: bytes, images: Tensor) -> dict[str, Value]:
     channels, found = images.shape[1], spec.pop("channels")
     if found != channels:
         raise InputError(
-            f"--init-denoiser: it takes images of {found} channels, but the data set's have "
-            f"{channels}"
+            f"it takes images of {found} channels, but the data set's have {channels}",
+            field="init_denoiser",
         )
     return {"denoiser": spec.pop("architecture"), **spec}
