@@ -74,18 +74,20 @@ _ORIGINS = {
 _MARKERS = {"complete": "o", "pruned": "v", "failed": "x"}
 
 
-def curves_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
+def curves_figure(
+    certificates: Mapping[str, Sequence[Row]], labels: Mapping[str, str], dark: bool = False
+) -> bytes:
     """PNG of certified accuracy against radius: one step line and 95 % band per variant.
 
-    `certificates` holds rows of `schema.CERTIFICATES` by variant; each line is labelled with its
-    sigma and ACR. `dark` draws in light colours on a dark background.
+    `certificates` holds rows of `schema.CERTIFICATES` by variant, and `labels` their names for
+    readers; sigma and ACR are added. `dark` draws in light colours on a dark background.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 4.8)
     reach = 0.0
-    for variant in [name for name in reversed(list(VARIANTS)) if name in certificates]:
+    for variant in [name for name in reversed(VARIANTS) if name in certificates]:
         rows = certificates[variant]
-        _draw_variant(axes, variant, rows, theme.variants[variant])
+        _draw_variant(axes, variant, rows, labels[variant], theme.variants[variant])
         reach = max(reach, *(row["radius"] for row in rows if row["predicted"] == row["label"]), 0)
     axes.set_xlim(0, reach * 1.05 or 1.0)
     axes.set_ylim(0, 1)
@@ -124,21 +126,23 @@ def history_figure(
     return _png(figure)
 
 
-def bounds_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
+def bounds_figure(
+    certificates: Mapping[str, Sequence[Row]], labels: Mapping[str, str], dark: bool = False
+) -> bytes:
     """PNG of how the bounds `p_lower` are distributed over the images, one line per variant.
 
-    The bound is on the probability of the class that the votes picked, right or wrong. `dark` draws
-    in light colours on a dark background.
+    The bound is on the probability of the class that the votes picked, right or wrong.
+    `labels` and `dark` are as in `curves_figure`.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 3.6)
-    for variant in [name for name in reversed(list(VARIANTS)) if name in certificates]:
+    for variant in [name for name in reversed(VARIANTS) if name in certificates]:
         axes.ecdf(
             [row["p_lower"] for row in certificates[variant]],
             color=theme.variants[variant],
             linestyle=_LINES[variant],
             linewidth=2.4 if variant == "best" else 1.8,
-            label=VARIANTS[variant],
+            label=labels[variant],
         )
     # Below one half the votes prove nothing.
     axes.axvline(0.5, color=theme.muted, linewidth=1.0)
@@ -197,7 +201,7 @@ def _draw_tradeoff(axes: Axes, row: Row, theme: _Theme) -> None:
         s=46 if number is None else 26,
         color=colour,
         marker="D" if variant == "best" else "o",
-        label=variant_label(variant) if number is None else None,
+        label=variant_label(variant, row["origin"]) if number is None else None,
         zorder=3,
     )
     if number is not None:
@@ -228,7 +232,7 @@ def _canvas(theme: _Theme, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], colour: str) -> None:
+def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], label: str, colour: str) -> None:
     correct, radius = outcomes(rows)
     curve = accuracy_curve(correct, radius)
     acr = average_certified_radius(correct, radius).value
@@ -241,7 +245,7 @@ def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], colour: str) ->
         color=colour,
         linestyle=_LINES[variant],
         linewidth=2.4 if variant == "best" else 1.8,
-        label=rf"{VARIANTS[variant]}   $\sigma$ {sigma:.3g}   ACR {acr:.3f}",
+        label=rf"{label}   $\sigma$ {sigma:.3g}   ACR {acr:.3f}",
     )
     axes.fill_between(
         curve.radii, curve.low, curve.high, step="pre", color=colour, alpha=0.13, linewidth=0

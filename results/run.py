@@ -13,10 +13,12 @@ from results.schema import (
     BASELINES,
     CERTIFICATES,
     CONFIRMATION,
-    SUMMARY,
+    ORIGINS,
     VARIANTS,
     Row,
+    classes_schema,
     front_number,
+    summary_schema,
     trials_schema,
 )
 from results.store import StoreError, read_metadata, read_table
@@ -38,6 +40,7 @@ class Setting:
     trials: Sequence[Row]
     confirmation: Sequence[Row]
     baselines: Sequence[Row]
+    classes: Sequence[Row]
     certificates: Mapping[str, Sequence[Row]]
     metadata: Mapping[str, str]
     insight: Mapping[str, Mapping[str, Any]]
@@ -69,7 +72,9 @@ def load_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such run folder")
-    summary = _known_variants(folder / files.SUMMARY, SUMMARY)
+    summary = _known_variants(folder / files.SUMMARY, summary_schema())
+    if unknown := sorted({row["origin"] for row in summary} - set(ORIGINS)):
+        raise StoreError(f"{folder / files.SUMMARY}: unknown origins {unknown}")
     names = dict.fromkeys(row["setting"] for row in summary)
     # A setting whose certification never ended is not in the summary, but has trials to report.
     searched = sorted(path.parent.name for path in folder.glob(f"*/{files.TRIALS}"))
@@ -96,6 +101,7 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
         sorted(_optional(folder / files.TRIALS, trials_schema({})), key=_number),
         _optional(folder / files.CONFIRMATION, CONFIRMATION),
         _optional(folder / files.BASELINES, BASELINES),
+        _optional(folder / files.CLASSES, classes_schema()),
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
         _figures(folder / files.INSIGHT),
@@ -104,7 +110,7 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
 
 def _place(row: Row) -> int:
     number = front_number(row["variant"])
-    return list(VARIANTS).index(row["variant"]) if number is None else len(VARIANTS) + number
+    return VARIANTS.index(row["variant"]) if number is None else len(VARIANTS) + number
 
 
 def _number(row: Row) -> int:

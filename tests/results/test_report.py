@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from results.files import INSIGHT
-from results.report import build_report, compare, main
-from results.schema import CERTIFICATES, SUMMARY, VARIANTS
+from results.report import build_report, main
+from results.schema import CERTIFICATES, summary_schema, VARIANTS
 from results.store import read_table, write_json, write_table
 from tests.support.invented import certificate_rows, scores, write_run
 
@@ -276,7 +276,7 @@ def test_a_run_without_an_optional_table_still_has_a_report(tmp_path: Path, name
 
 def test_a_run_where_nothing_is_certified_says_so(tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    write_table(run / "summary.parquet", [], SUMMARY)
+    write_table(run / "summary.parquet", [], summary_schema())
     (run / "digits-10shot" / "certificates.parquet").unlink()
     text = Page(built(run)).text
     assert "not complete" in text

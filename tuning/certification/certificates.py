@@ -41,7 +41,7 @@ def certify(
     with context.reporter.track(f"{subject.name}: certification votes", votes) as advance:
         certified = certify_models(subject, models, procedure, seed, counter, advance)
     metadata = certificate_metadata(context, subject, models, counter.precision)
-    return summary_rows(subject, write_certificates(folder, certified, metadata))
+    return summary_rows(subject, write_certificates(folder, subject, certified, metadata))
 
 
 def certify_models(

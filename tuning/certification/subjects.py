@@ -16,7 +16,7 @@ from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.quantised import steps_of
 from trainables.smoothing.smoothed import CONFIG as EXPORT
-from trainables.smoothing.smoothed import read_export
+from trainables.smoothing.smoothed import Origin, read_export
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser, trained_sigma
 from tuning.config import RunConfig, read_yaml, setting_name
 from tuning.errors import ConfigError
@@ -28,11 +28,13 @@ CLUSTER_FIELDS = ("cluster", "storage", "concurrency", "autoscaling")
 class Model(NamedTuple):
     """A denoiser in front of the classifier, or None for the classifier itself, and its sigma.
 
-    `trial`, `objective` and `accuracy` are its results in search and confirmation.
+    `origin` is one of `results.schema.ORIGINS`; `trial`, `objective` and `accuracy` are its results
+    in search and confirmation.
     """
 
     denoiser: Denoiser | None
     sigma: float
+    origin: str = "none"
     trial: int | None = None
     objective: float | None = None
     accuracy: float | None = None
@@ -107,15 +109,16 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
         return _subject(config, dataset, dataset, {"none": Model(None, _valid(sigma))})
     data = read_denoiser(path, "denoiser")
     denoiser, trained, precision = load_denoiser(data), trained_sigma(data), None
+    origin: Origin = "file"
     if path.is_dir():
         export, _ = read_export(path)
-        trained, precision = export.sigma, export.precision
+        trained, precision, origin = export.sigma, export.precision, export.origin
     if None not in (sigma, trained) and sigma != trained:
         raise ConfigError(
             f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
             f"denoiser trained for {sigma:g}"
         )
-    model = Model(denoiser, _valid(sigma if trained is None else trained))
+    model = Model(denoiser, _valid(sigma if trained is None else trained), origin)
     subject = replace(_subject(config, dataset, dataset, {"best": model}), precision=precision)
     channels = subject.test.images.shape[1]
     if denoiser.channels != channels:
@@ -142,10 +145,10 @@ def _subject(
 def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:
     """The model for a row of the run's summary."""
     denoiser = None
-    if row["trial"] is not None:
+    if row["origin"] != "none":
         path = run / row["setting"] / files.denoiser(row["variant"])
         denoiser = load_denoiser(read_denoiser(path))
-    known = (row["trial"], row["tuning_objective"], row["tuning_accuracy"])
+    known = (row["origin"], row["trial"], row["tuning_objective"], row["tuning_accuracy"])
     return Model(denoiser, row["sigma"], *known)
 
 

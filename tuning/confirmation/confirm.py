@@ -23,10 +23,11 @@ from tuning.confirmation.scoring import Contender, FoldScores, Scorer
 from tuning.confirmation.selection import (
     Confirmation,
     Confirmed,
-    choose,
     highest,
     pareto_front,
     shortlisted,
+    simplest,
+    tied,
 )
 from tuning.confirmation.tables import write_confirmation
 from tuning.confirmation.training import Trainer, Training
@@ -144,14 +145,16 @@ def choose_variants(
     ]
     trained = [c for c in confirmed if c.trial is not None]
     bare = [c for c in confirmed if c.trial is None]
+    equals = tied(trained, config.min_accuracy)
     variants = {
         "none": highest(bare),
         "label_consistency": highest(_of_origin(trained, "label_consistency")),
         "published": highest(_of_origin(trained, "published")),
-        "best": choose(trained, config.min_accuracy),
+        "best": simplest(equals),
     }
     return Confirmation(
         variants,
+        tuple(equals),
         pareto_front(trained) if config.pareto else {},
         tuple(trained),
         tuple(bare),

@@ -38,10 +38,12 @@ class Confirmation:
     """Everything that was confirmed, and for each variant the chosen configuration.
 
     `front` holds the members of the Pareto front by name, if the search was for one; `bare` holds
-    the classifier itself at each sigma. All were scored with `votes` on every image of the `folds`.
+    the classifier itself at each sigma; `tied` those of which the best is the simplest. All were
+    scored with `votes` on every image of the `folds`.
     """
 
     variants: dict[str, Confirmed]
+    tied: tuple[Confirmed, ...]
     front: dict[str, Confirmed]
     trials: tuple[Confirmed, ...]
     bare: tuple[Confirmed, ...]
@@ -71,8 +73,8 @@ def shortlisted(
     return shortlist + searched[:top]
 
 
-def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Confirmed:
-    """The simplest of the candidates that score as well as the best one.
+def tied(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> list[Confirmed]:
+    """The candidates that score as well as the best one, which cannot be told apart.
 
     "As well" means: lower by no more than one standard error of the difference, image by image.
     Source: Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule). Candidates whose clean
@@ -89,7 +91,15 @@ def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Co
             f"one has {round_down(highest_accuracy)}; --resume with that or less to continue"
         )
     best = highest(accurate)
-    return min((c for c in accurate if _as_good(c, best)), key=_complexity)
+    return [c for c in accurate if _as_good(c, best)]
+
+
+def simplest(confirmed: Sequence[Confirmed]) -> Confirmed:
+    """The configuration with the fewest loss terms, the smallest denoiser and cheapest samples.
+
+    Of equally simple ones, the one with the highest score.
+    """
+    return min(confirmed, key=_complexity)
 
 
 def pareto_front(trials: Sequence[Confirmed]) -> dict[str, Confirmed]:

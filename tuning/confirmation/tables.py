@@ -46,6 +46,7 @@ def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str
                 "votes": confirmation.votes,
                 "folds": confirmation.folds,
                 "images": images,
+                "tied": any(confirmed is one for one in confirmation.tied),
                 "selected": bool(variants),
             }
         )

@@ -126,10 +126,14 @@ def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCounter:
 
 def _model(finalist: Finalist) -> Model:
     """A finalist as a model to certify."""
-    confirmed = finalist.confirmed
-    number = None if confirmed.trial is None else confirmed.trial.number
+    confirmed, trial = finalist.confirmed, finalist.confirmed.trial
     return Model(
-        finalist.denoiser, confirmed.sigma, number, confirmed.score.mean, confirmed.accuracy
+        finalist.denoiser,
+        confirmed.sigma,
+        "none" if trial is None else trial.origin,
+        None if trial is None else trial.number,
+        confirmed.score.mean,
+        confirmed.accuracy,
     )
 
 
