@@ -109,6 +109,6 @@ def test_classes_add_up_to_the_summary(tmp_path: Path) -> None:
         assert sum(row["images"] for row in mine) == 200
         answers = sum(row["answers"] for row in mine)
         assert answers == sum(r["predicted"] >= 0 for r in group)
-        for column in map(lambda at: accuracy_column(at), (0.0, 0.125, 0.5, 1.0)):
+        for column in (accuracy_column(at) for at in (0.0, 0.125, 0.5, 1.0)):
             total = sum(row[column] * row["images"] for row in mine)
             assert total / 200 == pytest.approx(summary[column])
