@@ -29,7 +29,7 @@ from results.schema import accuracy_column, front_number, variant_label, wrong_c
 from results.sentences import details, headline
 from results.store import write_text
 from results.terminal import objective_label, round_down
-from results.verdict import Verdict, judge_all
+from results.verdict import Verdict, is_one_sided, judge_all
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -82,6 +82,7 @@ def _render(run: Run, verdicts: Mapping[str, Verdict]) -> str:
         caption=_caption,
         headline=headline,
         details=details,
+        one_sided=is_one_sided,
     )
     objective = objective_label(str(run.config.get("objective", "")))
     return environment.get_template("report.html.j2").render(

@@ -236,7 +236,7 @@ def test_the_headline_says_who_won_and_over_what(run: Path, html: str) -> None:
     first = text[text.index("digits-10shot The winner") :]
     assert first.startswith(
         f"digits-10shot The winner is a proposal of the sampler (trial 9, sigma 0.375). "
-        f"{' '.join(details(verdict))} Score: certified accuracy at 0.0, 0.25, 0.5, 0.75, averaged"
+        f"{' '.join(details(verdict))} Score: certified accuracy at 0, 0.25, 0.5, 0.75, averaged"
     )
 
 
@@ -259,7 +259,8 @@ def test_certified_wrong_and_the_most_frequent_answer_stand_in_the_table(html: s
     right, wrong = best["certified_accuracy_0"], best["certified_wrong_0"]
     assert f"{right:.1%}wrong {wrong:.1%}" in text
     answer, true = best["most_frequent"], best["most_frequent_true"]
-    assert f"{best['most_frequent_share']:.1%}class {answer}, true {true:.1%}" in text
+    assert f"{best['most_frequent_share']:.1%}class {answer}: {true:.1%} are" in text
+    assert "best: trial 9, search" in text
 
 
 def test_certified_accuracy_by_class_is_shown_class_by_class(html: str) -> None:
