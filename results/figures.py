@@ -156,7 +156,7 @@ def bounds_figure(
 
 
 def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
-    """PNG of clean accuracy against ACR on the test images, with 95 % intervals of both.
+    """PNG of clean accuracy against the score on the test images, with 95 % intervals of both.
 
     `summary` holds rows of `schema.SUMMARY` of one setting; the members of the Pareto front are
     joined by a line and numbered. `dark` draws in light colours on a dark background.
@@ -166,7 +166,7 @@ def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
     members = [row for row in summary if front_number(row["variant"]) is not None]
     axes.plot(
         [row["certified_accuracy_0"] for row in members],
-        [row["acr"] for row in members],
+        [row["score"] for row in members],
         color=theme.muted,
         linewidth=1.2,
         zorder=1,
@@ -174,7 +174,7 @@ def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
     for row in summary:
         _draw_tradeoff(axes, row, theme)
     axes.set_xlabel("clean accuracy (certified at radius 0)")
-    axes.set_ylabel(r"average certified $\ell_2$ radius")
+    axes.set_ylabel("score, guessing is at 0")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="best", frameon=False, labelcolor=theme.text)
     return _png(figure)
@@ -184,12 +184,12 @@ def _draw_tradeoff(axes: Axes, row: Row, theme: _Theme) -> None:
     variant, number = row["variant"], front_number(row["variant"])
     colour = theme.variants.get(variant, theme.variants["best"])
     accuracy = share_of(round(row["certified_accuracy_0"] * row["images"]), row["images"])
-    x, y = accuracy.value, row["acr"]
+    x, y = accuracy.value, row["score"]
     axes.errorbar(
         x,
         y,
         xerr=[[x - accuracy.low], [accuracy.high - x]],
-        yerr=[[y - row["acr_low"]], [row["acr_high"] - y]],
+        yerr=[[y - row["score_low"]], [row["score_high"] - y]],
         color=colour,
         elinewidth=0.8,
         alpha=0.45,

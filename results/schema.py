@@ -36,11 +36,8 @@ others are origins of trials.
 SEARCHED = frozenset({"start", "transferred", "search"})
 """Origins of the trials of the search itself; the other trials are there for comparison."""
 
-DEFAULT_RADII = (0.0, 0.25, 0.5, 0.75)
-"""The radii that count unless others are named, L2 in pixel units on the [0, 1] scale."""
-
-# Columns of the summary that are there whatever radii are named.
-_ALWAYS = (*DEFAULT_RADII, 1.0)
+# L2 radii, in pixel units on the [0, 1] scale, that have columns whatever radii are named.
+_ALWAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _RIGHT, _WRONG = "certified_accuracy_", "certified_wrong_"
 _NONE = "1"
 _PIXELS = "pixels on [0, 1], L2"
@@ -201,7 +198,7 @@ def _at_radii(radii: Iterable[float]) -> list[pa.Field]:
     ]
 
 
-def summary_schema(radii: Iterable[float] = DEFAULT_RADII) -> pa.Schema:
+def summary_schema(radii: Iterable[float] = ()) -> pa.Schema:
     """Schema of summary.parquet with columns for `radii`, beside those that are always there."""
     return _schema(
         _field("setting", pa.string(), _NONE, "dataset and shots, for example digits-10shot"),
@@ -234,7 +231,7 @@ def summary_schema(radii: Iterable[float] = DEFAULT_RADII) -> pa.Schema:
     )
 
 
-def classes_schema(radii: Iterable[float] = DEFAULT_RADII) -> pa.Schema:
+def classes_schema(radii: Iterable[float] = ()) -> pa.Schema:
     """Schema of classes.parquet: the summary's columns at `radii`, for the images of each class."""
     return _schema(
         _field("variant", pa.string(), _NONE, _VARIANT),

@@ -38,8 +38,8 @@ def summary_tables(rows: Sequence[Row], verdicts: Mapping[str, Verdict]) -> Grou
 
 
 def objective_label(objective: str) -> str:
-    """How readers see an objective's name: ACR in capitals, others as they are."""
-    return "ACR" if objective in {"acr", "pareto"} else objective
+    """How readers see an objective's name: ACR in capitals, and for pareto what it trades off."""
+    return {"acr": "ACR", "pareto": "certified-accuracy"}.get(objective, objective)
 
 
 def round_down(accuracy: float) -> float:

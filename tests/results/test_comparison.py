@@ -1,15 +1,14 @@
 import pytest
 
 from results.comparison import compare
-from results.schema import DEFAULT_RADII
 from results.score import Answers
-from tests.support.invented import certificate_rows, scores
+from tests.support.invented import RADII, certificate_rows, scores
 
 
 def test_a_gain_is_that_of_score_accuracies_and_acr() -> None:
     best, none = certificate_rows("best"), certificate_rows("none")
-    comparison = compare(best, "none", none, DEFAULT_RADII)
-    means = [Answers.of(rows).scores(DEFAULT_RADII).mean() for rows in (best, none)]
+    comparison = compare(best, "none", none, RADII)
+    means = [Answers.of(rows).scores(RADII).mean() for rows in (best, none)]
     assert comparison.score.value == pytest.approx(means[0] - means[1])
     assert comparison.acr.value == pytest.approx(scores("best").mean() - scores("none").mean())
     shares = [
@@ -17,7 +16,7 @@ def test_a_gain_is_that_of_score_accuracies_and_acr() -> None:
         for rows in (best, none)
     ]
     assert comparison.accuracy[0.25].value == pytest.approx(shares[0] - shares[1])
-    assert list(comparison.accuracy) == list(DEFAULT_RADII)
+    assert list(comparison.accuracy) == list(RADII)
 
 
 def test_gains_are_paired_by_image_not_by_row_order() -> None:
@@ -27,15 +26,15 @@ def test_gains_are_paired_by_image_not_by_row_order() -> None:
 
 def test_the_verdict_is_about_the_score() -> None:
     best, none = certificate_rows("best"), certificate_rows("none")
-    assert compare(best, "none", none, DEFAULT_RADII).verdict == "gain"
-    assert compare(none, "best", best, DEFAULT_RADII).verdict == "loss"
-    assert compare(best, "published", best, DEFAULT_RADII).verdict == "unclear"
+    assert compare(best, "none", none, RADII).verdict == "gain"
+    assert compare(none, "best", best, RADII).verdict == "loss"
+    assert compare(best, "published", best, RADII).verdict == "unclear"
 
 
 def test_a_constant_answer_with_a_large_radius_wins_in_acr_only() -> None:
     honest = certificate_rows("none")
     constant = [row | {"predicted": 4, "radius": 3.0} for row in honest]
-    comparison = compare(constant, "none", honest, DEFAULT_RADII)
+    comparison = compare(constant, "none", honest, RADII)
     assert comparison.acr.low > 0
     assert comparison.verdict == "loss"
 

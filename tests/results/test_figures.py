@@ -54,11 +54,11 @@ def test_a_variant_keeps_its_colour_whoever_stands_beside_it(variant: str, colou
 def front_rows() -> list[Row]:
     """Summary rows of all variants and a front of three."""
     rows = [summary_of(name, CERTIFICATES[name]) for name in VARIANTS]
-    shown = {"acr_low": 0.18, "acr_high": 0.32}
+    shown = {"score_low": 0.18, "score_high": 0.32}
     return rows + [
         rows[-1]
         | shown
-        | {"variant": f"front-{k}", "certified_accuracy_0": 0.95 - k / 20, "acr": 0.2 + k / 50}
+        | {"variant": f"front-{k}", "certified_accuracy_0": 0.95 - k / 20, "score": 0.2 + k / 50}
         for k in (1, 2, 3)
     ]
 

@@ -15,12 +15,12 @@ from results.curves import Estimate
 from results.files import INSIGHT
 from results.report import build_report, main
 from results.run import load_run
-from results.schema import CERTIFICATES, DEFAULT_RADII, VARIANTS, summary_schema
+from results.schema import CERTIFICATES, VARIANTS, summary_schema
 from results.sentences import NOTHING, details
 from results.store import read_table, write_json, write_table
 from results.summary import class_rows, write_summary
 from results.verdict import judge
-from tests.support.invented import certificate_rows, summary_of, write_run
+from tests.support.invented import RADII, certificate_rows, summary_of, write_run
 
 FIGURES = {
     "Importance": {
@@ -249,7 +249,7 @@ def test_differences_of_score_accuracies_and_acr_have_paired_intervals(html: str
     text = cells(html)
     for name, label in (("none", "No denoiser"), ("published", "DE-CROP, published")):
         best, others = certificate_rows("best"), certificate_rows(name)
-        found = compare(best, name, others, DEFAULT_RADII)
+        found = compare(best, name, others, RADII)
         columns = [found.score, *found.accuracy.values(), found.acr]
         assert f"{label}better {' '.join(map(shown, columns))}" in text
 
@@ -265,7 +265,7 @@ def test_certified_wrong_and_the_most_frequent_answer_stand_in_the_table(html: s
 
 def test_certified_accuracy_by_class_is_shown_class_by_class(html: str) -> None:
     text = cells(html)
-    (row, *_) = class_rows({"none": certificate_rows("none")}, ["zero"] * 10, DEFAULT_RADII)
+    (row, *_) = class_rows({"none": certificate_rows("none")}, ["zero"] * 10, RADII)
     start = f"0 No denoiser {row['images']} {row['answers']} {row['certified_accuracy_0']:.1%}wrong"
     assert start in text
     assert "0 Denoised smoothing" in text

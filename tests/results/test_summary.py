@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from results.schema import (
-    DEFAULT_RADII,
     VARIANTS,
     accuracy_column,
     classes_schema,
@@ -13,7 +12,7 @@ from results.schema import (
 from results.score import Answers
 from results.store import StoreError, read_table
 from results.summary import Candidate, class_rows, summary_row, write_classes, write_summary
-from tests.support.invented import certificate_rows, summary_of
+from tests.support.invented import RADII, certificate_rows, summary_of
 
 NAMES = [f"digit {label}" for label in range(10)]
 
@@ -34,14 +33,14 @@ def test_right_wrong_and_abstained_add_up() -> None:
     row = summary_of("published", certificate_rows("published"))
     parts = row["certified_accuracy_0"] + row["certified_wrong_0"] + row["abstained"]
     assert parts == pytest.approx(1)
-    wrong = [row[wrong_column(at)] for at in DEFAULT_RADII]
+    wrong = [row[wrong_column(at)] for at in RADII]
     assert wrong == sorted(wrong, reverse=True)
     assert wrong[0] > wrong[-1]
 
 
 def test_the_score_and_its_interval_are_about_the_named_radii() -> None:
     rows, row = certificate_rows("best"), summary_of("best", certificate_rows("best"))
-    assert row["score"] == pytest.approx(Answers.of(rows).scores(DEFAULT_RADII).mean())
+    assert row["score"] == pytest.approx(Answers.of(rows).scores(RADII).mean())
     assert 0 < row["score_low"] < row["score"] < row["score_high"]
     assert row["beats_guessing"]
     small = summary_row("digits-10shot", Candidate("best", "search", 9), rows, (0.0,))
@@ -69,7 +68,7 @@ def test_further_radii_have_columns_and_are_empty_where_they_were_not_named(
     first, second = read_table(tmp_path / "summary.parquet", summary_schema())
     assert first["certified_accuracy_1_125"] is first["certified_wrong_1_125"] is None
     assert second["certified_accuracy_1_125"] == Answers.of(rows).right(1.125).mean()
-    assert [first["radii"], second["radii"]] == [list(DEFAULT_RADII), [0.0, 1.0, 1.125]]
+    assert [first["radii"], second["radii"]] == [list(RADII), [0.0, 1.0, 1.125]]
     assert first["certified_accuracy_1_0"] == second["certified_accuracy_1_0"]
 
 

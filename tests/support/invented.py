@@ -13,13 +13,13 @@ from results.schema import (
     BASELINES,
     CERTIFICATES,
     CONFIRMATION,
-    DEFAULT_RADII,
     VARIANTS,
     trials_schema,
 )
 from results.store import write_cohen_tsv, write_json, write_table, write_text
 from results.summary import Candidate, class_rows, summary_row, write_classes, write_summary
 
+RADII = (0.0, 0.25, 0.5, 0.75)
 HYPERPARAMETERS = {
     "learning_rate": pa.float64(),
     "w_mmd": pa.float64(),
@@ -152,8 +152,8 @@ def write_setting(folder: Path, error: str = "RuntimeError: loss is not finite")
     write_table(folder / "confirmation.parquet", confirmation_rows(), CONFIRMATION)
     write_table(folder / "baselines.parquet", baseline_rows(), BASELINES)
     names = [str(label) for label in range(10)]
-    classes = class_rows(groups, names, DEFAULT_RADII)
-    write_classes(folder / "classes.parquet", classes, DEFAULT_RADII)
+    classes = class_rows(groups, names, RADII)
+    write_classes(folder / "classes.parquet", classes, RADII)
     for variant, group in groups.items():
         write_cohen_tsv(folder / "certificates" / f"{variant}.tsv", group)
     return [summary_of(name, group, folder.name) for name, group in groups.items()]
@@ -171,7 +171,7 @@ def summary_of(
     origin = origin or ("search" if variant == "best" else variant)
     number = _CERTIFIED[variant][0] if trial is None else trial
     candidate = Candidate(variant, origin, number, tuning, 0.9)
-    return summary_row(setting, candidate, rows, DEFAULT_RADII)
+    return summary_row(setting, candidate, rows, RADII)
 
 
 def write_run(run: Path, settings: tuple[str, ...] = ("digits-10shot",), error: str = "E") -> Path:

@@ -11,7 +11,7 @@ from torch import nn
 
 from results import files
 from results.figures import curves_figure
-from results.schema import CERTIFICATES, DEFAULT_RADII, VARIANTS, variant_label
+from results.schema import CERTIFICATES, VARIANTS, variant_label
 from results.store import write_bytes, write_cohen_tsv, write_table
 from results.summary import Candidate, class_rows, summary_row, write_classes
 from trainables.acceleration.voting import Precision
@@ -59,8 +59,8 @@ def write_certificates(
     for path in folder.glob(files.log("front-*")):
         if path.stem not in by_variant:
             path.unlink()
-    classes = class_rows(by_variant, subject.dataset.classes, DEFAULT_RADII)
-    write_classes(folder / files.CLASSES, classes, DEFAULT_RADII)
+    classes = class_rows(by_variant, subject.dataset.classes, subject.radii)
+    write_classes(folder / files.CLASSES, classes, subject.radii)
     labels = {name: variant_label(name, model.origin) for name, model in subject.models.items()}
     write_bytes(folder / files.CURVES, curves_figure(by_variant, labels))
     return by_variant
@@ -94,7 +94,7 @@ def summary_rows(
     rows = []
     for variant, m in subject.models.items():
         candidate = Candidate(variant, m.origin, m.trial, m.objective, m.accuracy)
-        rows.append(summary_row(subject.name, candidate, certificates[variant], DEFAULT_RADII))
+        rows.append(summary_row(subject.name, candidate, certificates[variant], subject.radii))
     return rows
 
 

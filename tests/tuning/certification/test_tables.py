@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from results.schema import CERTIFICATES, DEFAULT_RADII, classes_schema
+from results.schema import CERTIFICATES, classes_schema
 from results.store import read_cohen_tsv, read_table
 from trainables.data.datasets import load_dataset
 from trainables.data.splits import held_out_images
@@ -22,17 +22,19 @@ def certified(index: int, radius: float) -> Certified:
 def subject(*variants: str) -> Subject:
     digits = load_dataset("digits")
     models = {name: Model(None, 0.25, "search", 9, 0.4, 0.9) for name in variants}
-    return Subject("digits-10shot", digits, held_out_images(digits, 2), models, pixel_steps=16)
+    test = held_out_images(digits, 2)
+    return Subject("digits-10shot", digits, test, models, pixel_steps=16, radii=(0.5, 0.625))
 
 
 def test_the_summary_says_where_a_model_comes_from_and_classes_are_named(tmp_path: Path) -> None:
     best = [certified(3, 0.0), certified(7, 0.6)]
     rows = write_certificates(tmp_path, subject("best"), {"best": best}, METADATA)
     (row,) = summary_rows(subject("best"), rows)
-    assert (row["origin"], row["trial"], row["radii"]) == ("search", 9, list(DEFAULT_RADII))
+    assert (row["origin"], row["trial"], row["radii"]) == ("search", 9, [0.5, 0.625])
     (one,) = read_table(tmp_path / "classes.parquet", classes_schema())
     assert (one["class"], one["name"], one["images"], one["answers"]) == (1, "1", 2, 1)
     assert (one["certified_accuracy_0_5"], one["certified_accuracy_0_75"]) == (0.5, 0.0)
+    assert row["certified_accuracy_0_625"] == one["certified_accuracy_0_625"] == 0.0
 
 
 def test_a_front_that_became_shorter_leaves_no_log_behind(tmp_path: Path) -> None:
