@@ -80,9 +80,9 @@ def _tables(setting: str, rows: Sequence[Row]) -> list[Table]:
     while _width(fitting) > room:
         fitting.popitem()
     more = {name: cells for name, cells in radii.items() if name not in fitting}
-    bold = [row["variant"] == "best" for row in rows]
-    tables = [_table(setting, names, fixed | fitting | rest, bold)]
-    return tables + ([_table(f"{setting}, at further radii", names, more, bold)] if more else [])
+    styles = [_style(row) for row in rows]
+    tables = [_table(setting, names, fixed | fitting | rest, styles)]
+    return tables + ([_table(f"{setting}, at further radii", names, more, styles)] if more else [])
 
 
 def _header(number: int, radius: float) -> str:
@@ -95,15 +95,21 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
     return sum(1 + max(map(len, [name, *cells])) for name, cells in columns.items())
 
 
+def _style(row: Row) -> str:
+    """Bold for the winner, red for what is no better than guessing."""
+    weight = "bold" if row["variant"] == "best" else "not bold"
+    return weight if row["beats_guessing"] else f"{weight} red"
+
+
 def _table(
-    title: str, names: Sequence[str], columns: Mapping[str, Sequence[str]], bold: Sequence[bool]
+    title: str, names: Sequence[str], columns: Mapping[str, Sequence[str]], styles: Sequence[str]
 ) -> Table:
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("variant", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for style, *cells in zip(bold, names, *columns.values(), strict=True):
-        table.add_row(*(Text(cell) for cell in cells), style="bold" if style else None)
+    for style, *cells in zip(styles, names, *columns.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in cells), style=style)
     return table
 
 
