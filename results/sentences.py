@@ -35,7 +35,7 @@ def headline(verdict: Verdict) -> str:
         return NOTHING
     if verdict.one_sided:
         share = percent(best["most_frequent_share"])
-        return f"the winner gives the same answer to {share} % of the images"
+        return f"the winner gives the same answer to {share}% of the images"
     if best["trial"] is None:
         return f"{origin}, sigma {best['sigma']:.3g}"
     trial = f"trial {best['trial']}, sigma {best['sigma']:.3g}"
@@ -81,7 +81,7 @@ def percent(share: float) -> str:
 def _score(verdict: Verdict) -> str:
     best = verdict.best
     low, high = percent(best["score_low"]), percent(best["score_high"])
-    score = f"scores {percent(best['score'])} % [{low}, {high}] on {best['images']} test images"
+    score = f"scores {percent(best['score'])}% [{low}, {high}] on {best['images']} test images"
     if verdict.beats_guessing and not verdict.one_sided:
         return f"It {score}; guessing scores 0."
     origin = _FROM[best["origin"]]
@@ -91,8 +91,8 @@ def _score(verdict: Verdict) -> str:
 
 def _one_sided(verdict: Verdict) -> str:
     share, true = (percent(verdict.best[f"most_frequent_{of}"]) for of in ("share", "true"))
-    answers = f"It answers {verdict.answer} to {share} % of the images"
-    return f"{answers}, though {true} % are of that class."
+    answers = f"It answers {verdict.answer} to {share}% of the images"
+    return f"{answers}, though {true}% are of that class."
 
 
 def _gains(verdict: Verdict) -> list[str]:

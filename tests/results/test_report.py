@@ -312,7 +312,7 @@ def test_a_winner_that_does_not_beat_guessing_is_no_improvement(tmp_path: Path) 
         certified(run, variant, [row | {"sigma": sigma} for row in constant])
     text = cells(built(run))
     assert f"N{NOTHING[1:]}." in text
-    assert "answers class 4 to 100.0 % of the images" in text
+    assert "answers class 4 to 100.0% of the images" in text
     assert text.count("no better than guessing") == 4 + 3
     assert "better than no denoiser" not in text
 

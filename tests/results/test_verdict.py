@@ -107,7 +107,7 @@ def test_a_constant_answer_is_named_and_compared_with_nothing() -> None:
     assert headline(verdict) == NOTHING
     score, one_sided = details(verdict)
     assert score.startswith("The winner, trial 9, a proposal of the sampler at sigma 0.375, scores")
-    assert one_sided.startswith("It answers class 4 (four) to 100.0 % of the images, though ")
+    assert one_sided.startswith("It answers class 4 (four) to 100.0% of the images, though ")
     said = verdict_json(verdict)
     assert said["statement"] == NOTHING
     assert not said["beats_guessing"]
@@ -144,7 +144,7 @@ def test_over_half_of_the_answers_the_same_is_flagged_even_if_it_beats_guessing(
     share = verdict.best["most_frequent_share"]
     assert share > 0.5
     assert headline(verdict) == (
-        f"the winner gives the same answer to {100 * share:.1f} % of the images"
+        f"the winner gives the same answer to {100 * share:.1f}% of the images"
     )
     assert details(verdict)[1].startswith("It answers class 5 to ")
     assert verdict_json(verdict)["one_sided"]
