@@ -7,13 +7,12 @@ certificate has its own alpha.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, bootstrap
 
-from results.schema import CERTIFIED_AT, Row
+from results.schema import Row
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 9999
@@ -99,13 +98,14 @@ def average_certified_radius(correct: ArrayLike, radius: ArrayLike) -> Estimate:
     Raises as `certified_accuracy`. Source: Zhai et al. 2020 (MACER).
     """
     hits, radii = _checked(correct, radius)
-    return _mean(hits * radii)
+    return mean_of_images(hits * radii)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
-    """Mean of a - b over the same images: how much ACR variant a gains over variant b.
+    """Mean of a - b over the same images: how much variant a gains over variant b.
 
-    `a` and `b` are float [images]: the radius where correct, 0 elsewhere, in the same order.
+    `a` and `b` are float or bool [images] in the same order: for the ACR, the radius where correct
+    and 0 elsewhere; for certified accuracy, whether an image is certified.
     The interval is a percentile bootstrap over the differences per image.
 
     Raises:
@@ -114,44 +114,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1 or not left.size:
         raise ValueError(f"cannot pair images of shapes {left.shape} and {right.shape}")
-    return _mean(left - right)
-
-
-def summary_row(
-    setting: str,
-    variant: str,
-    trial: int | None,
-    tuning_objective: float | None,
-    tuning_accuracy: float | None,
-    certificate_rows: Sequence[Row],
-) -> dict[str, Any]:
-    """A row of `schema.SUMMARY` from the certificates of one variant.
-
-    Raises:
-        ValueError: without certificates, or if sigma, alpha or n0 differ between them.
-    """
-    correct, radius = outcomes(certificate_rows)
-    acr = average_certified_radius(correct, radius)
-    return {
-        "setting": setting,
-        "variant": variant,
-        "trial": trial,
-        "sigma": _single(certificate_rows, "sigma"),
-        "tuning_objective": tuning_objective,
-        "tuning_accuracy": tuning_accuracy,
-        "images": len(certificate_rows),
-        "n": max(row["n"] for row in certificate_rows),
-        "n0": _single(certificate_rows, "n0"),
-        "alpha": _single(certificate_rows, "alpha"),
-        **{
-            name: certified_accuracy(correct, radius, at).value for name, at in CERTIFIED_AT.items()
-        },
-        "acr": acr.value,
-        "acr_low": acr.low,
-        "acr_high": acr.high,
-        "abstained": float(np.mean([row["predicted"] == -1 for row in certificate_rows])),
-        "seconds": float(sum(row["seconds"] for row in certificate_rows)),
-    }
+    return mean_of_images(left - right)
 
 
 def _checked(correct: ArrayLike, radius: ArrayLike) -> tuple[Bools, Floats]:
@@ -170,7 +133,11 @@ def share_of(hits: int, images: int) -> Estimate:
     return Estimate(hits / images, float(interval.low), float(interval.high))
 
 
-def _mean(values: Floats) -> Estimate:
+def mean_of_images(values: Floats) -> Estimate:
+    """The mean of `values`, float [images], with a percentile bootstrap interval over images.
+
+    It is the same at every call.
+    """
     mean = float(values.mean())
     if np.ptp(values) == 0:
         return Estimate(mean, mean, mean)
@@ -184,10 +151,3 @@ def _mean(values: Floats) -> Estimate:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(mean, float(interval.low), float(interval.high))
-
-
-def _single(rows: Sequence[Row], name: str) -> Any:
-    values = {row[name] for row in rows}
-    if len(values) != 1:
-        raise ValueError(f"certificates of one variant must share {name}, got {sorted(values)}")
-    return values.pop()

@@ -83,18 +83,20 @@ _ORIGINS = {
 _MARKERS = {"complete": "o", "pruned": "v", "failed": "x"}
 
 
-def curves_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
+def curves_figure(
+    certificates: Mapping[str, Sequence[Row]], labels: Mapping[str, str], dark: bool = False
+) -> bytes:
     """PNG of certified accuracy against radius: one step line and 95 % band per variant.
 
-    `certificates` holds rows of `schema.CERTIFICATES` by variant; each line is labelled with its
-    sigma and ACR. `dark` draws in light colours on a dark background.
+    `certificates` holds rows of `schema.CERTIFICATES` by variant, and `labels` their names for
+    readers; sigma and ACR are added. `dark` draws in light colours on a dark background.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 4.8)
     reach = 0.0
-    for variant in [name for name in reversed(list(VARIANTS)) if name in certificates]:
+    for variant in [name for name in reversed(VARIANTS) if name in certificates]:
         rows = certificates[variant]
-        _draw_variant(axes, variant, rows, theme.variants[variant])
+        _draw_variant(axes, variant, rows, labels[variant], theme.variants[variant])
         reach = max(reach, *(row["radius"] for row in rows if row["predicted"] == row["label"]), 0)
     axes.set_xlim(0, reach * 1.05 or 1.0)
     axes.set_ylim(0, 1)
@@ -133,21 +135,23 @@ def history_figure(
     return _png(figure)
 
 
-def bounds_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False) -> bytes:
+def bounds_figure(
+    certificates: Mapping[str, Sequence[Row]], labels: Mapping[str, str], dark: bool = False
+) -> bytes:
     """PNG of how the bounds `p_lower` are distributed over the images, one line per variant.
 
-    The bound is on the probability of the class that the votes picked, right or wrong. `dark` draws
-    in light colours on a dark background.
+    The bound is on the probability of the class that the votes picked, right or wrong.
+    `labels` and `dark` are as in `curves_figure`.
     """
     theme = _DARK if dark else _LIGHT
     figure, axes = _canvas(theme, 8.0, 3.6)
-    for variant in [name for name in reversed(list(VARIANTS)) if name in certificates]:
+    for variant in [name for name in reversed(VARIANTS) if name in certificates]:
         axes.ecdf(
             [row["p_lower"] for row in certificates[variant]],
             color=theme.variants[variant],
             linestyle=_LINES[variant],
             linewidth=2.4 if variant == "best" else 1.8,
-            label=VARIANTS[variant],
+            label=labels[variant],
         )
     # Below one half the votes prove nothing.
     axes.axvline(0.5, color=theme.muted, linewidth=1.0)
@@ -161,7 +165,7 @@ def bounds_figure(certificates: Mapping[str, Sequence[Row]], dark: bool = False)
 
 
 def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
-    """PNG of clean accuracy against ACR on the test images, with 95 % intervals of both.
+    """PNG of clean accuracy against the score on the test images, with 95 % intervals of both.
 
     `summary` holds rows of `schema.SUMMARY` of one setting; the members of the Pareto front are
     joined by a line and numbered. `dark` draws in light colours on a dark background.
@@ -171,7 +175,7 @@ def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
     members = [row for row in summary if front_number(row["variant"]) is not None]
     axes.plot(
         [row["certified_accuracy_0"] for row in members],
-        [row["acr"] for row in members],
+        [row["score"] for row in members],
         color=theme.muted,
         linewidth=1.2,
         zorder=1,
@@ -179,7 +183,7 @@ def tradeoff_figure(summary: Sequence[Row], dark: bool = False) -> bytes:
     for row in summary:
         _draw_tradeoff(axes, row, theme)
     axes.set_xlabel("clean accuracy (certified at radius 0)")
-    axes.set_ylabel(r"average certified $\ell_2$ radius")
+    axes.set_ylabel("score, guessing is at 0")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="best", frameon=False, labelcolor=theme.text)
     return _png(figure)
@@ -189,12 +193,12 @@ def _draw_tradeoff(axes: Axes, row: Row, theme: _Theme) -> None:
     variant, number = row["variant"], front_number(row["variant"])
     colour = theme.variants.get(variant, theme.variants["best"])
     accuracy = share_of(round(row["certified_accuracy_0"] * row["images"]), row["images"])
-    x, y = accuracy.value, row["acr"]
+    x, y = accuracy.value, row["score"]
     axes.errorbar(
         x,
         y,
         xerr=[[x - accuracy.low], [accuracy.high - x]],
-        yerr=[[y - row["acr_low"]], [row["acr_high"] - y]],
+        yerr=[[y - row["score_low"]], [row["score_high"] - y]],
         color=colour,
         elinewidth=0.8,
         alpha=0.45,
@@ -206,7 +210,7 @@ def _draw_tradeoff(axes: Axes, row: Row, theme: _Theme) -> None:
         s=46 if number is None else 26,
         color=colour,
         marker="D" if variant == "best" else "o",
-        label=variant_label(variant) if number is None else None,
+        label=variant_label(variant, row["origin"]) if number is None else None,
         zorder=3,
     )
     if number is not None:
@@ -237,7 +241,7 @@ def _canvas(theme: _Theme, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], colour: str) -> None:
+def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], label: str, colour: str) -> None:
     correct, radius = outcomes(rows)
     curve = accuracy_curve(correct, radius)
     acr = average_certified_radius(correct, radius).value
@@ -250,7 +254,7 @@ def _draw_variant(axes: Axes, variant: str, rows: Sequence[Row], colour: str) ->
         color=colour,
         linestyle=_LINES[variant],
         linewidth=2.4 if variant == "best" else 1.8,
-        label=rf"{VARIANTS[variant]}   $\sigma$ {sigma:.3g}   ACR {acr:.3f}",
+        label=rf"{label}   $\sigma$ {sigma:.3g}   ACR {acr:.3f}",
     )
     axes.fill_between(
         curve.radii, curve.low, curve.high, step="pre", color=colour, alpha=0.13, linewidth=0

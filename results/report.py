@@ -6,7 +6,7 @@ Rebuild it with `decrop report RUN`, or `python -m results.report RUN`.
 import argparse
 import base64
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +17,6 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from results import files
-from results.curves import Estimate, outcomes, paired_difference
 from results.figures import (
     bounds_figure,
     curves_figure,
@@ -26,30 +25,13 @@ from results.figures import (
 )
 from results.insight import rungs
 from results.run import Run, Setting, load_run
-from results.schema import CERTIFIED_AT, VARIANTS, Row, front_number, variant_label
+from results.schema import accuracy_column, front_number, variant_label, wrong_column
+from results.sentences import details, headline
 from results.store import write_text
 from results.terminal import objective_label, round_down
+from results.verdict import Verdict, is_one_sided, judge_all
 
 _MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the tuned variant gains over the variant `against` on the same images.
-
-    `gain` is in ACR, `accuracy` in certified accuracy by radius.
-    """
-
-    against: str
-    gain: Estimate
-    accuracy: Mapping[float, Estimate]
-
-    @property
-    def verdict(self) -> str:
-        """`gain`, `loss`, or `unclear` when the interval includes zero."""
-        if self.gain.low > 0:
-            return "gain"
-        return "loss" if self.gain.high < 0 else "unclear"
 
 
 @dataclass(frozen=True)
@@ -71,42 +53,18 @@ def build_report(run: Path) -> Path:
             certified on different images.
         OSError: if the report cannot be written.
     """
-    path = run / files.REPORT
-    write_text(path, _render(load_run(run)))
+    loaded = load_run(run)
+    return write_report(loaded, judge_all(loaded))
+
+
+def write_report(run: Run, verdicts: Mapping[str, Verdict]) -> Path:
+    """Write report.html of a run that was read, with its verdicts; returns its path."""
+    path = run.folder / files.REPORT
+    write_text(path, _render(run, verdicts))
     return path
 
 
-def compare(certificates: Mapping[str, Sequence[Row]]) -> list[Comparison]:
-    """Paired gains of `best` over each other variant; none without `best`.
-
-    `certificates` holds rows of `schema.CERTIFICATES` by variant.
-
-    Raises:
-        ValueError: if two variants were certified on different images.
-    """
-    if "best" not in certificates:
-        return []
-    best = certificates["best"]
-    return [
-        _compare(name, best, certificates[name])
-        for name in VARIANTS
-        if name in certificates and name != "best"
-    ]
-
-
-def _compare(name: str, best: Sequence[Row], other: Sequence[Row]) -> Comparison:
-    images = [sorted(row["image_index"] for row in rows) for rows in (best, other)]
-    if images[0] != images[1]:
-        raise ValueError(f"variants best and {name} were certified on different images")
-    (right, mine), (other_right, others) = outcomes(best), outcomes(other)
-    accuracy = {
-        at: paired_difference(right & (mine >= at), other_right & (others >= at))
-        for at in CERTIFIED_AT.values()
-    }
-    return Comparison(name, paired_difference(right * mine, other_right * others), accuracy)
-
-
-def _render(run: Run) -> str:
+def _render(run: Run, verdicts: Mapping[str, Verdict]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -122,14 +80,20 @@ def _render(run: Run) -> str:
         cell=_cell,
         duration=_duration,
         caption=_caption,
+        headline=headline,
+        details=details,
+        one_sided=is_one_sided,
     )
-    objective = objective_label(str(run.config.get("objective", "acr")))
+    objective = objective_label(str(run.config.get("objective", "")))
     return environment.get_template("report.html.j2").render(
         run=run,
         objective=objective,
-        label=variant_label,
-        radii=CERTIFIED_AT,
-        sections=[_section(run, setting, objective) for setting in run.settings],
+        accuracy_column=accuracy_column,
+        wrong_column=wrong_column,
+        sections=[
+            _section(run, setting, verdicts.get(setting.name), objective)
+            for setting in run.settings
+        ],
         config=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
         manifest=list(_flatten(run.manifest)),
         certificate=_certificate(run),
@@ -137,35 +101,38 @@ def _render(run: Run) -> str:
     )
 
 
-def _section(run: Run, setting: Setting, objective: str) -> dict[str, Any]:
+def _section(run: Run, setting: Setting, verdict: Verdict | None, objective: str) -> dict[str, Any]:
     certificates, trials = setting.certificates, setting.trials
+    # Of an interrupted run, certificates may be there without their row of the summary.
+    labels = {name: name for name in certificates}
+    labels |= {
+        row["variant"]: variant_label(row["variant"], row["origin"]) for row in setting.summary
+    }
     entry = run.manifest.get("settings", {}).get(setting.name, {})
     front = [row for row in setting.summary if front_number(row["variant"]) is not None]
     return {
         "setting": setting,
         "front": front,
-        "tradeoff": front
-        and _Figure(
-            _uri(tradeoff_figure(setting.summary)), _uri(tradeoff_figure(setting.summary, True))
-        ),
+        "tradeoff": front and _drawn(tradeoff_figure, setting.summary),
         "queries": entry.get("queries"),
-        "comparisons": compare(certificates),
-        "tuned": next((row for row in setting.summary if row["variant"] == "best"), None),
+        "verdict": verdict,
+        "labels": labels,
+        "radii": setting.summary[0]["radii"] if setting.summary else [],
+        "classes": sorted(setting.classes, key=lambda row: row["class"]),
         "states": [
             (state, sum(row["state"] == state for row in trials))
             for state in ("complete", "pruned", "failed")
         ],
         "restarted": sum(bool(row["restarts"]) for row in trials),
         "rungs": rungs(trials),
-        "curves": certificates
-        and _Figure(_uri(curves_figure(certificates)), _uri(curves_figure(certificates, True))),
-        "bounds": certificates
-        and _Figure(_uri(bounds_figure(certificates)), _uri(bounds_figure(certificates, True))),
-        "history": trials
-        and _Figure(
-            _uri(history_figure(trials, objective)), _uri(history_figure(trials, objective, True))
-        ),
+        "curves": certificates and _drawn(curves_figure, certificates, labels),
+        "bounds": certificates and _drawn(bounds_figure, certificates, labels),
+        "history": trials and _drawn(history_figure, trials, objective),
     }
+
+
+def _drawn(figure: Callable[..., bytes], *arguments: Any) -> _Figure:
+    return _Figure(_uri(figure(*arguments)), _uri(figure(*arguments, dark=True)))
 
 
 def _certificate(run: Run) -> dict[str, Any] | None:

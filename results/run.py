@@ -13,11 +13,13 @@ from results.schema import (
     BASELINES,
     CERTIFICATES,
     CONFIRMATION,
+    ORIGINS,
     PUBLISHED_BEST_SIGMA,
-    SUMMARY,
     VARIANTS,
     Row,
+    classes_schema,
     front_number,
+    summary_schema,
     trials_schema,
     variant_place,
 )
@@ -40,6 +42,7 @@ class Setting:
     trials: Sequence[Row]
     confirmation: Sequence[Row]
     baselines: Sequence[Row]
+    classes: Sequence[Row]
     certificates: Mapping[str, Sequence[Row]]
     metadata: Mapping[str, str]
     insight: Mapping[str, Mapping[str, Any]]
@@ -71,7 +74,9 @@ def load_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such run folder")
-    summary = _known_variants(folder / files.SUMMARY, SUMMARY)
+    summary = _known_variants(folder / files.SUMMARY, summary_schema())
+    if unknown := sorted({row["origin"] for row in summary} - set(ORIGINS)):
+        raise StoreError(f"{folder / files.SUMMARY}: unknown origins {unknown}")
     names = dict.fromkeys(row["setting"] for row in summary)
     # A setting whose certification never ended is not in the summary, but has trials to report.
     searched = sorted(path.parent.name for path in folder.glob(f"*/{files.TRIALS}"))
@@ -91,13 +96,19 @@ def load_run(folder: Path) -> Run:
 def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
     path = folder / files.CERTIFICATES
     rows = _known_variants(path, CERTIFICATES) if path.exists() else []
-    groups = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
+    beside = _optional(folder / files.FRONT, CERTIFICATES)
+    swept = [row for row in beside if row["variant"] == PUBLISHED_BEST_SIGMA]
+    groups = {
+        name: [row for row in [*rows, *swept] if row["variant"] == name]
+        for name in sorted([*VARIANTS, PUBLISHED_BEST_SIGMA], key=variant_place)
+    }
     return Setting(
         folder.name,
         sorted(summary, key=lambda row: variant_place(row["variant"])),
         sorted(_optional(folder / files.TRIALS, trials_schema({})), key=_number),
         _optional(folder / files.CONFIRMATION, CONFIRMATION),
         _optional(folder / files.BASELINES, BASELINES),
+        _optional(folder / files.CLASSES, classes_schema()),
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
         _figures(folder / files.INSIGHT),

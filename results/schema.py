@@ -1,23 +1,18 @@
 """Schemas of every table in a run folder, with the unit and meaning of each column."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 Row = Mapping[str, Any]
 """One row of a table: column name to Python value."""
 
-VARIANTS: Mapping[str, str] = {
-    "none": "No denoiser",
-    "label_consistency": "Denoised smoothing",
-    "published": "DE-CROP, published",
-    "best": "DE-CROP, tuned",
-}
-"""What is certified, weakest baseline first: from the name in tables and files to the label.
+VARIANTS = ("none", "label_consistency", "published", "best")
+"""What is certified, by the name in tables and files; weakest baseline first.
 
 Beside these, the published values are certified at their best sigma, and a Pareto search adds the
 members of its front, `front-1` and so on, the most accurate first.
@@ -26,18 +21,29 @@ members of its front, `front-1` and so on, the most accurate first.
 PUBLISHED_BEST_SIGMA = "published_best_sigma"
 """The published values at that sigma of the sweep that is best on the tuning images."""
 
+ORIGINS: Mapping[str, str] = {
+    "none": "none",
+    "label_consistency": "smoothing",
+    "mse": "MSE",
+    "published": "published",
+    "published_sigma": "published",
+    "start": "start",
+    "transferred": "transfer",
+    "search": "tuned",
+    "file": "given",
+}
+"""Where the hyperparameters of what is certified come from, each with a word for labels.
+
+`none` is the classifier without a denoiser, `published_sigma` the published values at a different
+sigma, `file` a denoiser that was passed to be certified; the others are origins of trials.
+"""
+
 SEARCHED = frozenset({"start", "transferred", "search"})
 """Origins of the trials of the search itself; the other trials are there for comparison."""
 
-CERTIFIED_AT: Mapping[str, float] = {
-    "certified_accuracy_0": 0.0,
-    "certified_accuracy_0_25": 0.25,
-    "certified_accuracy_0_5": 0.5,
-    "certified_accuracy_0_75": 0.75,
-    "certified_accuracy_1_0": 1.0,
-}
-"""From the summary column to its L2 radius, in pixel units on the [0, 1] scale."""
-
+# L2 radii, in pixel units on the [0, 1] scale, that have columns whatever radii are named.
+_ALWAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_RIGHT, _WRONG = "certified_accuracy_", "certified_wrong_"
 _NONE = "1"
 _PIXELS = "pixels on [0, 1], L2"
 
@@ -59,12 +65,40 @@ def variant_place(variant: str) -> int:
     return order.index(variant) if number is None else len(order) + number
 
 
-def variant_label(variant: str) -> str:
-    """The name of a variant for readers."""
-    number = front_number(variant)
-    if variant == PUBLISHED_BEST_SIGMA:
-        return "Published, best sigma"
-    return VARIANTS.get(variant, variant) if number is None else f"DE-CROP, front {number}"
+def variant_label(variant: str, origin: str) -> str:
+    """The name of a variant for readers, which says where its hyperparameters come from."""
+    number, word = front_number(variant), ORIGINS[origin]
+    if number is not None:
+        return f"Front {number}: {word}"
+    if variant == "best" and origin in SEARCHED:
+        return f"DE-CROP, {word}"
+    labels = {
+        "none": "No denoiser",
+        "label_consistency": "Denoised smoothing",
+        "published": "DE-CROP, published",
+        PUBLISHED_BEST_SIGMA: "Published, best sigma",
+        "best": f"Best: {word}",
+    }
+    return labels[variant]
+
+
+def accuracy_column(radius: float) -> str:
+    """The column of the share of images that are certified right at `radius`."""
+    return _RIGHT + _suffix(radius)
+
+
+def wrong_column(radius: float) -> str:
+    """The column of the share of images that are certified at `radius`, but as a wrong class."""
+    return _WRONG + _suffix(radius)
+
+
+def tabulated(radii: Iterable[float]) -> list[float]:
+    """The radii that have columns in the tables if `radii` are named; ascending."""
+    return sorted({*_ALWAYS, *map(float, radii)})
+
+
+def _suffix(radius: float) -> str:
+    return "0" if radius == 0 else str(float(radius)).replace(".", "_")
 
 
 def _field(
@@ -145,10 +179,17 @@ CONFIRMATION: pa.Schema = _schema(
     _field("confirmed_objective", pa.float64(), "objective", "score on fresh seeds"),
     _field("standard_error", pa.float64(), "objective", "of the confirmed score", True),
     _field("confirmed_accuracy", pa.float64(), "share", "clean accuracy on fresh seeds"),
-    _field("optimism_gap", pa.float64(), "objective", "search score minus confirmed score", True),
+    _field(
+        "optimism_gap",
+        pa.float64(),
+        "objective",
+        "search score minus the score on new images",
+        True,
+    ),
     _field("votes", pa.int64(), "votes", "votes per image"),
     _field("folds", pa.int32(), "folds", "fresh splits of the shots, each with its own training"),
     _field("images", pa.int32(), "images", "tuning images scored, over all folds"),
+    _field("tied", pa.bool_(), _NONE, "as good as the highest: within one standard error"),
     _field("selected", pa.bool_(), _NONE, "certified in the end"),
 )
 
@@ -161,24 +202,63 @@ BASELINES: pa.Schema = _schema(
     _field("selected", pa.bool_(), _NONE, "certified in the end"),
 )
 
-SUMMARY: pa.Schema = _schema(
-    _field("setting", pa.string(), _NONE, "dataset and shots, for example digits-10shot"),
-    _field("variant", pa.string(), _NONE, _VARIANT),
-    _field("trial", pa.int32(), _NONE, "trial certified; null without a denoiser", True),
-    _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
-    _field("tuning_objective", pa.float64(), "objective", "score on the tuning images", True),
-    _field("tuning_accuracy", pa.float64(), "share", "clean accuracy on the tuning images", True),
-    _field("images", pa.int32(), "images", "test images certified"),
-    _field("n", pa.int64(), "votes", "most votes that bound one image's probability"),
-    _field("n0", pa.int64(), "votes", "votes that pick the class"),
-    _field("alpha", pa.float64(), "probability", "chance that one certificate is wrong"),
-    *(
-        _field(name, pa.float64(), "share", f"images correct with a radius of at least {radius}")
-        for name, radius in CERTIFIED_AT.items()
-    ),
-    _field("acr", pa.float64(), _PIXELS, "average certified radius; wrong or abstaining is 0"),
-    _field("acr_low", pa.float64(), _PIXELS, "lower end of its 95 % interval over images"),
-    _field("acr_high", pa.float64(), _PIXELS, "upper end of its 95 % interval over images"),
-    _field("abstained", pa.float64(), "share", "images on which the classifier abstains"),
-    _field("seconds", pa.float64(), "s", "compute time of all certificates, summed"),
-)
+
+def _at_radii(radii: Iterable[float]) -> list[pa.Field]:
+    """Certified right and wrong at each radius; null in settings that do not name a further one."""
+    columns = ((accuracy_column, "images correct"), (wrong_column, "images given a wrong class"))
+    return [
+        _field(
+            column(at),
+            pa.float64(),
+            "share",
+            f"{what} with a radius of at least {at:g}",
+            nullable=at not in _ALWAYS,
+        )
+        for column, what in columns
+        for at in tabulated(radii)
+    ]
+
+
+def summary_schema(radii: Iterable[float] = ()) -> pa.Schema:
+    """Schema of summary.parquet with columns for `radii`, beside those that are always there."""
+    return _schema(
+        _field("setting", pa.string(), _NONE, "dataset and shots, for example digits-10shot"),
+        _field("variant", pa.string(), _NONE, _VARIANT),
+        _field("origin", pa.string(), _NONE, f"of its hyperparameters: {', '.join(ORIGINS)}"),
+        _field("trial", pa.int32(), _NONE, "trial certified; null without one", True),
+        _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),
+        _field("tuning_objective", pa.float64(), "objective", "score on the tuning images", True),
+        _field(
+            "tuning_accuracy", pa.float64(), "share", "clean accuracy on the tuning images", True
+        ),
+        _field("images", pa.int32(), "images", "test images certified"),
+        _field("n", pa.int64(), "votes", "most votes that bound one image's probability"),
+        _field("n0", pa.int64(), "votes", "votes that pick the class"),
+        _field("alpha", pa.float64(), "probability", "chance that one certificate is wrong"),
+        _field("radii", pa.list_(pa.float64()), _PIXELS, "the radii of the score"),
+        _field("score", pa.float64(), "share", "certified right less wrong, so that guessing is 0"),
+        _field("score_low", pa.float64(), "share", "lower end of its 95 % interval over images"),
+        _field("score_high", pa.float64(), "share", "upper end of its 95 % interval over images"),
+        _field("beats_guessing", pa.bool_(), _NONE, "whether that interval is above 0"),
+        _field("most_frequent", pa.int16(), "class", "class answered most often", True),
+        _field("most_frequent_share", pa.float64(), "share", "images with that answer"),
+        _field("most_frequent_true", pa.float64(), "share", "images that are of that class"),
+        *_at_radii(radii),
+        _field("acr", pa.float64(), _PIXELS, "average certified radius; wrong or abstaining is 0"),
+        _field("acr_low", pa.float64(), _PIXELS, "lower end of its 95 % interval over images"),
+        _field("acr_high", pa.float64(), _PIXELS, "upper end of its 95 % interval over images"),
+        _field("abstained", pa.float64(), "share", "images on which the classifier abstains"),
+        _field("seconds", pa.float64(), "s", "compute time of all certificates, summed"),
+    )
+
+
+def classes_schema(radii: Iterable[float] = ()) -> pa.Schema:
+    """Schema of classes.parquet: the summary's columns at `radii`, for the images of each class."""
+    return _schema(
+        _field("variant", pa.string(), _NONE, _VARIANT),
+        _field("class", pa.int16(), "class", "true class"),
+        _field("name", pa.string(), _NONE, "its name in the data set"),
+        _field("images", pa.int32(), "images", "test images of this class"),
+        _field("answers", pa.int32(), "images", "test images that were given this class"),
+        *_at_radii(radii),
+    )

@@ -154,7 +154,10 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     wanted = schema.metadata[b"schema_version"].decode()
     found = version.get(b"schema_version", b"none").decode()
     if found != wanted:
-        raise StoreError(f"{path}: schema version is {found}, expected {wanted}")
+        raise StoreError(
+            f"{path}: schema version is {found}, expected {wanted}; read it with the version of "
+            "this project that wrote it"
+        )
     for field in schema:
         kind = table.schema.field(field.name).type if field.name in table.column_names else None
         if kind != field.type:

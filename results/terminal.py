@@ -1,7 +1,7 @@
-"""The four variants as a table for the terminal, no wider than 80 columns."""
+"""What came of a run, for the terminal: a verdict and a table per setting, 80 columns wide."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from rich import box
@@ -9,30 +9,37 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.schema import CERTIFIED_AT, Row, front_number, variant_label
+from results.schema import Row, accuracy_column, front_number, variant_label, wrong_column
+from results.sentences import details, headline, percent
+from results.verdict import Verdict
+
+_WIDTH = 80
+_LEGEND = (
+    "score: certified accuracy in %, averaged over the radii, less the wrong certificates divided "
+    "by the number of other classes, classes weighing equally: what guesses is at 0; with its 95% "
+    "interval. r=...: certified accuracy in % at that radius. wrong: a wrong class at r=0; the "
+    "rest abstains. top: the images that get the most frequent answer, in %. ACR: average "
+    "certified radius."
+)
 
 
-def summary_tables(rows: Sequence[Row], objective: str = "acr") -> Group:
-    """A table per setting of rows of `schema.SUMMARY`, one line per variant, in their order.
+def summary_tables(rows: Sequence[Row], verdicts: Mapping[str, Verdict]) -> Group:
+    """For each setting its verdict, if there is one, and a table with one line per variant.
 
-    `objective` is what the search maximised: the score on the tuning images.
+    `rows` are rows of `schema.summary_schema`, whose order is kept.
     """
     groups = [(name, list(group)) for name, group in groupby(rows, lambda row: row["setting"])]
-    legend = Text(
-        f"tuning: {objective_label(objective)} on the tuning images. ACR: average certified "
-        "radius on the test images, with its 95% interval. r=0 ...: certified accuracy in % at "
-        "that radius; a wrong class or an abstention counts as wrong. abst: abstentions in %.",
-        style="dim",
-    )
     lines: list[RenderableType] = []
     for setting, group in groups:
-        lines += [_table(setting, group), *_front(group)]
-    return Group(*lines, legend)
+        if setting in verdicts:
+            lines += _verdict(verdicts[setting])
+        lines += [*_tables(setting, group), *_front(group)]
+    return Group(*lines, Text(_LEGEND, style="dim"))
 
 
 def objective_label(objective: str) -> str:
-    """How readers see an objective's name: ACR in capitals, others as they are."""
-    return "ACR" if objective in {"acr", "pareto"} else objective
+    """How readers see an objective's name: ACR in capitals, and for pareto what it trades off."""
+    return {"acr": "ACR", "pareto": "certified-accuracy"}.get(objective, objective)
 
 
 def round_down(accuracy: float) -> float:
@@ -40,21 +47,69 @@ def round_down(accuracy: float) -> float:
     return math.floor(1000 * accuracy) / 1000
 
 
-def _table(setting: str, rows: Sequence[Row]) -> Table:
-    table = Table(
-        # Text, not str: brackets in names and intervals are not markup.
-        title=Text(setting),
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+def _verdict(verdict: Verdict) -> list[Text]:
+    # Text, not str: brackets in names and intervals are not markup.
+    good = verdict.beats_guessing and not verdict.one_sided
+    style = "bold" if good else "bold red"
+    return [
+        Text(f"{verdict.setting}: {headline(verdict)}.", style=style),
+        *(Text(sentence) for sentence in details(verdict)),
+        Text(""),
+    ]
+
+
+def _tables(setting: str, rows: Sequence[Row]) -> list[Table]:
+    """The table of a setting, and a second one for the radii that are too many for the first."""
+    fixed = {
+        "sigma": [f"{row['sigma']:.3g}" for row in rows],
+        "score": [percent(row["score"]) for row in rows],
+        "95%": [f"{percent(row['score_low'])}..{percent(row['score_high'])}" for row in rows],
+    }
+    rest = {
+        "wrong": [_whole(row[wrong_column(0)]) for row in rows],
+        "top": [_whole(row["most_frequent_share"]) for row in rows],
+        "ACR": [f"{row['acr']:.3f}" for row in rows],
+    }
+    radii = {
+        _header(number, at): [_whole(row[accuracy_column(at)]) for row in rows]
+        for number, at in enumerate(rows[0]["radii"])
+    }
+    names = [variant_label(row["variant"], row["origin"]) for row in rows]
+    room = _WIDTH - _width({"": names} | fixed | rest)
+    fitting = dict(radii)
+    while _width(fitting) > room:
+        fitting.popitem()
+    more = {name: cells for name, cells in radii.items() if name not in fitting}
+    styles = [_style(row) for row in rows]
+    tables = [_table(setting, names, fixed | fitting | rest, styles)]
+    return tables + ([_table(f"{setting}, at further radii", names, more, styles)] if more else [])
+
+
+def _header(number: int, radius: float) -> str:
+    short = f"{radius:g}".removeprefix("0") or "0"
+    return short if number else f"r={short}"
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """The characters that columns take, with a space before each."""
+    return sum(1 + max(map(len, [name, *cells])) for name, cells in columns.items())
+
+
+def _style(row: Row) -> str:
+    """Bold for the winner, red for what is no better than guessing."""
+    weight = "bold" if row["variant"] == "best" else "not bold"
+    return weight if row["beats_guessing"] else f"{weight} red"
+
+
+def _table(
+    title: str, names: Sequence[str], columns: Mapping[str, Sequence[str]], styles: Sequence[str]
+) -> Table:
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("variant", no_wrap=True)
-    radii = [f"r={radius:g}" if radius == 0 else f"{radius:g}" for radius in CERTIFIED_AT.values()]
-    for name in ("sigma", "tuning", "ACR", "95%", *radii, "abst"):
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [Text(cell) for cell in _cells(row)]
-        table.add_row(*cells, style="bold" if row["variant"] == "best" else None)
+    for style, *cells in zip(styles, names, *columns.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in cells), style=style)
     return table
 
 
@@ -75,14 +130,6 @@ def _front(rows: Sequence[Row]) -> list[Text]:
     ]
 
 
-def _cells(row: Row) -> list[str]:
-    tuning = row["tuning_objective"]
-    return [
-        variant_label(row["variant"]),
-        f"{row['sigma']:.3g}",
-        "" if tuning is None else f"{tuning:.3f}",
-        f"{row['acr']:.3f}",
-        f"{row['acr_low']:.3f}-{row['acr_high']:.3f}",
-        *(f"{100 * row[name]:.3g}" for name in CERTIFIED_AT),
-        f"{100 * row['abstained']:.3g}",
-    ]
+def _whole(share: float) -> str:
+    """A share in percent, with three digits."""
+    return f"{100 * share:.3g}"

@@ -108,8 +108,9 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
     `published` is the point that is always evaluated first; `start` lists changes to it that are
     evaluated before any proposal. `rungs` are the shares of a trial's epochs after which it is
-    compared with earlier trials. `sweep` lists the sigmas at which the baselines are tried. A trial
-    takes at least `steps` training steps: if there are few images, it gets more epochs.
+    compared with earlier trials. `sweep` lists the sigmas at which the baselines are tried.
+    `radii` are the L2 radii that users of the data set care about, if the space says. A trial takes
+    at least `steps` training steps: if there are few images, it gets more epochs.
     """
 
     name: str
@@ -119,6 +120,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     start: tuple[dict[str, Value], ...] = ()
     rungs: tuple[float, ...] = Field((0.125, 0.375), description="in (0, 1), ascending")
     sweep: tuple[float, ...] = Field(min_length=1)
+    radii: tuple[float, ...] = ()
     steps: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -143,6 +145,8 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         self._check_conditions()
         if any(not 0 < r < 1 for r in self.rungs) or list(self.rungs) != sorted(set(self.rungs)):
             raise ValueError(f"rungs: must ascend within (0, 1); got {list(self.rungs)}")
+        if any(r < 0 for r in self.radii) or list(self.radii) != sorted(set(self.radii)):
+            raise ValueError(f"radii: must ascend, from 0 or above; got {list(self.radii)}")
         return self
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
@@ -163,6 +167,13 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         """This space with the hyperparameters `values` held fixed instead of varied."""
         varied = {name: p for name, p in self.parameters.items() if name not in values}
         return self.model_copy(update={"fixed": {**self.fixed, **values}, "parameters": varied})
+
+    @property
+    def largest_sigma(self) -> float:
+        """The most noise under which anything of this space is trained or certified."""
+        varied = self.parameters.get("sigma")
+        named = {**self.published, **self.fixed}["sigma"] if varied is None else varied.high
+        return max(float(named or 0), *self.sweep)
 
     @property
     def constants(self) -> dict[str, Value]:

@@ -22,7 +22,8 @@ from trainables.decrop.config import DecropConfig
 from trainables.errors import NonFiniteLoss
 from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import Noise, plan_blocks
-from trainables.smoothing.objective import Objective
+from trainables.smoothing.objective import Score, clean_accuracy
+from trainables.smoothing.prediction import Certification
 from trainables.task import TrialTask
 from trainables.worker import prepare_worker
 
@@ -136,13 +137,12 @@ class DecropTrainable(tune.Trainable):
                 Piece(image, Noise(sigma), plan_blocks(cast, task.shared_seed, "tuning", index))
                 for index, image in enumerate(images)
             ],
-        ).cpu()
-        votes: list[int] = counts.gather(1, task.tuning_labels[:, None])[:, 0].tolist()
-        objective, accuracy = (
-            wanted.score(votes, cast, n=task.n, sigma=sigma, alpha=task.alpha).mean
-            for wanted in (task.objective, Objective.clean_accuracy())
         )
-        return objective, accuracy
+        votes, labels = counts.cpu().numpy(), task.tuning_labels.tolist()
+        certification = Certification(task.n, sigma, task.alpha)
+        objective = task.objective.scores(votes, labels, certification)
+        accuracy = clean_accuracy(votes, labels, certification)
+        return Score.of(objective).mean, Score.of(accuracy).mean
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import cached_classifier
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
-from trainables.smoothing.objective import Objective
+from trainables.smoothing.objective import Objective, Score
+from trainables.smoothing.prediction import Certification
 from trainables.weights.checkpoint import load_classifier
 
 # Shots and folds of development; no reported result uses these seeds.
@@ -62,11 +63,12 @@ N, ALPHA = 10_000, 0.001
 
 def score(model: nn.Module, images: Tensor, labels: Tensor, sigma: float, votes: int) -> float:
     """The search's own objective on these images."""
-    right = [
-        total_votes(model, image, Noise(sigma), plan_blocks(votes, SEED, "votes", index))[label]
-        for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
+    found = [
+        total_votes(model, image, Noise(sigma), plan_blocks(votes, SEED, "votes", index))
+        for index, image in enumerate(images)
     ]
-    return Objective.parse("acr").score(right, votes, n=N, sigma=sigma, alpha=ALPHA).mean
+    scores = Objective().scores(np.array(found), labels, Certification(N, sigma, ALPHA))
+    return Score.of(scores).mean
 
 
 def measure(job: tuple[int, int, dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:

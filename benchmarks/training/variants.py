@@ -38,7 +38,18 @@ COMMON = {
     "epochs": 50,
     "batch_size": 40,
 }
-PAIRED = {"paired_augmentation": True, "interpolation_steps": 50, "schedule": "onecycle"}
+# As the start points of the spaces.
+PAIRED = {
+    "paired_augmentation": True,
+    "interpolation_steps": 50,
+    "eight_bits": "rounded",
+    "normalised_features": False,
+    "equal_batches": True,
+    "joined_batch_norm": True,
+    "norm_momentum": 0.1,
+    "stages": 1,
+    "schedule": "onecycle",
+}
 HAND_CHOSEN = {
     "paired, 50 steps, OneCycle": PAIRED | {"learning_rate": 3e-3},
     "the same, lighter terms": PAIRED | {"learning_rate": 3e-3, "w_cosine": 1.0, "w_mmd": 1.0},

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hosts import TwoHosts
+from tests.support.hosts import TwoHosts, wait_for_second
 from tests.support.runs import HANGING, TINY, Finished
 
 # Trials that last long against the start of a worker.
@@ -67,6 +67,7 @@ def watched(hosts: TwoHosts) -> Watched:
     name = "undisturbed"
     watcher = hosts.first.start(sys.executable, "-m", "tests.support.watcher", hosts.first.address)
     process = hosts.launch(f"--name={name}", f"--storage={hosts.storage}", *SMALL)
+    wait_for_second(hosts, process)
     run = hosts.finish(process, name)
     watcher.terminate()
     out, err = watcher.communicate(timeout=HANGING)

@@ -18,7 +18,15 @@ import pytest
 
 from tests.cluster.conftest import SMALL
 from tests.support.counts import recorded
-from tests.support.hosts import Host, TwoHosts, signal_to, workers
+from tests.support.hosts import (
+    TRAINING,
+    VOTER,
+    TwoHosts,
+    signal_to,
+    wait_for,
+    wait_for_second,
+    workers,
+)
 from tests.support.runs import SETTING, Finished, tables, without_incidentals
 from tuning.votes.store import VoteKey
 
@@ -27,10 +35,6 @@ SOAKS = int(os.environ.get("DECROP_FAULTS", "0")) // 2
 CUT_SECONDS = 30
 # What a fault may change of a trial.
 MARKS = {"error", "restarts"}
-# How Ray calls a worker that trains a trial, one between two trials, and one that counts votes.
-TRAINING = "ray::ResourceTrainable.train"
-TRAINER = "Trainable"
-VOTER = "ray::votes"
 BUSY = (TRAINING, "ray::_count", VOTER)
 
 Launcher = subprocess.Popen[str]
@@ -100,17 +104,6 @@ def count(path: Path, query: str) -> int:
     return int(found)
 
 
-def working(host: Host, title: str) -> Callable[[Path], bool]:
-    """Whether workers of that title are on the host, wherever the run is."""
-    return lambda _: bool(workers(host, title))
-
-
-def wait_for(ready: Callable[[Path], bool], folder: Path, launcher: Launcher) -> None:
-    while not ready(folder):
-        assert launcher.poll() is None, launcher.communicate()
-        time.sleep(0.1)
-
-
 def run_with(
     hosts: TwoHosts, name: str, in_search: str | None, in_certification: str | None
 ) -> Finished:
@@ -119,12 +112,12 @@ def run_with(
     launcher = hosts.launch(f"--name={name}", f"--storage={hosts.storage}", *SMALL)
     try:
         if in_search is not None:
-            wait_for(ready_for_search_fault, folder, launcher)
+            wait_for(lambda: ready_for_search_fault(folder), launcher)
             launcher = FAULTS[in_search](hosts, launcher, name)
             if in_search in ("kill_the_second_host", "cut_the_cable"):
                 hosts.restore()
         if in_certification is not None:
-            wait_for(ready_for_certification_fault, folder, launcher)
+            wait_for(lambda: ready_for_certification_fault(folder), launcher)
             launcher = FAULTS[in_certification](hosts, launcher, name)
         return hosts.finish(launcher, name)
     finally:
@@ -156,19 +149,9 @@ def test_a_host_that_joins_late_takes_part(hosts: TwoHosts, undisturbed: Finishe
     hosts.second.kill()
     hosts.wait_for_nodes(1)
     launcher = hosts.launch("--name=late", f"--storage={hosts.storage}", "--cohort=2", *SMALL)
-    wait_for(lambda folder: complete_trials(folder) > 0, hosts.folder / "late", launcher)
+    wait_for(lambda: complete_trials(hosts.folder / "late") > 0, launcher)
     hosts.start_second()
-    # Trials are shorter here than the start of a worker, and so are all votes: Tune gives a trial
-    # that waits for a new worker to an old one that gets free, and Ray a task.
-    for title, begun in ((TRAINER, TRAINING), (VOTER, VOTER)):
-        folder = hosts.folder / "late"
-        wait_for(working(hosts.first, title), folder, launcher)
-        stalled = workers(hosts.first, title)
-        for pid in stalled:
-            signal_to(pid, signal.SIGSTOP)
-        wait_for(working(hosts.second, begun), folder, launcher)
-        for pid in stalled:
-            signal_to(pid, signal.SIGCONT)
+    wait_for_second(hosts, launcher)
     run = hosts.finish(launcher, "late")
     check_same(run, undisturbed)
     (trials,) = tables(run.folder, ["trials"])

@@ -7,8 +7,7 @@ import pytest
 
 from results.files import LEDGER
 from tests.cluster.conftest import SMALL
-from tests.cluster.test_faults import wait_for
-from tests.support.hosts import BUCKET, TwoHosts
+from tests.support.hosts import BUCKET, TwoHosts, wait_for
 from tests.support.runs import ended
 
 
@@ -56,7 +55,7 @@ def test_two_launchers_on_two_hosts_do_not_work_on_one_run(hosts: TwoHosts) -> N
     run = ["--name=claimed", f"--storage={hosts.storage}"]
     first = hosts.launch(*run, *SMALL)
     try:
-        wait_for(lambda folder: (folder / LEDGER).exists(), hosts.folder / "claimed", first)
+        wait_for((hosts.folder / "claimed" / LEDGER).exists, first)
         elsewhere = hosts.folder.parent / "elsewhere"
         second = hosts.launch(*run, "--resume", host=hosts.second, folder=elsewhere)
         _, err = ended(second, code=2)

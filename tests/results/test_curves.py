@@ -15,10 +15,8 @@ from results.curves import (
     certified_accuracy,
     outcomes,
     paired_difference,
-    summary_row,
 )
-from results.schema import SUMMARY
-from results.store import read_cohen_tsv, write_table
+from results.store import read_cohen_tsv
 from tests.support.invented import certificate_rows, scores
 
 COHEN = Path(__file__).parents[3] / "shared" / "data" / "cohen"
@@ -179,25 +177,3 @@ def test_outcomes_are_ordered_by_image() -> None:
     rows = certificate_rows("best", 30)
     shuffled = outcomes(rows[::-1])
     assert all((a == b).all() for a, b in zip(outcomes(rows), shuffled, strict=True))
-
-
-def test_a_summary_row_fits_its_schema_and_its_certificates(tmp_path: Path) -> None:
-    rows = certificate_rows("published")
-    row = summary_row("digits-10shot", "published", 0, 0.3, 0.9, rows)
-    write_table(tmp_path / "summary.parquet", [row], SUMMARY)
-    assert row["images"] == 200
-    assert row["abstained"] == sum(r["predicted"] == -1 for r in rows) / 200
-    assert row["certified_accuracy_0"] == sum(r["predicted"] == r["label"] for r in rows) / 200
-    assert row["acr_low"] < row["acr"] < row["acr_high"]
-    assert row["seconds"] == pytest.approx(80)
-
-
-def test_the_classifier_without_a_denoiser_has_no_trial(tmp_path: Path) -> None:
-    row = summary_row("digits-10shot", "none", None, None, None, certificate_rows("none"))
-    write_table(tmp_path / "summary.parquet", [row], SUMMARY)
-
-
-def test_certificates_of_two_sigmas_do_not_make_one_summary() -> None:
-    rows = certificate_rows("published", 5) + certificate_rows("best", 5)
-    with pytest.raises(ValueError, match="share sigma"):
-        summary_row("digits-10shot", "best", 9, 0.3, 0.9, rows)

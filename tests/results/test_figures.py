@@ -6,13 +6,13 @@ from typing import Any, TypeAlias
 import pytest
 from PIL import Image
 
-from results.curves import summary_row
 from results.figures import bounds_figure, curves_figure, history_figure, tradeoff_figure
 from results.schema import VARIANTS, Row
-from tests.support.invented import certificate_rows, trial_rows
+from tests.support.invented import certificate_rows, summary_of, trial_rows
 
 Colour: TypeAlias = tuple[int, int, int]
 CERTIFICATES = {variant: certificate_rows(variant) for variant in VARIANTS}
+LABELS = {variant: variant for variant in VARIANTS}
 
 
 def opened(png: bytes) -> Image.Image:
@@ -30,7 +30,7 @@ def colours(png: bytes) -> dict[Any, int]:
 
 def test_figures_are_pngs_and_the_same_every_time() -> None:
     for png, again in (
-        (curves_figure(CERTIFICATES), curves_figure(CERTIFICATES)),
+        (curves_figure(CERTIFICATES, LABELS), curves_figure(CERTIFICATES, LABELS)),
         (history_figure(trial_rows()), history_figure(trial_rows())),
     ):
         assert png == again
@@ -47,48 +47,46 @@ def test_figures_are_pngs_and_the_same_every_time() -> None:
     ],
 )
 def test_a_variant_keeps_its_colour_whoever_stands_beside_it(variant: str, colour: Colour) -> None:
-    assert colours(curves_figure(CERTIFICATES))[colour] > 100
-    assert colours(curves_figure({variant: CERTIFICATES[variant]}))[colour] > 100
+    assert colours(curves_figure(CERTIFICATES, LABELS))[colour] > 100
+    assert colours(curves_figure({variant: CERTIFICATES[variant]}, LABELS))[colour] > 100
 
 
 def front_rows() -> list[Row]:
     """Summary rows of all variants and a front of three."""
-    rows = [
-        summary_row("digits-10shot", name, 1, 0.3, 0.9, CERTIFICATES[name]) for name in VARIANTS
-    ]
-    shown = {"acr_low": 0.18, "acr_high": 0.32}
+    rows = [summary_of(name, CERTIFICATES[name]) for name in VARIANTS]
+    shown = {"score_low": 0.18, "score_high": 0.32}
     return rows + [
         rows[-1]
         | shown
-        | {"variant": f"front-{k}", "certified_accuracy_0": 0.95 - k / 20, "acr": 0.2 + k / 50}
+        | {"variant": f"front-{k}", "certified_accuracy_0": 0.95 - k / 20, "score": 0.2 + k / 50}
         for k in (1, 2, 3)
     ]
 
 
 DRAWN = {
-    curves_figure: CERTIFICATES,
-    bounds_figure: CERTIFICATES,
-    history_figure: trial_rows(),
-    tradeoff_figure: front_rows(),
+    curves_figure: (CERTIFICATES, LABELS),
+    bounds_figure: (CERTIFICATES, LABELS),
+    history_figure: (trial_rows(),),
+    tradeoff_figure: (front_rows(),),
 }
 
 
 @pytest.mark.parametrize("draw", DRAWN)
 def test_dark_figures_have_a_dark_ground(draw: Callable[..., bytes]) -> None:
     data = DRAWN[draw]
-    assert opened(draw(data)).getpixel((0, 0)) == (255, 255, 255)
-    ground = opened(draw(data, dark=True)).getpixel((0, 0))
+    assert opened(draw(*data)).getpixel((0, 0)) == (255, 255, 255)
+    ground = opened(draw(*data, dark=True)).getpixel((0, 0))
     assert isinstance(ground, tuple)
     assert max(ground) < 64
 
 
 def test_a_variant_that_certifies_nothing_is_drawn() -> None:
     rows = [{**row, "predicted": -1, "radius": 0.0} for row in CERTIFICATES["none"]]
-    opened(curves_figure({"none": rows}))
+    opened(curves_figure({"none": rows}, LABELS))
 
 
 def test_no_certificates_make_an_empty_figure() -> None:
-    opened(curves_figure({}))
+    opened(curves_figure({}, LABELS))
 
 
 def test_the_front_is_joined_by_a_line_and_the_best_stands_out() -> None:
@@ -107,8 +105,8 @@ def test_bounds_are_drawn_as_the_share_of_images_below_them() -> None:
     split = [{**row, "p_lower": 0.3 if i % 2 else 0.99} for i, row in enumerate(certain)]
     blue = (0, 114, 178)
     assert (
-        colours(bounds_figure({"best": split}))[blue]
-        > colours(bounds_figure({"best": certain}))[blue]
+        colours(bounds_figure({"best": split}, LABELS))[blue]
+        > colours(bounds_figure({"best": certain}, LABELS))[blue]
     )
 
 

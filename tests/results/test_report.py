@@ -5,14 +5,22 @@ import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from results.comparison import compare
+from results.curves import Estimate
 from results.files import INSIGHT
-from results.report import build_report, compare, main
-from results.schema import CERTIFICATES, SUMMARY, VARIANTS
+from results.report import build_report, main
+from results.run import load_run
+from results.schema import CERTIFICATES, VARIANTS, summary_schema
+from results.sentences import NOTHING, details
 from results.store import read_table, write_json, write_table
-from tests.support.invented import certificate_rows, scores, write_run
+from results.summary import class_rows, write_summary
+from results.verdict import judge
+from tests.support.invented import RADII, certificate_rows, summary_of, write_run
 
 FIGURES = {
     "Importance": {
@@ -188,7 +196,8 @@ def test_rungs_are_shown_with_who_went_on(html: str) -> None:
 def test_confirmation_says_on_how_many_folds(html: str) -> None:
     text = cells(html)
     assert (
-        "Votes Folds Images 9 search best 0.375 0.310 0.290 0.012 90.0% +0.020 1000 3 150" in text
+        "Votes Folds Images 9 search best 0.375 as good 0.310 0.290 0.012 90.0% +0.020 1000 3 150"
+        in text
     )
     assert "within one standard error of the highest" in text
 
@@ -219,49 +228,105 @@ def test_every_section_of_a_run_is_there(html: str) -> None:
         assert fact in text, fact
 
 
-def test_the_headline_gives_the_paired_gain_over_each_other_variant(html: str) -> None:
-    sentence = " ".join(Page(html).text.split())
-    for gain in compare({name: certificate_rows(name) for name in VARIANTS}):
-        interval = f"[{gain.gain.low:+.3f}, {gain.gain.high:+.3f}]"
-        assert f"{gain.gain.value:+.3f} {interval} against" in sentence
-
-
-def test_differences_of_certified_accuracy_are_shown_with_paired_intervals(html: str) -> None:
-    text = cells(html)
-    for comparison in compare({name: certificate_rows(name) for name in VARIANTS}):
-        at = comparison.accuracy[0.5]
-        shown = f"{at.value:+.3f}[{at.low:+.3f}, {at.high:+.3f}]".replace("-", "\N{MINUS SIGN}")
-        assert shown in text
-    best, none = certificate_rows("best"), certificate_rows("none")
-    (comparison,) = compare({"best": best, "none": none})
-    shares = [
-        sum(r["predicted"] == r["label"] and r["radius"] >= 0.25 for r in rows) / len(rows)
-        for rows in (best, none)
-    ]
-    assert comparison.accuracy[0.25].value == pytest.approx(shares[0] - shares[1])
-
-
-def test_gains_are_paired_by_image_not_by_row_order() -> None:
-    groups = {"best": certificate_rows("best"), "none": certificate_rows("none")[::-1]}
-    (comparison,) = compare(groups)
-    assert comparison.gain.value == pytest.approx(scores("best").mean() - scores("none").mean())
-    assert comparison.verdict == "gain"
-
-
-def test_a_difference_whose_interval_holds_zero_is_called_unclear(tmp_path: Path) -> None:
-    run = write_run(tmp_path)
-    path = run / "digits-10shot" / "certificates.parquet"
-    rows = [row for row in read_table(path, CERTIFICATES) if row["variant"] != "published"]
-    twin = [{**row, "variant": "published"} for row in certificate_rows("best")]
-    write_table(path, rows + twin, CERTIFICATES)
-    assert "+0.000 [+0.000, +0.000] against the published hyperparameters (no clear" in " ".join(
-        Page(built(run)).text.split()
+def test_the_headline_says_who_won_and_over_what(run: Path, html: str) -> None:
+    (setting, _) = load_run(run).settings
+    verdict = judge(setting)
+    assert verdict is not None
+    text = " ".join(Page(html).text.split())
+    first = text[text.index("digits-10shot The winner") :]
+    assert first.startswith(
+        f"digits-10shot The winner is a proposal of the sampler (trial 9, sigma 0.375). "
+        f"{' '.join(details(verdict))} Score: certified accuracy at 0, 0.25, 0.5, 0.75, averaged"
     )
 
 
-def test_variants_on_different_images_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="different images"):
-        compare({"best": certificate_rows("best"), "none": certificate_rows("none", 5)})
+def shown(estimate: Estimate) -> str:
+    text = f"{estimate.value:+.3f}[{estimate.low:+.3f}, {estimate.high:+.3f}]"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def test_differences_of_score_accuracies_and_acr_have_paired_intervals(html: str) -> None:
+    text = cells(html)
+    for name, label in (("none", "No denoiser"), ("published", "DE-CROP, published")):
+        best, others = certificate_rows("best"), certificate_rows(name)
+        found = compare(best, name, others, RADII)
+        columns = [found.score, *found.accuracy.values(), found.acr]
+        assert f"{label}better {' '.join(map(shown, columns))}" in text
+
+
+def test_certified_wrong_and_the_most_frequent_answer_stand_in_the_table(html: str) -> None:
+    text, best = cells(html), summary_of("best", certificate_rows("best"))
+    right, wrong = best["certified_accuracy_0"], best["certified_wrong_0"]
+    assert f"{right:.1%}wrong {wrong:.1%}" in text
+    answer, true = best["most_frequent"], best["most_frequent_true"]
+    assert f"{best['most_frequent_share']:.1%}class {answer}: {true:.1%} are" in text
+    assert "best: trial 9, search" in text
+
+
+def test_certified_accuracy_by_class_is_shown_class_by_class(html: str) -> None:
+    text = cells(html)
+    (row, *_) = class_rows({"none": certificate_rows("none")}, ["zero"] * 10, RADII)
+    start = f"0 No denoiser {row['images']} {row['answers']} {row['certified_accuracy_0']:.1%}wrong"
+    assert start in text
+    assert "0 Denoised smoothing" in text
+
+
+def certified(run: Path, variant: str, rows: list[dict[str, Any]], **winner: Any) -> None:
+    """Certify a variant of a run anew, as if it were so from the start."""
+    path = run / "digits-10shot" / "certificates.parquet"
+    others = [row for row in read_table(path, CERTIFICATES) if row["variant"] != variant]
+    write_table(path, others + [row | {"variant": variant} for row in rows], CERTIFICATES)
+    summary = read_table(run / "summary.parquet", summary_schema())
+    kept = [row for row in summary if row["variant"] != variant]
+    write_summary(run / "summary.parquet", [*kept, summary_of(variant, rows, **winner)])
+
+
+def test_a_difference_whose_interval_holds_zero_is_called_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    certified(run, "published", certificate_rows("best"))
+    text = cells(built(run))
+    assert "cannot be told apart from DE-CROP as published (0.0 points [0.0, 0.0])" in text
+    assert "DE-CROP, publishedcannot be told apart +0.000[+0.000, +0.000]" in text
+
+
+def test_a_baseline_that_won_is_labelled_as_one_and_not_compared_with_itself(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path)
+    rows = certificate_rows("label_consistency")
+    certified(run, "best", rows, origin="label_consistency", trial=1)
+    text = cells(built(run))
+    assert "The winner is a baseline, denoised smoothing by label consistency (trial 1" in text
+    assert "Best: smoothing" in text
+    assert "tuned" not in text
+    assert "Best is the same trial as label_consistency" in text
+    compared = re.findall(r"([\w,]+)(?:better|worse|cannot be told apart) [+\u2212]", text)
+    assert compared == ["denoiser", "published"]
+
+
+def test_a_winner_that_does_not_beat_guessing_is_no_improvement(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    constant = [row | {"predicted": 4, "radius": 1.5} for row in certificate_rows("best")]
+    for variant in VARIANTS:
+        sigma = certificate_rows(variant)[0]["sigma"]
+        certified(run, variant, [row | {"sigma": sigma} for row in constant])
+    text = cells(built(run))
+    assert f"N{NOTHING[1:]}." in text
+    assert "answers class 4 to 100.0% of the images" in text
+    assert text.count("no better than guessing") == 4 + 3
+    assert "better than no denoiser" not in text
+
+
+def test_a_run_of_an_earlier_schema_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path)
+    table = pq.read_table(run / "summary.parquet")
+    metadata = table.schema.metadata | {b"schema_version": b"1"}
+    pq.write_table(table.replace_schema_metadata(metadata), run / "summary.parquet")
+    assert main([str(run)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "schema version is 1, expected 2" in line
 
 
 def test_a_report_is_the_same_every_time(run: Path, html: str) -> None:
@@ -276,7 +341,7 @@ def test_a_run_without_an_optional_table_still_has_a_report(tmp_path: Path, name
 
 def test_a_run_where_nothing_is_certified_says_so(tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    write_table(run / "summary.parquet", [], SUMMARY)
+    write_table(run / "summary.parquet", [], summary_schema())
     (run / "digits-10shot" / "certificates.parquet").unlink()
     text = Page(built(run)).text
     assert "not complete" in text

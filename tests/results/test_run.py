@@ -4,7 +4,7 @@ import pytest
 
 from results.files import INSIGHT
 from results.run import load_run
-from results.schema import CERTIFICATES, SUMMARY
+from results.schema import CERTIFICATES, summary_schema
 from results.store import StoreError, read_table, write_json, write_table
 from tests.support.invented import HYPERPARAMETERS, certificate_rows, write_run
 
@@ -23,8 +23,8 @@ def test_a_run_comes_back_with_its_settings_variants_and_hyperparameters(tmp_pat
 
 def test_a_setting_that_was_searched_but_not_certified_is_there(tmp_path: Path) -> None:
     write_run(tmp_path, ("digits-10shot", "digits-5shot"))
-    rows = read_table(tmp_path / "summary.parquet", SUMMARY)
-    write_table(tmp_path / "summary.parquet", rows[:4], SUMMARY)
+    rows = read_table(tmp_path / "summary.parquet", summary_schema())
+    write_table(tmp_path / "summary.parquet", rows[:4], summary_schema())
     (tmp_path / "digits-5shot" / "certificates.parquet").unlink()
     setting = load_run(tmp_path).settings[1]
     assert (setting.name, len(setting.trials)) == ("digits-5shot", 14)

@@ -4,21 +4,27 @@ import pytest
 from results.schema import (
     BASELINES,
     CERTIFICATES,
-    CERTIFIED_AT,
     CONFIRMATION,
-    SUMMARY,
+    ORIGINS,
     VARIANTS,
+    accuracy_column,
+    classes_schema,
+    summary_schema,
     trials_schema,
     variant_label,
     variant_place,
+    wrong_column,
 )
 
 TRIALS = trials_schema({"learning_rate": pa.float64(), "mix": pa.string()})
 
 
-@pytest.mark.parametrize("schema", [TRIALS, CERTIFICATES, CONFIRMATION, BASELINES, SUMMARY])
+@pytest.mark.parametrize(
+    "schema",
+    [TRIALS, CERTIFICATES, CONFIRMATION, BASELINES, summary_schema(), classes_schema([0.1])],
+)
 def test_every_column_has_a_unit_and_a_description(schema: pa.Schema) -> None:
-    assert schema.metadata == {b"schema_version": b"1"}
+    assert schema.metadata == {b"schema_version": b"2"}
     for field in schema:
         assert set(field.metadata) == {b"unit", b"description"}
         assert all(field.metadata.values()), field.name
@@ -67,9 +73,15 @@ def test_a_hyperparameter_named_like_a_fixed_column_is_refused() -> None:
         trials_schema({"epochs": pa.int32()})
 
 
-def test_the_summary_has_a_column_for_every_radius() -> None:
-    assert set(CERTIFIED_AT) <= set(SUMMARY.names)
-    assert list(CERTIFIED_AT.values()) == [0, 0.25, 0.5, 0.75, 1]
+def test_the_summary_has_the_promised_columns_whatever_radii_are_named() -> None:
+    promised = [f"certified_accuracy_{at}" for at in ("0", "0_25", "0_5", "0_75", "1_0")]
+    assert set(promised) <= set(summary_schema(()).names) <= set(summary_schema((0.1,)).names)
+    schema = summary_schema((0.1, 2))
+    for at in (0.0, 0.25, 0.1, 1, 2):
+        assert {accuracy_column(at), wrong_column(at)} <= set(schema.names)
+    assert accuracy_column(2) == "certified_accuracy_2_0"
+    # Of a setting that does not name it.
+    assert [schema.field(accuracy_column(at)).nullable for at in (0.25, 0.1)] == [False, True]
 
 
 def test_there_are_four_variants() -> None:
@@ -82,6 +94,17 @@ def test_what_is_certified_has_its_place_in_tables() -> None:
         *("none", "label_consistency", "published", "published_best_sigma", "best"),
         *("front-1", "front-2", "front-10"),
     ]
-    assert variant_label("published_best_sigma") == "Published, best sigma"
     with pytest.raises(ValueError, match="unheard"):
         variant_place("unheard-of")
+
+
+def test_a_label_says_where_the_best_comes_from() -> None:
+    labels = {origin: variant_label("best", origin) for origin in ORIGINS}
+    assert labels["search"] == "DE-CROP, tuned"
+    assert labels["start"] == "DE-CROP, start"
+    for baseline in ("published", "published_sigma", "label_consistency", "mse"):
+        assert labels[baseline].startswith("Best: ")
+    # That of published at a different sigma is the same.
+    assert len(set(labels.values())) == len(ORIGINS) - 1
+    assert variant_label("front-2", "label_consistency") == "Front 2: smoothing"
+    assert variant_label("published_best_sigma", "published") == "Published, best sigma"

@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,39 +7,84 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from results.curves import summary_row
+from results.run import load_run
 from results.schema import Row
+from results.summary import Candidate, summary_row
 from results.terminal import round_down, summary_tables
-from tests.support.invented import certificate_rows
+from results.verdict import Verdict, judge_all
+from tests.support.invented import certificate_rows, summary_of, write_run
+
+REST = ["wrong", "top", "ACR"]
 
 
-def printed(rows: Sequence[Row], width: int = 80, **options: Any) -> str:
+def printed(
+    rows: Sequence[Row], verdicts: Mapping[str, Verdict] | None = None, width: int = 80
+) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(summary_tables(rows, **options))
+    console.print(summary_tables(rows, verdicts or {}))
     return console.export_text()
 
 
-def row(setting: str = "digits-10shot", variant: str = "best", tuning: float | None = 0.29) -> Row:
-    return summary_row(setting, variant, 9, tuning, 0.9, certificate_rows(variant))
+def row(setting: str = "digits-10shot", variant: str = "best", origin: str | None = None) -> Any:
+    return summary_of(variant, certificate_rows(variant), setting, origin)
+
+
+def with_radii(*radii: float) -> Any:
+    candidate = Candidate("best", "search", 9)
+    return summary_row("digits-10shot", candidate, certificate_rows("best"), radii)
 
 
 def test_the_table_shows_what_a_variant_certifies() -> None:
     text, best = printed([row()]), row()
     assert "DE-CROP, tuned" in text
+    cells = [100 * best["score"], 100 * best["score_low"], 100 * best["score_high"]]
+    assert "{:.1f} {:.1f}..{:.1f}".format(*cells) in text
     assert f"{best['acr']:.3f}" in text
-    assert f"{best['acr_low']:.3f}-{best['acr_high']:.3f}" in text
-    assert "0.290" in text
-    assert f"{100 * best['certified_accuracy_0_5']:.3g}" in text
+    for name in ("certified_accuracy_0_5", "certified_wrong_0", "most_frequent_share"):
+        assert f" {100 * best[name]:.3g} " in text
+
+
+def test_the_verdict_stands_before_the_table(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "demo", ("digits-10shot", "digits-5shot")))
+    verdicts = judge_all(run)
+    text = printed([r for setting in run.settings for r in setting.summary], verdicts)
+    lines = text.splitlines()
+    said = "the winner is a proposal of the sampler (trial 9, sigma 0.375)."
+    assert lines[0] == f"digits-10shot: {said}"
+    assert f"digits-5shot: {said}" in lines
+    assert "It is better than no denoiser by" in text
+    assert max(map(len, lines)) <= 80
+
+
+def test_denoised_smoothing_that_won_is_not_called_tuned() -> None:
+    text = printed([row(origin="label_consistency")])
+    assert "Best: smoothing" in text
+    assert "tuned" not in text
 
 
 def test_nothing_is_cut_off_on_a_terminal_of_80_columns() -> None:
     variants = ("none", "label_consistency", "published", "best")
-    rows = [{**row(variant=v), "sigma": 0.123456, "abstained": 0.115} for v in variants]
+    rows = [{**row(variant=v), "sigma": 0.123456, "score_low": -0.1} for v in variants]
+    rows[3]["origin"] = "transferred"
     text = printed(rows)
     assert "…" not in text
     assert max(len(line) for line in text.splitlines()) <= 80
     wide = [line.split() for line in printed(rows, width=200).splitlines()[:6]]
     assert [line.split() for line in text.splitlines()[:6]] == wide
+
+
+def test_radii_that_do_not_fit_have_a_table_of_their_own() -> None:
+    text = printed([with_radii(*(number / 8 for number in range(12)))])
+    first, second = text.split("digits-10shot, at further radii")
+    assert "r=0 .125 .25" in " ".join(first.split())
+    assert "1.25 1.375" in " ".join(second.split())
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+
+
+def test_only_the_named_radii_are_shown() -> None:
+    header = next(line for line in printed([with_radii(0.25, 1.5)]).splitlines() if "ACR" in line)
+    assert header.split() == ["variant", "sigma", "score", "95%", "r=.25", "1.5", *REST]
 
 
 def test_every_setting_has_a_table_with_its_name() -> None:
@@ -50,15 +96,6 @@ def test_every_setting_has_a_table_with_its_name() -> None:
 
 def test_brackets_in_names_are_not_markup() -> None:
     assert "[red]x" in printed([row("[red]x"), row("y")])
-
-
-def test_a_missing_tuning_score_is_left_empty() -> None:
-    assert "None" not in printed([row(tuning=None)])
-
-
-def test_the_legend_names_the_objective() -> None:
-    text = printed([row()], objective="certified-accuracy@0.5")
-    assert "tuning: certified-accuracy@0.5" in text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from scipy.stats import norm
 
-from results.schema import CERTIFICATES
+from results.schema import CERTIFICATES, summary_schema
 from results.store import StoreError, read_table, write_table
 from results.verification import _decided, verify
 from tests.support.invented import write_run
@@ -135,6 +135,32 @@ def test_adaptive_evidence_has_to_exceed_the_bound_by_the_allowance(votes: int, 
     # Far more than any noise takes, which would be too little to be seen here.
     assert _decided(row, 10_000, 0.0)
     assert not _decided(row, 10_000, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("score", 0.999),
+        ("beats_guessing", False),
+        ("certified_accuracy_0_5", 0.9),
+        ("certified_wrong_0", 0.0),
+        ("most_frequent", 7),
+        ("most_frequent_share", 0.01),
+        ("acr", 0.9),
+        ("radii", [0.0]),
+        ("sigma", 0.5),
+        ("radii", []),
+    ],
+)
+def test_a_summary_that_does_not_follow_from_the_certificates_is_found(
+    run: Path, column: str, value: object
+) -> None:
+    rows = read_table(run / "summary.parquet", summary_schema())
+    rows[3][column] = value
+    write_table(run / "summary.parquet", rows, summary_schema())
+    _, wrong = verify(run)
+    assert wrong
+    assert all(line.startswith("digits-10shot: best: the summary") for line in wrong)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:

@@ -69,7 +69,10 @@ def test_an_export_is_certified_without_its_run(
     shutil.copytree(reference_run.folder / SETTING / "smoothed_classifier", export)
     launcher.certify(export, "--certify-images=3", "--n=300", "--out", tmp_path / "out")
     rows = certificates(tmp_path / "out" / "digits")
-    sigma = json.loads((export / "config.json").read_text())["sigma"]
+    known = json.loads((export / "config.json").read_text())
+    sigma = known["sigma"]
+    (summary,) = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
+    assert (summary["origin"], summary["trial"]) == (known["origin"], None)
     assert [(row["variant"], row["sigma"]) for row in rows] == [("best", sigma)] * 3
 
     said = refusal(capsys, export, "--sigma=0.9", "--out", tmp_path / "no")

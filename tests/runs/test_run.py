@@ -28,6 +28,7 @@ def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
         "insight.json",
         "confirmation.parquet",
         "certificates.parquet",
+        "classes.parquet",
         "curves.png",
         "smoothed_classifier/denoiser.safetensors",
         "smoothed_classifier/config.json",
@@ -119,6 +120,27 @@ def test_what_is_certified_was_confirmed(reference_run: Finished) -> None:
             assert chosen["optimism_gap"] == pytest.approx(gap)
         if row["variant"] == "best":
             assert row["tuning_objective"] >= highest - 3 * chosen["standard_error"]
+
+
+def test_who_won_is_said_everywhere(reference_run: Finished) -> None:
+    best = reference_run.summary[-1]
+    (trials,) = tables(reference_run.folder, ["trials"])
+    origin = next(t["origin"] for t in trials if t["number"] == best["trial"])
+    assert [row["origin"] for row in reference_run.summary[:3]] == VARIANTS[:3]
+    export = reference_run.folder / SETTING / "smoothed_classifier" / "config.json"
+    exported = json.loads(export.read_text())
+    (verdict,) = json.loads(reference_run.out.splitlines()[-1])["verdicts"]
+    for said in (best, exported, verdict):
+        assert (said["origin"], said["trial"]) == (origin, best["trial"])
+    assert f"{SETTING}: {verdict['statement']}." in " ".join(reference_run.out.split())
+    assert verdict["statement"][1:] in (reference_run.folder / "report.html").read_text()
+
+
+def test_what_is_tied_with_the_winner_is_marked(reference_run: Finished) -> None:
+    (confirmation,) = tables(reference_run.folder, ["confirmation"])
+    tied = {row["number"] for row in confirmation if row["tied"]}
+    highest = max(confirmation, key=lambda row: row["confirmed_objective"])
+    assert {highest["number"], reference_run.summary[-1]["trial"]} <= tied
 
 
 def test_json_summary_is_the_last_line_of_standard_output(reference_run: Finished) -> None:

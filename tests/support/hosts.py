@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +20,10 @@ from tests.support.runs import HANGING, REPO, Finished, ended
 from tests.support.watcher import METRICS_PORT
 
 RAY = str(Path(sys.executable).with_name("ray"))
+# How Ray calls a worker that trains a trial, one between two trials, and one that counts votes.
+TRAINING = "ray::ResourceTrainable.train"
+TRAINER = "Trainable"
+VOTER = "ray::votes"
 PORT, DASHBOARD, S3 = 6379, 8265, 5000
 BUCKET = "bucket"
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -234,6 +239,29 @@ def workers(host: Host, title: str) -> Sequence[int]:
         except OSError:
             continue
     return found
+
+
+def wait_for_second(hosts: TwoHosts, launcher: subprocess.Popen[str]) -> None:
+    """Make the first host wait until the second one trains a trial, and again until it counts.
+
+    All trials, and all votes, are shorter here than the start of a worker: Tune gives a trial that
+    waits for a new worker to an old one that gets free, and Ray a task.
+    """
+    for title, begun in ((TRAINER, TRAINING), (VOTER, VOTER)):
+        wait_for(partial(workers, hosts.first, title), launcher)
+        stalled = workers(hosts.first, title)
+        for pid in stalled:
+            signal_to(pid, signal.SIGSTOP)
+        wait_for(partial(workers, hosts.second, begun), launcher)
+        for pid in stalled:
+            signal_to(pid, signal.SIGCONT)
+
+
+def wait_for(ready: Callable[[], object], launcher: subprocess.Popen[str]) -> None:
+    """Wait until `ready` is true; fails if the launcher ends before."""
+    while not ready():
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.1)
 
 
 CREATE_BUCKET = """

@@ -11,10 +11,10 @@ from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import GeneratedSamples
 from trainables.models.classifiers import BaseClassifier
 
-# Far from the defaults; samples are not rounded.
+# Far from the defaults; samples keep all their bits.
 VISIBLE: dict[str, Any] = {
     "attack_radius": 0.3, "step_size": 0.05, "attack_steps": 3, "mix": 0.5,
-    "interpolation_steps": 2, "interpolation_learning_rate": 0.01, "eight_bit_samples": False,
+    "interpolation_steps": 2, "interpolation_learning_rate": 0.01, "eight_bits": "none",
 }  # fmt: skip
 
 

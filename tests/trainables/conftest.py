@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support.programs import Program, export, random_images, with_statistics
-from trainables.black_box import endpoint
+from trainables.black_box import exchange
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.models.architectures import DigitsCNN
 
@@ -18,13 +18,13 @@ def digits() -> Dataset:
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests go past any proxy and carry no token."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv(endpoint.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(exchange.TOKEN_VARIABLE, raising=False)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries follow each other without a pause."""
-    monkeypatch.setattr(endpoint, "BACKOFF", 0.01)
+    monkeypatch.setattr(exchange, "BACKOFF", 0.01)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "de15131a6a743247260aa9fa3a87ea4e77b03a0661bfae673e9748b9baa09509"),
+        ({"name": "x"}, "07658ddf87c94cc909299a7d210f338ecf3d06d5d9da5d27e5fc9062f03005e7"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "1b149600c1aa612c33f462b01ad05776c307bf09474b11913daea614f0545d97",
+            "e439ac32cc6e9ae4271e487222e8e0e0f105ca39bc66600c9ddbb8c1c0095c1c",
         ),
     ],
 )

@@ -23,7 +23,7 @@ class Passed(NamedTuple):
     """What a pass returns: the weighted `total` of the terms, and each of the `terms` for reports.
 
     They are in the order of `ForwardPass.names`. Features [batch, features] are the classifier's,
-    for the clean images and for the denoised ones.
+    for the clean images and for the denoised ones, as MMD and discriminator see them.
     """
 
     total: Tensor
@@ -48,7 +48,8 @@ class ForwardPass(nn.Module):
         precision: Precision,
     ) -> None:
         super().__init__()
-        self.network, self.classifier, self.precision = network, classifier, precision
+        self.network, self.classifier, self.config = network, classifier, config
+        self.precision = precision
         weights = {
             "label_consistency": config.w_label,
             "mse": config.w_mse,
@@ -67,11 +68,14 @@ class ForwardPass(nn.Module):
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=bfloat16):
             with torch.no_grad():
                 target = self.classifier.logits_and_features(clean)
-            # One pass over the joined views: a large convolution is faster than three small ones.
-            denoised = self.network(noisy.to(memory_format=torch.channels_last))
+            denoised = self._denoise(noisy.to(memory_format=torch.channels_last), views)
             outputs = self.classifier.logits_and_features(denoised)
         clean_logits, clean_features = (output.float() for output in target)
-        logits, features = (output.float().chunk(views) for output in outputs)
+        joined_logits, joined_features = (output.float() for output in outputs)
+        if self.config.normalised_features:
+            clean_features = F.normalize(clean_features)
+            joined_features = F.normalize(joined_features)
+        logits, features = joined_logits.chunk(views), joined_features.chunk(views)
         found = []
         for name in self.names:
             if name == "label_consistency":
@@ -86,6 +90,11 @@ class ForwardPass(nn.Module):
                 found.append(torch.stack(discrepancy).sum())
         terms = torch.stack(found)
         return Passed((terms * self.weights).sum(), terms, clean_features, features[0])
+
+    def _denoise(self, noisy: Tensor, views: int) -> Tensor:
+        """The denoised views; batch norm sees one of them at a time, or all together."""
+        seen = (noisy,) if self.config.joined_batch_norm else noisy.chunk(views)
+        return torch.cat([self.network(part) for part in seen])
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.acceleration.folding import folded
 from trainables.acceleration.voting import Precision
-from trainables.decrop.config import DecropConfig
+from trainables.decrop.config import DecropConfig, EightBits
 from trainables.decrop.generation import Attack, boundary_samples, interpolated_samples
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
@@ -82,10 +82,17 @@ def generate(
         boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
         fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
         interpolated = _cached(store, key(fields), make_interpolated).to(images.device)
-    samples = GeneratedSamples(boundary, interpolated)
-    if config.eight_bit_samples:
-        return GeneratedSamples(*(s.mul(255).round().div(255) for s in samples))
-    return samples
+    samples = (boundary, interpolated)
+    return GeneratedSamples(*(_as_stored(pixels, config.eight_bits) for pixels in samples))
+
+
+def _as_stored(pixels: Tensor, eight_bits: EightBits) -> Tensor:
+    """What is left of `pixels` in an image file; the published code truncates."""
+    if eight_bits == "none":
+        return pixels
+    levels = pixels.mul(255)
+    levels = levels.floor() if eight_bits == "truncated" else levels.round()
+    return levels.div(255)
 
 
 def _boundary(

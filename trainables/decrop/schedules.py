@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the learning rate at a share of the training."""
+"""Learning-rate schedules: the factor on the learning rate at a share of a stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ START, END = 1 / 25, 1 / 25 / 1e4
 def learning_rate_factor(schedule: Schedule, progress: float, step_decay: float) -> float:
     """Factor in (0, 1] at `progress` in [0, 1).
 
-    `step` multiplies by `step_decay` after each third (published: StepLR every 200 of 600 epochs);
+    `step` multiplies by `step_decay` after each third (published: StepLR every 200 of a stage's 600
+    epochs);
     `cosine` falls to 0 (Loshchilov and Hutter 2017); `onecycle` rises for 30 % and then falls
     (Smith and Topin 2019).
     """

@@ -84,12 +84,7 @@ class DecropTraining:
         )
         self._updates = 0
         self._passes: dict[int, ForwardPass] = {}
-        self._adam = torch.optim.Adam(
-            self._network.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self._adam = self._new_adam()
         self._discriminator_adam = torch.optim.Adam(
             self._discriminator.parameters(), lr=config.discriminator_learning_rate
         )
@@ -116,15 +111,19 @@ class DecropTraining:
         Raises:
             NonFiniteLoss: naming the term that became NaN or infinite.
         """
+        stage = self.config.stage(self.epoch)
+        if self.epoch == stage.start > 0:
+            self._restart()
         self._network.train()
         sums: dict[str, Tensor] = {}
         order = torch.randperm(
             len(self.views[0]), generator=self._generator, device=self._generator.device
         )
-        batches = _batches(order, self.config.batch_size)
+        batches = _batches(order, self.config.batch_size, self.config.equal_batches)
         for number, batch in enumerate(batches):
-            progress = (self.epoch + number / len(batches)) / self.config.epochs
-            for name, value in self._step(batch, progress).items():
+            self._set_learning_rate((self.epoch - stage.start + number / len(batches)) / len(stage))
+            reversal = self.config.discriminator_progress(self.epoch + number / len(batches))
+            for name, value in self._step(batch, reversal).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
         self.epoch += 1
         means = {name: float(value) / len(batches) for name, value in sums.items()}
@@ -157,18 +156,35 @@ class DecropTraining:
         self._discriminator_adam.load_state_dict(state["discriminator_adam"])
         self._generator.set_state(state["generator"].cpu())
 
+    def _new_adam(self) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            self._network.parameters(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+
+    def _restart(self) -> None:
+        """Begin the next stage: a new training of the denoiser as trained so far.
+
+        The discriminator has not been trained before.
+        """
+        self._network.load_state_dict(self._average.state_dict())
+        self._updates = 0
+        self._adam = self._new_adam()
+
     def _set_learning_rate(self, progress: float) -> None:
         config = self.config
         factor = learning_rate_factor(config.schedule, progress, config.lr_decay)
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate * factor
 
-    def _step(self, batch: Tensor, progress: float) -> dict[str, Tensor]:
+    def _step(self, batch: Tensor, reversal: float | None) -> dict[str, Tensor]:
         """One step on the images `batch`; each term's value, on the device.
 
-        Nothing here waits for an accelerator.
+        `reversal` is how far gradient reversal has come, or None without the discriminator. Nothing
+        here waits for an accelerator.
         """
-        self._set_learning_rate(progress)
         views = augment([view[batch] for view in self.views], self.config, self._generator)
         clean = views[0]
         noise = self.config.sigma * torch.randn(
@@ -180,17 +196,16 @@ class DecropTraining:
         total = passed.total
         # Detached, because outputs of a recorded pass all require gradients.
         reported = dict(zip(passing.names, passed.terms.detach(), strict=True))
-        stage = self._discriminator_progress(progress)
-        if stage is not None:
+        if reversal is not None:
             clean_features = passed.clean_features.detach()
-            domain = self._domain_loss(clean_features, passed.features, stage)
+            domain = self._domain_loss(clean_features, passed.features, reversal)
             total = total + domain
             reported["domain"] = domain.detach()
         self._adam.zero_grad()
         self._discriminator_adam.zero_grad()
         total.backward()
         self._adam.step()
-        if stage is not None:
+        if reversal is not None:
             self._discriminator_adam.step()
         if self.config.ema_decay:
             self._update_average()
@@ -217,28 +232,29 @@ class DecropTraining:
         # Batch norm's statistics are already moving averages.
         average.load_state_dict(dict(network.named_buffers()), strict=False)
 
-    def _discriminator_progress(self, progress: float) -> float | None:
-        start = self.config.discriminator_start
-        if not self.config.reversal_strength or progress < start or start == 1:
-            return None
-        return (progress - start) / (1 - start)
-
-    def _domain_loss(self, clean: Tensor, denoised: Tensor, stage: float) -> Tensor:
-        strength = reversal_schedule(self.config.reversal_strength, stage)
+    def _domain_loss(self, clean: Tensor, denoised: Tensor, reversal: float) -> Tensor:
+        strength = reversal_schedule(self.config.reversal_strength, reversal)
         features = torch.cat((clean, reverse_gradient(denoised, strength)))
         scores = self._discriminator(features)
         return losses.domain_loss(*scores.chunk(2))
 
 
-def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches of nearly equal size, each of at least two images, as batch norm needs."""
-    count = max(1, min(math.ceil(len(order) / size), len(order) // 2))
-    return list(order.tensor_split(count))
+def _batches(order: Tensor, size: int, equal: bool) -> list[Tensor]:
+    """Batches of at least two images, as batch norm needs.
+
+    They are of nearly `equal` size, or of `size` each, with a smaller last one for the rest. A
+    single image left over joins the batch before it.
+    """
+    if equal:
+        count = max(1, min(math.ceil(len(order) / size), len(order) // 2))
+        return list(order.tensor_split(count))
+    starts = range(size, len(order) - 1, size)
+    return list(order.tensor_split(list(starts)))
 
 
 def steps_in_epoch(config: DecropConfig, images: int) -> int:
     """How many steps a training on so many images takes in an epoch."""
-    return len(_batches(torch.arange(images), config.batch_size))
+    return len(_batches(torch.arange(images), config.batch_size, config.equal_batches))
 
 
 def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denoiser:
@@ -246,6 +262,7 @@ def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denois
     if initial is None:
         return fresh
     trained = load_denoiser(initial)
+    trained.set_batch_norm(momentum=config.norm_momentum)
     if trained.spec != fresh.spec:
         raise InputError(
             f"it is {trained.spec}, but {fresh.spec} is to be trained", field="init_denoiser"

@@ -6,8 +6,8 @@ identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,27 @@ class Denoiser(nn.Module):
     channels: int
 
     @property
-    def spec(self) -> dict[str, str | int]:
-        """What `build_denoiser` needs to build one of the same shape."""
+    def spec(self) -> dict[str, str | int | float]:
+        """What `build_denoiser` needs to build one that computes the same with the same weights."""
         numbers = {name: int(getattr(self, name)) for name in self.sizes}
-        return {"architecture": self.architecture, "channels": self.channels, **numbers}
+        return {
+            "architecture": self.architecture,
+            "channels": self.channels,
+            **numbers,
+            "norm_eps": next(self._norms()).eps,
+        }
+
+    def set_batch_norm(self, *, eps: float | None = None, momentum: float | None = None) -> None:
+        """Set batch norm's constants, in PyTorch's sense, in all layers; None leaves one as it is.
+
+        A denoiser's function depends on eps; only its training depends on the momentum.
+        """
+        for norm in self._norms():
+            norm.eps = norm.eps if eps is None else eps
+            norm.momentum = norm.momentum if momentum is None else momentum
+
+    def _norms(self) -> Iterator[nn.BatchNorm2d]:
+        return (layer for layer in self.modules() if isinstance(layer, nn.BatchNorm2d))
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoised images of the same shape; not clamped to [0, 1]."""
@@ -148,14 +165,19 @@ class UNet(Denoiser):
 DENOISERS: dict[str, type[Denoiser]] = {kind.architecture: kind for kind in (DnCNN, MemNet, UNet)}
 
 
-def build_denoiser(architecture: str, channels: int, numbers: Mapping[str, object]) -> Denoiser:
+def build_denoiser(architecture: str, channels: int, numbers: Mapping[str, Any]) -> Denoiser:
     """A denoiser of the given architecture, which picks its sizes from `numbers`.
+
+    Batch norm's constants are also taken from there: `norm_eps` and `norm_momentum`. Those that it
+    lacks are PyTorch's.
 
     Raises:
         KeyError: for an unknown architecture, or when a size is missing.
     """
     kind = DENOISERS[architecture]
-    return kind(channels, **{name: numbers[name] for name in kind.sizes})
+    denoiser = kind(channels, **{name: numbers[name] for name in kind.sizes})
+    denoiser.set_batch_norm(eps=numbers.get("norm_eps"), momentum=numbers.get("norm_momentum"))
+    return denoiser
 
 
 class _MemoryBlock(nn.Module):

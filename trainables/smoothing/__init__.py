@@ -9,7 +9,8 @@ From the noise to the certificate:
     procedures.py   how many votes to cast, and when to stop: fixed, tolerance, adaptive
     certify.py      Certificate: a procedure applied to the votes of one image
     precision.py    the precision in which a model votes fastest
-    objective.py    what a search maximises: the certificates that a few votes predict
+    prediction.py   what many votes would certify, predicted from a few
+    objective.py    what a search maximises: predicted certificates, wrong ones subtracted
     smoothed.py     SmoothedClassifier: an exported denoiser in front of its classifier
 """
 

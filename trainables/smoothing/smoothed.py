@@ -32,15 +32,20 @@ from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import WEIGHTS, load_denoiser
 
 CONFIG = "config.json"
+Origin = Literal["file", "published", "label_consistency", "mse", "start", "transferred", "search"]
 
 
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What `config.json` of an export holds.
 
-    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
+    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise. `origin`
+    says where the hyperparameters of the denoiser come from, "file" if that is not known; `trial`
+    is the number of the trial.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[4, 5] = 5
+    origin: Origin = "file"
+    trial: NonNegativeInt | None = None
     sigma: PositiveFloat
     pixel_steps: NonNegativeInt = 0
     n0: PositiveInt
@@ -53,6 +58,11 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     precision: Precision = "float32"
     classifier_hash: str
+
+    @property
+    def text(self) -> str:
+        """The text of `config.json`."""
+        return json.dumps(self.model_dump(), indent=2) + "\n"
 
     @property
     def noise(self) -> Noise:
@@ -219,14 +229,14 @@ def export_config(
     noise: Noise,
     procedure: Procedure,
     precision: Precision,
-) -> str:
-    """The text of `config.json` for a denoiser in front of `classifier`.
+) -> ExportConfig:
+    """The configuration of an export of a denoiser in front of `classifier`.
 
     `image` [C, H, W] is an example.
     """
     # The allowance follows from the noise.
     numbers = {k: v for k, v in asdict(procedure).items() if k != "allowance"}
-    config = ExportConfig.model_validate(
+    return ExportConfig.model_validate(
         {
             "num_classes": num_classes,
             "image_shape": tuple(image.shape),
@@ -237,4 +247,3 @@ def export_config(
             **numbers,
         }
     )
-    return json.dumps(config.model_dump(), indent=2) + "\n"

@@ -29,6 +29,8 @@ from trainables.models.classifiers import BaseClassifier
 
 # The normalisation of Cohen et al. 2019 for CIFAR-10.
 COHEN = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+# What PyTorch's batch norm adds to a variance.
+PYTORCH_EPS = 1e-5
 
 
 def load_classifier(path: Path) -> BaseClassifier:
@@ -139,11 +141,17 @@ def save_classifier(
 
 
 def weights_hash(module: nn.Module) -> str:
-    """SHA-256 over all parameters and buffers, in order: hexadecimal, 64 digits."""
+    """SHA-256 over all parameters and buffers, in order: hexadecimal, 64 digits.
+
+    What batch norms add to a variance also counts, where it is not PyTorch's default.
+    """
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.eps != PYTORCH_EPS:
+            digest.update(f"{name} {layer.eps}".encode())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from trainables.errors import InputError
 from trainables.models.denoisers import DENOISERS, Denoiser, build_denoiser
+from trainables.weights.checkpoint import PYTORCH_EPS
 
 WEIGHTS = "denoiser.safetensors"
 # What `DecropConfig` allows: a damaged header must not use up all memory or time.
@@ -95,12 +97,16 @@ def read_denoiser(path: Path, field: str = "init_denoiser") -> bytes:
     return data
 
 
-def _spec(data: bytes) -> dict[str, str | int]:
-    spec: dict[str, str | int] = json.loads(_metadata(data)["denoiser"])
+def _spec(data: bytes) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads(_metadata(data)["denoiser"])
     for name in ("channels", *DENOISERS[str(spec["architecture"])].sizes):
         size = spec[name]
         if not (isinstance(size, int) and 1 <= size <= LARGEST[name]):
             raise ValueError(f"{name} is {size}")
+    # Files from before it could vary do not name it.
+    eps = spec.setdefault("norm_eps", PYTORCH_EPS)
+    if not (isinstance(eps, float) and 0 < eps <= 1):
+        raise ValueError(f"norm_eps is {eps}")
     return spec
 
 

@@ -35,12 +35,13 @@ def certify(
         A row of the run's summary for each model.
     """
     models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
-    procedure, seed = context.config.certificates, context.seed(subject.name, "certify")
+    procedure = context.config.certificates(subject.radii)
+    seed = context.seed(subject.name, "certify")
     votes = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
     with context.reporter.track(f"{subject.name}: certification votes", votes) as advance:
         certified = certify_models(subject, models, procedure, seed, counter, advance)
     metadata = certificate_metadata(context, subject, models, counter.precision)
-    return summary_rows(subject, write_certificates(folder, certified, metadata))
+    return summary_rows(subject, write_certificates(folder, subject, certified, metadata))
 
 
 def certify_models(

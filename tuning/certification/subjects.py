@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from results import files
 from results.run import load_run
 from trainables.acceleration.voting import Precision
+from trainables.choices import DEFAULT_RADII
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.quantised import steps_of
 from trainables.smoothing.smoothed import CONFIG as EXPORT
-from trainables.smoothing.smoothed import read_export
+from trainables.smoothing.smoothed import Origin, read_export
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser, trained_sigma
 from tuning.config import RunConfig, read_yaml, setting_name
 from tuning.errors import ConfigError
 
 # The fields that say where a run computed; certificates do not depend on them.
 CLUSTER_FIELDS = ("cluster", "storage", "concurrency", "autoscaling")
-# Each of these flags changes the meaning of the other.
-INTERDEPENDENT = {"radii", "procedure"}
 
 
 class Model(NamedTuple):
     """A denoiser in front of the classifier, or None for the classifier itself, and its sigma.
 
-    `trial`, `objective` and `accuracy` are its results in search and confirmation.
+    `origin` is one of `results.schema.ORIGINS`; `trial`, `objective` and `accuracy` are its results
+    in search and confirmation.
     """
 
     denoiser: Denoiser | None
     sigma: float
+    origin: str = "none"
     trial: int | None = None
     objective: float | None = None
     accuracy: float | None = None
@@ -44,7 +45,7 @@ class Subject:
     """Models by variant, to certify on the same held-out images of `dataset`.
 
     `precision` is the one of an earlier certification, if any. The noise is rounded to multiples of
-    1 / `pixel_steps`; 0 stands for Gaussian noise.
+    1 / `pixel_steps`; 0 stands for Gaussian noise. `radii` are those that its users care about.
     """
 
     name: str
@@ -52,14 +53,14 @@ class Subject:
     test: HeldOutImages
     models: Mapping[str, Model]
     pixel_steps: int
+    radii: tuple[float, ...] = DEFAULT_RADII
     precision: Precision | None = None
 
 
-def configuration_of_run(run: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, except where it ran, and except what `flags` replace."""
-    left_out = {*CLUSTER_FIELDS, *(INTERDEPENDENT if INTERDEPENDENT & flags.keys() else ())}
+def configuration_of_run(run: Path) -> dict[str, Any]:
+    """The configuration of a run, except where it ran."""
     stored = read_yaml(run / files.CONFIG)
-    return {name: value for name, value in stored.items() if name not in left_out}
+    return {name: value for name, value in stored.items() if name not in CLUSTER_FIELDS}
 
 
 def configuration_of_export(path: Path | None) -> dict[str, Any]:
@@ -86,8 +87,10 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
     subjects = []
     for setting in loaded.settings:
         models = {row["variant"]: _certified_before(run, row) for row in setting.summary}
-        precision = loaded.manifest["settings"].get(setting.name, {}).get("precision")
-        subjects.append(_subject(config, datasets[setting.name], setting.name, models, precision))
+        known = loaded.manifest["settings"].get(setting.name, {})
+        radii = config.radii or tuple(known.get("radii", DEFAULT_RADII))
+        found = _subject(config, datasets[setting.name], setting.name, models)
+        subjects.append(replace(found, radii=radii, precision=known.get("precision")))
     return subjects
 
 
@@ -103,20 +106,20 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
         raise ConfigError(f"--dataset: name one, not {', '.join(config.dataset)}")
     (dataset,) = config.dataset
     if path is None:
-        model, precision = Model(None, _valid(sigma)), None
-        return _subject(config, dataset, dataset, {"none": model}, precision)
+        return _subject(config, dataset, dataset, {"none": Model(None, _valid(sigma))})
     data = read_denoiser(path, "denoiser")
     denoiser, trained, precision = load_denoiser(data), trained_sigma(data), None
+    origin: Origin = "file"
     if path.is_dir():
         export, _ = read_export(path)
-        trained, precision = export.sigma, export.precision
+        trained, precision, origin = export.sigma, export.precision, export.origin
     if None not in (sigma, trained) and sigma != trained:
         raise ConfigError(
             f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
             f"denoiser trained for {sigma:g}"
         )
-    model = Model(denoiser, _valid(sigma if trained is None else trained))
-    subject = _subject(config, dataset, dataset, {"best": model}, precision)
+    model = Model(denoiser, _valid(sigma if trained is None else trained), origin)
+    subject = replace(_subject(config, dataset, dataset, {"best": model}), precision=precision)
     channels = subject.test.images.shape[1]
     if denoiser.channels != channels:
         raise ConfigError(
@@ -131,21 +134,21 @@ def _subject(
     dataset_name: str,
     name: str,
     models: Mapping[str, Model],
-    precision: Precision | None,
 ) -> Subject:
     dataset = load_dataset(dataset_name, config.data_dir, download=config.download)
     test = held_out_images(dataset, config.certify_images)
     pixel_steps = steps_of(config.noise, dataset, test)
-    return Subject(name, dataset, test, models, pixel_steps, precision)
+    radii = config.radii or DEFAULT_RADII
+    return Subject(name, dataset, test, models, pixel_steps, radii)
 
 
 def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:
     """The model for a row of the run's summary."""
     denoiser = None
-    if row["trial"] is not None:
+    if row["origin"] != "none":
         path = run / row["setting"] / files.denoiser(row["variant"])
         denoiser = load_denoiser(read_denoiser(path))
-    known = (row["trial"], row["tuning_objective"], row["tuning_accuracy"])
+    known = (row["origin"], row["trial"], row["tuning_objective"], row["tuning_accuracy"])
     return Model(denoiser, row["sigma"], *known)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from results import files
-from results.curves import summary_row
 from results.figures import curves_figure
-from results.schema import CERTIFICATES, VARIANTS
+from results.schema import CERTIFICATES, VARIANTS, variant_label
 from results.store import write_bytes, write_cohen_tsv, write_table
+from results.summary import Candidate, class_rows, summary_row, write_classes
 from trainables.acceleration.voting import Precision
 from trainables.smoothing.certify import Certificate
 from trainables.smoothing.counting import forward_pixels
@@ -34,9 +34,12 @@ class Certified(NamedTuple):
 
 
 def write_certificates(
-    folder: Path, certified: Mapping[str, Sequence[Certified]], metadata: Mapping[str, str]
+    folder: Path,
+    subject: Subject,
+    certified: Mapping[str, Sequence[Certified]],
+    metadata: Mapping[str, str],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Write certificates.parquet, the logs and curves.png; returns the rows by variant.
+    """Write the certificates, their logs, those by class and curves.png; returns rows by variant.
 
     Certificates of what is not a variant, such as the Pareto front, go to front.parquet.
     """
@@ -56,7 +59,10 @@ def write_certificates(
     for path in folder.glob(files.log("front-*")):
         if path.stem not in by_variant:
             path.unlink()
-    write_bytes(folder / files.CURVES, curves_figure(by_variant))
+    classes = class_rows(by_variant, subject.dataset.classes, subject.radii)
+    write_classes(folder / files.CLASSES, classes, subject.radii)
+    labels = {name: variant_label(name, model.origin) for name, model in subject.models.items()}
+    write_bytes(folder / files.CURVES, curves_figure(by_variant, labels))
     return by_variant
 
 
@@ -85,17 +91,11 @@ def summary_rows(
     subject: Subject, certificates: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
     """One row of summary.parquet for each model, from the rows of its certificates."""
-    return [
-        summary_row(
-            subject.name,
-            variant,
-            model.trial,
-            model.objective,
-            model.accuracy,
-            certificates[variant],
-        )
-        for variant, model in subject.models.items()
-    ]
+    rows = []
+    for variant, m in subject.models.items():
+        candidate = Candidate(variant, m.origin, m.trial, m.objective, m.accuracy)
+        rows.append(summary_row(subject.name, candidate, certificates[variant], subject.radii))
+    return rows
 
 
 def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:

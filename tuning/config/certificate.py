@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from trainables.choices import NoiseName, ProcedureName
+from trainables.choices import NoiseName, ProcedureName, ascending
 from trainables.command import Flag
 from tuning.config.lists import Numbers
 from tuning.errors import ConfigError
@@ -30,13 +29,15 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     alpha: float = Field(
         0.001, gt=0, lt=1, description="probability that one certificate is wrong, at most"
     )
-    radii: Annotated[Numbers, Flag("R[,R]")] = Field(
-        (), description="adaptive: the radii to decide, and nothing else"
+    radii: Annotated[Numbers, Flag("R[,R]", default="the space's; 0,0.25,0.5,0.75")] = Field(
+        (),
+        description="L2 radii that you care about: in the objective, in tables and report, and in "
+        "--procedure adaptive",
     )
-    procedure: Annotated[ProcedureName, Flag(default="tolerance; adaptive with --radii")] = Field(
-        default_factory=lambda given: "adaptive" if given.get("radii") else "tolerance",
+    procedure: ProcedureName = Field(
+        "tolerance",
         description="how many votes: all n; as many as keep the radius within --tolerance of that "
-        "of all n; or as many as decide --radii",
+        "of all n; or as many as decide --radii, and nothing else",
     )
     tolerance: float = Field(
         0.02,
@@ -58,18 +59,15 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     @field_validator("radii")
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)) or not all(0 <= r < math.inf for r in value):
-            raise ValueError(f"{value} must ascend, from 0 or above")
-        return value
+        return ascending(value)
 
-    @property
-    def certificates(self) -> Procedure:
-        """How certificates are made."""
+    def certificates(self, radii: tuple[float, ...]) -> Procedure:
+        """How certificates are made in a setting whose users care about `radii`."""
         # Imported only when needed: SciPy takes long to import.
         from trainables.smoothing.procedures import make_procedure
 
         numbers = (self.n0, self.n, self.alpha)
-        return make_procedure(self.procedure, *numbers, tolerance=self.tolerance, radii=self.radii)
+        return make_procedure(self.procedure, *numbers, tolerance=self.tolerance, radii=radii)
 
 
 def check_certificate(config: CertificateConfig) -> None:
@@ -78,10 +76,5 @@ def check_certificate(config: CertificateConfig) -> None:
     Raises:
         ConfigError: naming one of them.
     """
-    if (config.procedure == "adaptive") != bool(config.radii):
-        raise ConfigError(
-            f"--procedure: {config.procedure} {'takes no' if config.radii else 'needs'} --radii; "
-            "adaptive decides radii, for example --radii 0.25,0.5,0.75"
-        )
     if config.n < config.n0:
         raise ConfigError(f"--n: must be at least --n0, {config.n0}; got {config.n}")

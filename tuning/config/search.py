@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from trainables.choices import PARETO, objective_radius
+from trainables.choices import CERTIFIED_ACCURACY, PARETO, objective_radii
 from trainables.command import Flag
 from tuning.errors import ConfigError
 from tuning.study.choices import SamplerName, SchedulerName
@@ -60,9 +60,10 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         {}, description="hold a hyperparameter at a value; repeatable"
     )
     objective: Annotated[str, Flag("NAME")] = Field(
-        "acr",
-        description="what is maximised: acr, certified-accuracy@R, or pareto: clean accuracy and "
-        "ACR",
+        CERTIFIED_ACCURACY,
+        description="what is maximised: certified-accuracy, the mean over --radii, with wrong "
+        "certificates counted against it; the same @R[,R]; pareto: it and the clean accuracy; or "
+        "acr, the average certified radius",
     )
     min_accuracy: float | None = Field(
         None,
@@ -125,7 +126,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     @field_validator("objective")
     @classmethod
     def _known_objective(cls, value: str) -> str:
-        objective_radius(value)
+        objective_radii(value)
         return value
 
     @field_validator("ledger")
@@ -146,7 +147,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def pareto(self) -> bool:
-        """Whether the search explores the trade-off of clean accuracy and ACR."""
+        """Whether the search explores the trade-off with the clean accuracy."""
         return self.objective == PARETO
 
     @property

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from statistics import mean
 
 from torch import nn
 
@@ -25,10 +24,11 @@ from tuning.confirmation.scoring import Contender, FoldScores, Scorer
 from tuning.confirmation.selection import (
     Confirmation,
     Confirmed,
-    choose,
     highest,
     pareto_front,
     shortlisted,
+    simplest,
+    tied,
 )
 from tuning.confirmation.tables import write_confirmation
 from tuning.confirmation.training import Trainer, Training
@@ -81,7 +81,7 @@ def confirm(
     ]
     bare = [counter.voter(classifier, shape)] * len(folds)
     contenders += [Contender(None, sigma, bare) for sigma in setting.space.sweep]
-    scorer = Scorer(step, folds, config, seed, counter)
+    scorer = Scorer(step, setting, folds, config, seed, counter)
     votes = confirmation_votes(config, setting, len(candidates))
     with track(f"{step} votes", votes) as advance:
         scores = scorer.score(contenders, advance)
@@ -139,23 +139,26 @@ def choose_variants(
             contender.trial,
             contender.sigma,
             Score.of(found.objective),
-            tuple(found.objective),
-            mean(found.correct),
+            tuple(found.objective.tolist()),
+            float(found.correct.mean()),
+            found.unseen,
         )
         for contender, found in zip(contenders, scores, strict=True)
     ]
     trained = [c for c in confirmed if c.trial is not None]
     bare = [c for c in confirmed if c.trial is None]
+    equals = tied(trained, config.min_accuracy)
     variants = {
         "none": highest(bare),
         "label_consistency": highest(_of_origin(trained, "label_consistency")),
         "published": highest(_of_origin(trained, "published")),
-        "best": choose(trained, config.min_accuracy),
+        "best": simplest(equals),
     }
     # Not there if published is best at its own sigma, or diverged at the other one.
     swept = [c for c in trained if c.trial is not None and c.trial.origin == PUBLISHED_SIGMA]
     return Confirmation(
         variants,
+        tuple(equals),
         {PUBLISHED_BEST_SIGMA: swept[0] if swept else variants["published"]}
         | (pareto_front(trained) if config.pareto else {}),
         tuple(trained),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+import torch
+
 from trainables.data.splits import Shots
 from trainables.smoothing.certify import Request
-from trainables.smoothing.noise import Noise
-from trainables.smoothing.objective import Objective
+from trainables.smoothing.noise import BLOCK_SIZE, Noise
+from trainables.smoothing.objective import Objective, Score, clean_accuracy
+from trainables.smoothing.prediction import Certification, Floats
 from tuning.config import RunConfig
+from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 from tuning.votes.counter import VoteCounter, Voter
 from tuning.votes.job import Evaluation, Outcome, VoteJob
@@ -30,10 +36,15 @@ class Contender:
 
 
 class FoldScores(NamedTuple):
-    """Score and correctness of each tuning image, in order of the folds."""
+    """Score and correctness of each tuning image, in order of the folds.
 
-    objective: list[float]
-    correct: list[float]
+    `unseen` is the score with as many votes as in the search, on the images that the search did not
+    tune on; None if there are no such images.
+    """
+
+    objective: Floats
+    correct: Floats
+    unseen: float | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Scorer:
     """
 
     name: str
+    setting: Setting
     folds: Sequence[Shots]
     config: RunConfig
     seed: int
@@ -64,8 +76,10 @@ class Scorer:
             for contender in contenders
         ]
 
-    def _job(self, voter: Voter, fold: Shots, sigma: float) -> VoteJob[list[int]]:
+    def _job(self, voter: Voter, fold: Shots, sigma: float) -> VoteJob[_Votes]:
         votes = self.config.confirm_votes
+        # As many as in the search, in whole blocks.
+        few = math.ceil(self.config.tuning_votes / BLOCK_SIZE) * BLOCK_SIZE
         return VoteJob(
             self.name,
             *voter,
@@ -73,25 +87,39 @@ class Scorer:
             indices=fold.tuning_indices,
             noise=Noise(sigma),
             seed=self.seed,
-            evaluate=partial(_all_votes, votes),
+            evaluate=partial(_votes, min(few, votes), votes),
             most=votes,
         )
 
-    def _scores(self, sigma: float, outcomes: Sequence[Sequence[Outcome[list[int]]]]) -> FoldScores:
+    def _scores(self, sigma: float, outcomes: Sequence[Sequence[Outcome[_Votes]]]) -> FoldScores:
         """The scores that follow from the votes on the images of each fold."""
-        right = [
-            outcome.result[label]
-            for fold, of_images in zip(self.folds, outcomes, strict=True)
-            for outcome, label in zip(of_images, fold.tuning_labels.tolist(), strict=True)
-        ]
-        config = self.config
-        objective, correct = (
-            wanted.scores(right, config.confirm_votes, n=config.n, sigma=sigma, alpha=config.alpha)
-            for wanted in (Objective.parse(config.objective), Objective.clean_accuracy())
+        votes = [outcome.result for of_images in outcomes for outcome in of_images]
+        few, all_votes = (np.array(counts) for counts in zip(*votes, strict=True))
+        labels = torch.cat([fold.tuning_labels for fold in self.folds]).numpy()
+        indices = [index for fold in self.folds for index in fold.tuning_indices]
+        unseen = ~np.isin(indices, self.setting.shots.tuning_indices)
+        objective = Objective.parse(self.config.objective, self.setting.radii)
+        certification = Certification(self.config.n, sigma, self.config.alpha)
+        return FoldScores(
+            objective.scores(all_votes, labels, certification),
+            clean_accuracy(all_votes, labels, certification),
+            Score.of(objective.scores(few[unseen], labels[unseen], certification)).mean
+            if unseen.any()
+            else None,
         )
-        return FoldScores(objective, correct)
 
 
-def _all_votes(votes: int) -> Evaluation[list[int]]:
-    """The same number of votes for every image."""
-    return (yield Request("confirm", 0, votes))
+class _Votes(NamedTuple):
+    """Votes for each class: `few`, as many as in the search, and `total`, with these included."""
+
+    few: list[int]
+    total: list[int]
+
+
+def _votes(few: int, most: int) -> Evaluation[_Votes]:
+    """The same number of votes for every image, `most`, with a count after `few` of them."""
+    first = yield Request("confirm", 0, few)
+    if few == most:
+        return _Votes(first, first)
+    rest = yield Request("confirm", few, most)
+    return _Votes(first, [a + b for a, b in zip(first, rest, strict=True)])

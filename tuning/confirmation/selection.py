@@ -22,7 +22,8 @@ class Confirmed:
     """A configuration and its score on fresh splits; `trial` is None for the bare classifier.
 
     `scores` has one entry for each image of each fold, in the same order for all candidates;
-    `accuracy` is the clean accuracy on the same images.
+    `accuracy` is the clean accuracy on the same images. `unseen` is the score with as many votes as
+    in the search, on those of them that the search did not tune on, if there are any.
     """
 
     trial: TrialRecord | None
@@ -30,6 +31,7 @@ class Confirmed:
     score: Score
     scores: tuple[float, ...]
     accuracy: float
+    unseen: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Confirmation:
 
     `further` holds what is certified beside the variants, by name: the published configuration at
     its best sigma, and the members of the Pareto front if the search was for one. `bare` holds the
-    classifier itself at each sigma. All were scored with `votes` on every image of the `folds`.
+    classifier itself at each sigma; `tied` those of which the best is the simplest. All were scored
+    with `votes` on every image of the `folds`.
     """
 
     variants: dict[str, Confirmed]
+    tied: tuple[Confirmed, ...]
     further: dict[str, Confirmed]
     trials: tuple[Confirmed, ...]
     bare: tuple[Confirmed, ...]
@@ -76,8 +80,8 @@ def shortlisted(
     return shortlist + searched[:top]
 
 
-def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Confirmed:
-    """The simplest of the candidates that score as well as the best one.
+def tied(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> list[Confirmed]:
+    """The candidates that score as well as the best one, which cannot be told apart.
 
     "As well" means: lower by no more than one standard error of the difference, image by image.
     Source: Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule). Candidates whose clean
@@ -94,7 +98,15 @@ def choose(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> Co
             f"one has {round_down(highest_accuracy)}; --resume with that or less to continue"
         )
     best = highest(accurate)
-    return min((c for c in accurate if _as_good(c, best)), key=_complexity)
+    return [c for c in accurate if _as_good(c, best)]
+
+
+def simplest(confirmed: Sequence[Confirmed]) -> Confirmed:
+    """The configuration with the fewest loss terms, the smallest denoiser and cheapest samples.
+
+    Of equally simple ones, the one with the highest score.
+    """
+    return min(confirmed, key=_complexity)
 
 
 def pareto_front(trials: Sequence[Confirmed]) -> dict[str, Confirmed]:

@@ -40,10 +40,13 @@ def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str
                 "confirmed_objective": confirmed.score.mean,
                 "standard_error": confirmed.score.standard_error,
                 "confirmed_accuracy": confirmed.accuracy,
-                "optimism_gap": trial.objective - confirmed.score.mean,
+                "optimism_gap": None
+                if confirmed.unseen is None
+                else trial.objective - confirmed.unseen,
                 "votes": confirmation.votes,
                 "folds": confirmation.folds,
                 "images": images,
+                "tied": any(confirmed is one for one in confirmation.tied),
                 "selected": bool(variants),
             }
         )

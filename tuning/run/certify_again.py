@@ -68,7 +68,7 @@ def _find(
     if source is not None and _is_run(source):
         if denoiser is not None or sigma is not None:
             raise ConfigError("--denoiser and --sigma: a run has its own; leave them out")
-        config = _config({**configuration_of_run(source, flags), **flags}, out)
+        config = _config({**configuration_of_run(source), **flags}, out)
         return config, subjects_of_run(source, config)
     if source is not None and denoiser is not None:
         raise ConfigError(f"--denoiser: {source} already names one; pass only one of them")

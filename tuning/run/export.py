@@ -28,18 +28,20 @@ def export(
     assert best.denoiser is not None
     # Users load the export with the classifier itself, not with the wrapper that hides gradients.
     network = classifier.network if isinstance(classifier, BlackBox) else classifier
-    sigma = best.confirmed.sigma
-    text = export_config(
+    trial, sigma = best.confirmed.trial, best.confirmed.sigma
+    assert trial is not None
+    config = export_config(
         network,
         setting.shots.tuning_images[0],
         len(setting.dataset.classes),
         Noise(sigma, setting.pixel_steps),
-        context.config.certificates,
+        context.config.certificates(setting.radii),
         precision,
     )
+    config = config.model_copy(update={"origin": trial.origin, "trial": trial.number})
     folder = setting.folder / files.EXPORT
     write_bytes(folder / WEIGHTS, denoiser_bytes(best.denoiser, sigma))
-    write_text(folder / CONFIG, text)
+    write_text(folder / CONFIG, config.text)
 
 
 def show_denoised(setting: Setting, best: Finalist, board: StudyBoard, seed: int) -> None:

@@ -169,6 +169,7 @@ def setting_manifest(
     return {
         **hashes,
         "space": setting.space.name,
+        "radii": list(setting.radii),
         "space_fingerprint": setting.space.fingerprint(),
         "classes": len(setting.dataset.classes),
         "image_shape": list(setting.shots.train_images.shape[1:]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from results.report import build_report
-from results.schema import SUMMARY
-from results.store import write_table
+from results.report import write_report
+from results.run import load_run
+from results.summary import write_summary
 from results.terminal import summary_tables
+from results.verdict import Verdict, judge_all
 from tuning.cluster.connection import connect
 from tuning.cluster.context import Context
 from tuning.cluster.hosts import lost_hosts
@@ -22,7 +23,14 @@ Rows = list[dict[str, Any]]
 Stages = Callable[[Context, Manifest], Iterator[Rows]]
 
 
-def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) -> Rows:
+class Result(NamedTuple):
+    """The rows of the summary, and the verdicts by setting."""
+
+    summary: Rows
+    verdicts: dict[str, Verdict]
+
+
+def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) -> Result:
     """Run `stages` on Ray, write the summary that they yield to `folder`, and report on it.
 
     The folder must be locked. `stages` yields the summary rows of one setting after another;
@@ -43,12 +51,14 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
             lost_before = lost_hosts()
             for setting_rows in stages(Context(config, cluster, reporter), manifest):
                 rows += setting_rows
-                write_table(folder.summary, rows, SUMMARY)
+                write_summary(folder.summary, rows)
             manifest.add_lost_hosts(
                 reason for host, reason in lost_hosts().items() if host not in lost_before
             )
             reporter.say("writing the report ...")
-            build_report(folder.path)
-        reporter.out.print(summary_tables(rows, config.objective))
+            run = load_run(folder.path)
+            verdicts = judge_all(run)
+            write_report(run, verdicts)
+        reporter.out.print(summary_tables(rows, verdicts))
         reporter.out.print(f"report: {folder.report}", markup=False, highlight=False)
-    return rows
+    return Result(rows, verdicts)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from results import files
 from results.schema import variant_place
+from trainables.choices import ACR
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import build_denoiser
 from tuning.certification.certificates import certify
@@ -34,6 +35,11 @@ def search_and_certify(
 ) -> Iterator[Rows]:
     """The stages of `tuning.launch`: the search in all settings at once, then the other stages."""
     context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
+    if context.config.objective == ACR:
+        context.reporter.say(
+            "warning: --objective acr also pays a classifier that always gives the same answer; "
+            "certified-accuracy does not"
+        )
     source = sources(settings, context.config)
     parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
     for name, seconds in search(parts, context).items():
@@ -75,7 +81,9 @@ def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
     export(setting, best, classifier, counter.precision, context)
     show_denoised(setting, best, part.board, context.seed(setting.name, "show"))
     models = {name: _model(finalists[name]) for name in sorted(finalists, key=variant_place)}
-    subject = Subject(setting.name, setting.dataset, setting.test, models, setting.pixel_steps)
+    subject = Subject(
+        setting.name, setting.dataset, setting.test, models, setting.pixel_steps, setting.radii
+    )
     with manifest.timed(setting.name, "certification"):
         rows = certify(subject, classifier, setting.folder, counter, context)
     if part.access.queries:
@@ -123,10 +131,14 @@ def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCounter:
 
 def _model(finalist: Finalist) -> Model:
     """A finalist as a model to certify."""
-    confirmed = finalist.confirmed
-    number = None if confirmed.trial is None else confirmed.trial.number
+    confirmed, trial = finalist.confirmed, finalist.confirmed.trial
     return Model(
-        finalist.denoiser, confirmed.sigma, number, confirmed.score.mean, confirmed.accuracy
+        finalist.denoiser,
+        confirmed.sigma,
+        "none" if trial is None else trial.origin,
+        None if trial is None else trial.number,
+        confirmed.score.mean,
+        confirmed.accuracy,
     )
 
 

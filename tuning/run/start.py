@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from results import files
+from results.sentences import verdict_json
 from results.store import write_text
 from trainables.command import with_flags
 from trainables.errors import InputError
@@ -76,10 +77,12 @@ def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
         write_text(folder.config, to_yaml(config))
         stages = partial(search_and_certify, settings, folder)
         go_on = f"--resume --out {config.out} --name {config.name}"
-        summary = carry_out(stages, config, folder, go_on)
+        result = carry_out(stages, config, folder, go_on)
     if as_json:
-        result = {"run": str(folder.path), "report": str(folder.report), "summary": summary}
-        print(json.dumps(result), flush=True)
+        verdicts = [verdict_json(verdict) for verdict in result.verdicts.values()]
+        places = {"run": str(folder.path), "report": str(folder.report)}
+        said = {**places, "verdicts": verdicts, "summary": result.summary}
+        print(json.dumps(said), flush=True)
 
 
 def _dated() -> str:

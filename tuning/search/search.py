@@ -225,7 +225,7 @@ def _task(
         train_labels=setting.shots.train_labels,
         tuning_images=setting.shots.tuning_images,
         tuning_labels=setting.shots.tuning_labels,
-        objective=Objective.parse(config.objective),
+        objective=Objective.parse(config.objective, setting.radii),
         tuning_votes=config.tuning_votes,
         n=config.n,
         alpha=config.alpha,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
+from trainables.choices import DEFAULT_RADII, objective_radii
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_images
@@ -16,6 +18,7 @@ from trainables.decrop.config import DecropConfig
 from trainables.decrop.training import steps_in_epoch
 from trainables.errors import InputError
 from trainables.smoothing.noise import derive_seed
+from trainables.smoothing.prediction import Certification
 from trainables.smoothing.quantised import steps_of
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser
 from tuning.config import RunConfig, setting_name
@@ -28,7 +31,7 @@ class Setting:
 
     `initial` is the trained denoiser from which every trial starts, if the user named one.
     Certificates are made with noise rounded to multiples of 1 / `pixel_steps`; 0 stands for
-    Gaussian noise.
+    Gaussian noise. `radii` are those that its users care about.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Setting:
     space: SearchSpace
     initial: bytes | None
     pixel_steps: int
+    radii: tuple[float, ...]
     folder: Path
 
     @property
@@ -79,8 +83,9 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
     drawn = draw_shots(dataset, shots, derive_seed(config.seed, "shots"))
     if test.images.shape[1:] != drawn.train_images.shape[1:]:
         raise InputError(
-            f"--data-dir: test images have the shape {tuple(test.images.shape[1:])}, but training "
-            f"images {tuple(drawn.train_images.shape[1:])}; give them the same shape"
+            f"test images have the shape {tuple(test.images.shape[1:])}, but training "
+            f"images {tuple(drawn.train_images.shape[1:])}; give them the same shape",
+            field="data_dir",
         )
     owned = len(drawn.train_labels) + len(drawn.tuning_labels)
     space = choose_space(config, dataset.name, shots, owned / len(dataset.train.labels))
@@ -90,6 +95,8 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
         space = space.holding(_fitting(initial, drawn.train_images))
     if "epochs" not in config.set:
         space = _long_enough(space, len(drawn.train_labels))
+    radii = config.radii or space.radii or DEFAULT_RADII
+    _check_radii(config, space, radii)
     setting = setting_name(dataset.name, shots)
     return Setting(
         name=setting,
@@ -99,6 +106,7 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
         space=space,
         initial=initial,
         pixel_steps=steps_of(config.noise, dataset, test),
+        radii=radii,
         folder=config.run_folder / setting,
     )
 
@@ -120,13 +128,25 @@ def _steps_in_epoch(space: SearchSpace, images: int) -> dict[int, int]:
     }
 
 
+def _check_radii(config: RunConfig, space: SearchSpace, radii: tuple[float, ...]) -> None:
+    """Refuse radii that the votes cannot prove, even if all of them are for the right class."""
+    limit = Certification(config.n, space.largest_sigma, config.alpha).largest_radius
+    for name, named in (("radii", radii), ("objective", objective_radii(config.objective) or ())):
+        if named and named[-1] > limit:
+            raise InputError(
+                f"{named[-1]:g} is more than {config.n} votes can prove at any sigma of the space "
+                f"{space.name}; the largest provable radius is {math.floor(1000 * limit) / 1000:g}",
+                field=name,
+            )
+
+
 def _fitting(initial: bytes, images: Tensor) -> dict[str, Value]:
     """The hyperparameters of a trained denoiser, which a search can then no longer vary."""
     spec = load_denoiser(initial).spec
     channels, found = images.shape[1], spec.pop("channels")
     if found != channels:
         raise InputError(
-            f"--init-denoiser: it takes images of {found} channels, but the data set's have "
-            f"{channels}"
+            f"it takes images of {found} channels, but the data set's have {channels}",
+            field="init_denoiser",
         )
     return {"denoiser": spec.pop("architecture"), **spec}

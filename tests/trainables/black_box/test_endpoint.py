@@ -15,7 +15,7 @@ from tests.support.scripted import (
     reply,
     serving,
 )
-from trainables.black_box import endpoint
+from trainables.black_box import endpoint, exchange
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.errors import InputError
 from trainables.weights.checkpoint import weights_hash
@@ -142,10 +142,10 @@ def test_threads_ask_at_once_over_connections_of_their_own() -> None:
 
 
 def test_a_forked_process_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = endpoint._session()
-    assert endpoint._session() is own
+    own = exchange._session()
+    assert exchange._session() is own
     monkeypatch.setattr("os.getpid", lambda: -1)
-    assert endpoint._session() is not own
+    assert exchange._session() is not own
 
 
 def test_the_token_is_read_at_each_query_and_kept_nowhere(
@@ -153,7 +153,7 @@ def test_the_token_is_read_at_each_query_and_kept_nowhere(
 ) -> None:
     with serving() as server:
         classifier = HttpClassifier.connect(server.url)
-        monkeypatch.setenv(endpoint.TOKEN_VARIABLE, SECRET + "\n")
+        monkeypatch.setenv(exchange.TOKEN_VARIABLE, SECRET + "\n")
         classifier(IMAGES)
         classifier = HttpClassifier.connect(server.url)
         sent = [request["headers"].get("Authorization") for request in server.requests]
@@ -167,13 +167,13 @@ def test_the_token_is_read_at_each_query_and_kept_nowhere(
 def test_no_error_shows_the_token_even_if_the_server_does(
     monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setenv(endpoint.TOKEN_VARIABLE, SECRET)
+    monkeypatch.setenv(exchange.TOKEN_VARIABLE, SECRET)
     echo = reply({"error": f"bad Bearer {SECRET}!"}, status, Location=f"http://x/?t={SECRET}")
     with serving(echo) as server:
         classifier = HttpClassifier.connect(server.url, tries=2)
         message = refusal(lambda: classifier(IMAGES), "***")
     assert SECRET not in message
-    assert (endpoint.TOKEN_VARIABLE in message) == (status == 401)
+    assert (exchange.TOKEN_VARIABLE in message) == (status == 401)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_no_error_shows_the_token_even_if_the_server_does(
 def test_no_traceback_shows_the_token_even_if_the_answer_does(
     monkeypatch: pytest.MonkeyPatch, answer: object
 ) -> None:
-    monkeypatch.setenv(endpoint.TOKEN_VARIABLE, SECRET)
+    monkeypatch.setenv(exchange.TOKEN_VARIABLE, SECRET)
     with serving(reply(answer)) as server:
         classifier = HttpClassifier.connect(server.url)
         with pytest.raises(InputError) as caught:
@@ -200,13 +200,13 @@ def test_no_traceback_shows_the_token_even_if_the_answer_does(
 def test_a_token_that_no_header_can_carry_is_refused_unseen(
     monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    monkeypatch.setattr(endpoint, "_token", lambda: token)
-    with serving() as server, pytest.raises(InputError, match=endpoint.TOKEN_VARIABLE) as caught:
+    monkeypatch.setattr(exchange, "_token", lambda: token)
+    with serving() as server, pytest.raises(InputError, match=exchange.TOKEN_VARIABLE) as caught:
         HttpClassifier.connect(server.url)
     assert token not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://me:pa55word@127.0.0.1:1/", "http://pa55word@host/"])
 def test_a_url_with_a_password_is_refused_without_showing_it(url: str) -> None:
-    message = refusal(lambda: HttpClassifier.connect(url), endpoint.TOKEN_VARIABLE)
+    message = refusal(lambda: HttpClassifier.connect(url), exchange.TOKEN_VARIABLE)
     assert "pa55word" not in message

@@ -18,7 +18,7 @@ from tests.support.scripted import (
     stall,
     stall_in_the_body,
 )
-from trainables.black_box import endpoint
+from trainables.black_box import exchange
 from trainables.black_box.endpoint import HttpClassifier
 
 pytestmark = pytest.mark.usefixtures("direct", "quick")
@@ -78,7 +78,7 @@ def test_a_lasting_loss_of_the_connection_ends_after_the_tries() -> None:
 def test_the_pause_that_the_server_asks_for_is_kept_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, asked: str, longest: float, slept: float
 ) -> None:
-    monkeypatch.setattr(endpoint, "LONGEST_PAUSE", longest)
+    monkeypatch.setattr(exchange, "LONGEST_PAUSE", longest)
     pauses: list[float] = []
     with serving(reply({}, 429, Retry_After=asked), first_pixels) as server:
         classifier = HttpClassifier.connect(server.url)

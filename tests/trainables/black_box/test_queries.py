@@ -13,7 +13,7 @@ from tests.support.raising import Raising
 from trainables.black_box import queries as module
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.queries import BlackBox, Queries, QueryBudgetSpent
-from trainables.black_box.serve import ClassifierServer
+from trainables.black_box.server import ClassifierServer
 from trainables.errors import InputError
 from trainables.weights.checkpoint import weights_hash
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.background import in_background
-from trainables.black_box.endpoint import TOKEN_VARIABLE, HttpClassifier
-from trainables.black_box.serve import MAX_REQUEST_BYTES, ClassifierServer
+from trainables.black_box.endpoint import HttpClassifier
+from trainables.black_box.exchange import TOKEN_VARIABLE
+from trainables.black_box.server import MAX_REQUEST_BYTES, ClassifierServer
 from trainables.errors import InputError
 
 torch.set_num_threads(1)
@@ -264,7 +265,7 @@ def test_client_and_server_share_the_token_variable(
 ) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "s3cr3t")
     assert HttpClassifier.connect(server.url)(IMAGES).shape == (7, 4)
-    monkeypatch.setattr("trainables.black_box.endpoint._token", lambda: "wrong")
+    monkeypatch.setattr("trainables.black_box.exchange._token", lambda: "wrong")
     with pytest.raises(InputError, match=f"401: the bearer token .*; set {TOKEN_VARIABLE}"):
         HttpClassifier.connect(server.url)
 

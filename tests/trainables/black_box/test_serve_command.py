@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from trainables.black_box import serve
-from trainables.black_box.endpoint import TOKEN_VARIABLE, HttpClassifier
+from trainables.black_box.endpoint import HttpClassifier
+from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.serve import main
 from trainables.models.architectures import ARCHITECTURES
 from trainables.weights.checkpoint import load_classifier, save_classifier

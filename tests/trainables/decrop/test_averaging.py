@@ -72,7 +72,7 @@ def test_without_a_decay_the_denoiser_has_the_last_weights(
 def test_a_restored_training_goes_on_with_its_average(
     classifier: BaseClassifier, images: Tensor, labels: Tensor, done: int
 ) -> None:
-    chosen = config(ema_decay=0.95, schedule="onecycle", discriminator_start=0.5)
+    chosen = config(ema_decay=0.95, schedule="onecycle")
     whole = DecropTraining(chosen, classifier, images, labels, 0)
     for _ in range(done):
         whole.train_epoch()

@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,17 +11,22 @@ from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
+# The discriminator takes part from the first step on.
+JOINT: dict[str, Any] = {"stages": 1, "discriminator_start": 0}
 
 
 @pytest.mark.parametrize(
-    ("start", "strength", "epochs"),
-    [(0.75, 2, [4]), (0.5, 2, [3, 4]), (0, 2, [1, 2, 3, 4]), (1, 2, []), (0.5, 0, [])],
-)
+    ("stages", "start", "strength", "epochs"),
+    [
+        (1, 0.75, 2, [4]), (1, 0.5, 2, [3, 4]), (1, 0, 2, [1, 2, 3, 4]), (1, 1, 2, []),
+        (1, 0.5, 0, []), (2, 0.75, 2, [3, 4]), (2, 0, 2, [3, 4]), (2, 0.75, 0, []),
+    ],
+)  # fmt: skip
 def test_the_discriminator_joins_at_its_start_and_learns_only_from_then_on(
     classifier: BaseClassifier, images: Tensor, labels: Tensor,
-    start: float, strength: float, epochs: list[int],
+    stages: int, start: float, strength: float, epochs: list[int],
 ) -> None:  # fmt: skip
-    chosen = config(discriminator_start=start, reversal_strength=strength)
+    chosen = config(stages=stages, discriminator_start=start, reversal_strength=strength)
     training = DecropTraining(chosen, classifier, images, labels, 0)
     joined, learned = [], []
     for epoch in range(1, 5):
@@ -33,10 +39,10 @@ def test_the_discriminator_joins_at_its_start_and_learns_only_from_then_on(
     assert joined == learned == epochs
 
 
-@pytest.mark.parametrize("start", [0.0, 0.5, 0.75])
-def test_the_reversal_grows_from_nothing_within_the_stage_of_the_discriminator(
+@pytest.mark.parametrize(("stages", "start"), [(1, 0.0), (1, 0.5), (1, 0.75), (2, 0.5)])
+def test_the_reversal_grows_from_nothing_within_the_epochs_of_the_discriminator(
     classifier: BaseClassifier, images: Tensor, labels: Tensor,
-    start: float, monkeypatch: pytest.MonkeyPatch,
+    stages: int, start: float, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     strengths: list[float] = []
 
@@ -45,7 +51,7 @@ def test_the_reversal_grows_from_nothing_within_the_stage_of_the_discriminator(
         return features
 
     monkeypatch.setattr("trainables.decrop.training.reverse_gradient", noted)
-    chosen = config(discriminator_start=start, reversal_strength=2.0)
+    chosen = config(stages=stages, discriminator_start=start, reversal_strength=2.0)
     training = DecropTraining(chosen, classifier, images, labels, 0)
     for _ in range(4):
         training.train_epoch()
@@ -57,7 +63,7 @@ def test_the_reversal_grows_from_nothing_within_the_stage_of_the_discriminator(
 def test_the_discriminator_starts_near_chance(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
-    training = DecropTraining(config(discriminator_start=0), classifier, images, labels, 0)
+    training = DecropTraining(config(**JOINT), classifier, images, labels, 0)
     assert training.train_epoch()["domain"] == pytest.approx(math.log(2), abs=0.4)
 
 
@@ -65,7 +71,7 @@ def test_following_the_reversed_gradient_confuses_the_discriminator(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
     def start(strength: float) -> DecropTraining:
-        chosen = config(batch_size=24, epochs=2, discriminator_start=0, reversal_strength=strength)
+        chosen = config(**JOINT, batch_size=24, epochs=2, reversal_strength=strength)
         return DecropTraining(chosen, classifier, images, labels, 0)
 
     first = start(2.0)
@@ -98,7 +104,7 @@ def test_reversal_pulls_on_the_denoiser_in_proportion_to_its_strength(
 ) -> None:
     gradients = []
     for strength in (0.0, 1.0, 2.0):
-        chosen = config(batch_size=24, epochs=2, discriminator_start=0, reversal_strength=strength)
+        chosen = config(**JOINT, batch_size=24, epochs=2, reversal_strength=strength)
         training = DecropTraining(chosen, classifier, images, labels, 0)
         steps = []
         for _ in range(2):

@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 # Batches of nine and eight images, and everything that a step can hold.
 CHOSEN: dict[str, Any] = {
-    "epochs": 6, "batch_size": 9, "w_mse": 1.0, "discriminator_start": 0.5, "ema_decay": 0.9,
+    "epochs": 6, "batch_size": 9, "equal_batches": True, "w_mse": 1.0, "ema_decay": 0.9,
 }  # fmt: skip
 
 

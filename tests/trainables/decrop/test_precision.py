@@ -13,7 +13,7 @@ from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
-ALL: dict[str, Any] = {"w_mse": 1.0, "discriminator_start": 0.0}
+ALL: dict[str, Any] = {"w_mse": 1.0, "stages": 1, "discriminator_start": 0.0}
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 ROUNDED = SharedParts(precision="bfloat16")
 

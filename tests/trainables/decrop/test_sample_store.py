@@ -25,7 +25,9 @@ OF_INTERPOLATION: dict[str, Any] = {
 }  # fmt: skip
 OF_NEITHER: dict[str, Any] = {
     "sigma": 1.0, "w_label": 2, "w_mse": 1, "w_cosine": 3, "w_mmd": 3, "reversal_strength": 1,
-    "discriminator_start": 0.1, "discriminator_learning_rate": 0.01, "eight_bit_samples": True,
+    "discriminator_start": 0.1, "discriminator_learning_rate": 0.01, "eight_bits": "rounded",
+    "normalised_features": False, "norm_eps": 0.1, "norm_momentum": 0.5, "joined_batch_norm": True,
+    "stages": 1, "equal_batches": True,
     "crop_padding": 2, "flip": False, "paired_augmentation": True, "denoiser": "unet", "width": 5,
     "depth": 4, "memory_blocks": 1, "residual_blocks": 1, "levels": 2, "epochs": 7,
     "batch_size": 9, "learning_rate": 0.1, "weight_decay": 0, "schedule": "cosine",

@@ -14,12 +14,13 @@ from tests.support.toys import (
     seeded,
 )
 from trainables.acceleration.voting import Precision
-from trainables.decrop.config import DecropConfig
+from trainables.decrop.config import DecropConfig, EightBits
 from trainables.decrop.generation import Attack, boundary_samples
-from trainables.decrop.samples import BATCH_PIXELS, MemoryStore, generate
+from trainables.decrop.samples import BATCH_PIXELS, MemoryStore, _as_stored, generate
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
+KINDS: tuple[EightBits, ...] = ("truncated", "rounded", "none")
 
 
 def test_samples_of_many_images_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +29,7 @@ def test_samples_of_many_images_keep_their_order(monkeypatch: pytest.MonkeyPatch
     labels = torch.arange(len(images)) % 2
     config = DecropConfig(
         attack_radius=0.02, attack_steps=5, step_size=0.01, interpolation_learning_rate=0.01,
-        eight_bit_samples=False,
+        eight_bits="none",
     )  # fmt: skip
     classifier, passes = counted(one_pixel_classifier())
     samples = generate(classifier, images, labels, config, 0, MemoryStore())
@@ -63,31 +64,47 @@ def test_the_seed_alone_decides_the_samples() -> None:
     assert not torch.equal(found[0].boundary, found[2].boundary)
 
 
-def test_eight_bit_samples_are_what_an_image_file_can_hold() -> None:
+@pytest.mark.parametrize(
+    ("eight_bits", "to_level"), [("rounded", np.rint), ("truncated", np.floor)]
+)
+def test_eight_bit_samples_are_what_an_image_file_can_hold(
+    eight_bits: str, to_level: np.ufunc
+) -> None:
     images, labels = four_images()
     store = MemoryStore()
     plain = generate(linear_classifier(16), images, labels, visible(), 0, store)
-    rounded = generate(
-        linear_classifier(16), images, labels, visible(eight_bit_samples=True), 0, store
-    )
-    for before, after in zip(plain, rounded, strict=True):
-        file = np.rint(before.double().numpy() * 255).astype(np.uint8)
+    config = visible(eight_bits=eight_bits)
+    found = generate(linear_classifier(16), images, labels, config, 0, store)
+    for before, after in zip(plain, found, strict=True):
+        file = to_level(before.numpy() * np.float32(255)).astype(np.uint8)
         assert not torch.equal(before, after)
         assert torch.equal(after, torch.from_numpy(file.astype(np.float32) / np.float32(255)))
 
 
-def test_the_published_interpolation_leaves_eight_bit_images_as_they_are() -> None:
+def test_after_one_step_truncated_samples_are_darker_and_rounded_ones_as_they_were() -> None:
     images = torch.randint(256, (6, 1, 4, 4), generator=seeded(0)) / 255
     labels = torch.arange(6) % 3
     classifier = linear_classifier(16, scale=10)
-    published = DecropConfig()
-    samples = generate(classifier, images, labels, published, 0, MemoryStore())
-    assert torch.equal(samples.interpolated, images)
-    assert not torch.equal(samples.boundary, images)
-    assert (samples.boundary - images).abs().max() <= 8 / 255 + 1e-6
-    unrounded = published.model_copy(update={"eight_bit_samples": False})
-    moved = generate(classifier, images, labels, unrounded, 0, MemoryStore()).interpolated - images
+    found = {
+        kind: generate(classifier, images, labels, DecropConfig(eight_bits=kind), 0, MemoryStore())
+        for kind in KINDS
+    }
+    for kind, samples in found.items():
+        assert not torch.equal(samples.boundary, images)
+        # 8 levels less a rounding error become 7, or 9 below the image.
+        levels = 9 if kind == "truncated" else 8
+        assert (samples.boundary - images).abs().max() <= levels / 255 + 1e-6
+    moved = found["none"].interpolated - images
     assert moved.abs().max().item() == pytest.approx(0.001, rel=1e-3)
+    assert torch.equal(found["rounded"].interpolated, images)
+    darker = images - (moved < 0) / 255
+    assert torch.allclose(found["truncated"].interpolated, darker, atol=1e-6)
+    assert 0.2 < (moved < 0).float().mean() < 0.8
+
+
+def test_images_with_eight_bits_survive_truncation_exactly() -> None:
+    levels = torch.arange(256)
+    assert torch.equal(_as_stored(levels / 255, "truncated"), levels / 255)
 
 
 def test_bfloat16_attacks_nearly_as_well_within_the_same_radius(
@@ -99,7 +116,7 @@ def test_bfloat16_attacks_nearly_as_well_within_the_same_radius(
     losses, distances = [], []
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     config = DecropConfig(
-        attack_radius=0.1, step_size=0.03, interpolation_steps=5, eight_bit_samples=False
+        attack_radius=0.1, step_size=0.03, interpolation_steps=5, eight_bits="none"
     )
     for precision in precisions:
         dtypes.clear()

@@ -27,7 +27,7 @@ def test_training_starts_from_the_weights_it_is_given(
     classifier: BaseClassifier, images: Tensor, labels: Tensor, ema_decay: float
 ) -> None:
     initial = trained(classifier, images, labels)
-    chosen = config(discriminator_start=0, ema_decay=ema_decay)
+    chosen = config(stages=1, discriminator_start=0, ema_decay=ema_decay)
     given = DecropTraining(chosen, classifier, images, labels, 0, SharedParts(initial=initial))
     assert denoiser_bytes(given.denoiser) == initial
     put = DecropTraining(chosen, classifier, images, labels, 0)

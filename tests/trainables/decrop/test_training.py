@@ -85,7 +85,7 @@ def test_training_changes_the_denoiser_and_nothing_of_the_classifier(
 ) -> None:
     if foreign:
         classifier = BaseClassifier(NormFirst())
-    chosen, shared = config(discriminator_start=0), SharedParts(precision=precision)
+    chosen, shared = config(), SharedParts(precision=precision)
     training = DecropTraining(chosen, classifier, images, labels, 0, shared)
     used = training._classifier
     before = weights_hash(classifier), weights_hash(used), denoiser_bytes(training.denoiser)
@@ -103,15 +103,20 @@ def test_training_changes_the_denoiser_and_nothing_of_the_classifier(
     assert nn.Sequential(training.denoiser, classifier).eval()(images).shape == (24, 10)
 
 
+@pytest.mark.parametrize("joined", [False, True])
 def test_the_three_inputs_of_an_image_share_noise_of_the_right_strength(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, joined: bool
 ) -> None:
-    chosen = config(batch_size=24, crop_padding=0, sigma=0.5, attack_radius=0.2, step_size=0.1)
+    chosen = config(
+        batch_size=24, crop_padding=0, sigma=0.5, attack_radius=0.2, step_size=0.1,
+        joined_batch_norm=joined,
+    )  # fmt: skip
     training = DecropTraining(chosen, classifier, images, labels, 0)
     x, boundary, interpolated = training.views
     inputs = denoiser_inputs(training)
     training.train_epoch()
-    noisy, noisy_boundary, noisy_interpolated = inputs[0].chunk(3)
+    assert len(inputs) == (1 if joined else 3)
+    noisy, noisy_boundary, noisy_interpolated = torch.cat(inputs).chunk(3)
     shifts = torch.cdist((noisy_boundary - noisy).flatten(1), (boundary - x).flatten(1))
     order = shifts.argmin(1)
     assert sorted(order.tolist()) == list(range(24))
@@ -150,36 +155,71 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(
 
 
 @settings(deadline=None)
-@given(images=st.integers(2, 500), size=st.integers(2, 600))
-def test_no_batch_holds_a_single_image(images: int, size: int) -> None:
+@given(images=st.integers(2, 500), size=st.integers(2, 600), equal=st.booleans())
+def test_no_batch_holds_a_single_image(images: int, size: int, equal: bool) -> None:
     order = torch.arange(images)
-    batches = _batches(order, size)
+    batches = _batches(order, size, equal)
     sizes = [len(batch) for batch in batches]
     assert torch.equal(torch.cat(batches), order)
     assert min(sizes) >= 2
-    assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= max(size, 3)
+    if equal:
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= max(size, 3)
+    else:
+        assert set(sizes[:-1]) <= {size}
+        assert sizes[-1] <= size + 1
+        assert len(set(sizes)) <= 2
 
 
-def test_an_incomplete_last_batch_trains(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor
+@pytest.mark.parametrize(
+    ("images", "size", "published", "equal"),
+    [
+        (500, 200, [200, 200, 100], [167, 167, 166]), (401, 200, [200, 201], [134, 134, 133]),
+        (400, 200, [200, 200], [200, 200]), (120, 200, [120], [120]), (3, 2, [3], [3]),
+    ],
+)  # fmt: skip
+def test_batches_are_full_but_for_the_last_or_nearly_equal(
+    images: int, size: int, published: list[int], equal: list[int]
 ) -> None:
-    training = DecropTraining(
-        config(batch_size=8, discriminator_start=0), classifier, images[:17], labels[:17], 0
-    )
+    order = torch.arange(images)
+    assert [len(batch) for batch in _batches(order, size, equal=False)] == published
+    assert [len(batch) for batch in _batches(order, size, equal=True)] == equal
+
+
+@pytest.mark.parametrize(("equal", "sizes"), [(False, [8, 9]), (True, [6, 6, 5])])
+def test_an_incomplete_last_batch_trains(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, equal: bool, sizes: list[int]
+) -> None:
+    chosen = config(batch_size=8, equal_batches=equal, stages=1, discriminator_start=0)
+    training = DecropTraining(chosen, classifier, images[:17], labels[:17], 0)
     inputs = denoiser_inputs(training)
     training.train_epoch()
-    assert [len(batch) for batch in inputs] == [18, 18, 15]
+    assert [len(batch) for batch in inputs] == [size for size in sizes for _ in range(3)]
 
 
+@pytest.mark.parametrize(("joined", "passes"), [(False, 9), (True, 3)])
 def test_a_denoiser_in_evaluation_mode_is_trained_in_training_mode(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, joined: bool, passes: int
 ) -> None:
-    training = DecropTraining(config(), classifier, images, labels, 0)
+    training = DecropTraining(config(joined_batch_norm=joined), classifier, images, labels, 0)
     training.denoiser.eval()
     training.train_epoch()
     norms = [m for m in training.denoiser.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert all(int(norm.num_batches_tracked or 0) == 3 for norm in norms)
+    assert all(int(norm.num_batches_tracked or 0) == passes for norm in norms)
+
+
+@pytest.mark.parametrize("initial", [False, True])
+def test_batch_norm_has_the_constants_of_the_configuration(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, initial: bool
+) -> None:
+    trained = denoiser_bytes(
+        DecropTraining(config(norm_eps=0.02), classifier, images, labels, 0).denoiser
+    )
+    shared = SharedParts(initial=trained if initial else None)
+    chosen = config(norm_eps=0.02, norm_momentum=0.3)
+    training = DecropTraining(chosen, classifier, images, labels, 0, shared)
+    norms = [m for m in training.denoiser.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(0.02, 0.3)}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +240,9 @@ def test_every_denoiser_trains(
     images, labels = digits.train.load(range(100)), digits.train.labels[:100]
     chosen = config(**BASELINES["mse"] | sizes, epochs=30, batch_size=25)
     training = DecropTraining(chosen, classifier, images, labels, 0)
-    assert training.denoiser.spec == {"architecture": sizes["denoiser"], "channels": 1, **spec}
+    assert training.denoiser.spec == {
+        "architecture": sizes["denoiser"], "channels": 1, **spec, "norm_eps": 1e-4,
+    }  # fmt: skip
     history = [training.train_epoch()["mse"] for _ in range(30)]
     assert history[-1] < 0.6 * chosen.sigma**2
 
@@ -225,8 +267,8 @@ def test_trials_share_samples_through_a_store_but_not_their_training(
     assert denoiser_bytes(first.denoiser) == denoiser_bytes(other.denoiser)
     losses = [training.train_epoch() for training in (first, second, other)]
     assert losses[0] != losses[1]
-    # The first third are the images themselves, with the noise that the seed alone decides.
-    (mine, theirs, same) = (batches[0][:8] for batches in inputs)
+    # The first are the images themselves, with the noise that the seed alone decides.
+    (mine, theirs, same) = (batches[0] for batches in inputs)
     assert not torch.equal(mine, theirs)
     assert torch.equal(mine, same)
 

@@ -80,9 +80,8 @@ def test_a_term_that_is_no_number_is_named(
         layer = 14 if broken == "classifier" else 9
         without_numbers(classifier.get_submodule(f"network.{layer}"))
     initial = denoiser_bytes(denoiser)
-    training = DecropTraining(
-        config(**off | {weight: 1}), classifier, images, labels, 0, SharedParts(initial=initial)
-    )
+    chosen = config(**off | {weight: 1}, norm_eps=denoiser.spec["norm_eps"])
+    training = DecropTraining(chosen, classifier, images, labels, 0, SharedParts(initial=initial))
     with pytest.raises(NonFiniteLoss, match=rf"^loss term {term} became nan in epoch 1$"):
         training.train_epoch()
 

@@ -248,6 +248,9 @@ def test_a_u_net_pools_the_largest_and_keeps_the_rest_for_later() -> None:
 def test_a_denoiser_can_be_built_anew_from_its_description(
     denoiser: Denoiser, spec: dict[str, Any]
 ) -> None:
+    assert denoiser.spec == {**spec, "norm_eps": 1e-5}
+    denoiser.set_batch_norm(eps=0.003)
+    spec["norm_eps"] = 0.003
     assert denoiser.spec == spec
     assert json.loads(json.dumps(denoiser.spec)) == spec
     again = build_denoiser(spec["architecture"], spec["channels"], spec)
@@ -266,6 +269,7 @@ def test_a_denoiser_takes_its_own_sizes_alone(architecture: str) -> None:
     built = build_denoiser(architecture, 2, numbers)
     assert built.spec == {
         "architecture": architecture, "channels": 2, **{n: numbers[n] for n in built.sizes},
+        "norm_eps": 1e-5,
     }  # fmt: skip
     for missing in built.sizes:
         with pytest.raises(KeyError, match=missing):
@@ -275,3 +279,20 @@ def test_a_denoiser_takes_its_own_sizes_alone(architecture: str) -> None:
 def test_an_unknown_architecture_cannot_be_built() -> None:
     with pytest.raises(KeyError, match="resnet"):
         build_denoiser("resnet", 1, {"depth": 3, "width": 4})
+
+
+@each_kind
+def test_batch_norms_constants_are_those_given_in_every_layer(make: Make) -> None:
+    denoiser = awake(make(1))
+    numbers: dict[str, Any] = {**denoiser.spec, "norm_eps": 0.01, "norm_momentum": 0.6}
+    built = build_denoiser(numbers["architecture"], 1, numbers)
+    norms = [m for m in built.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(0.01, 0.6)}
+    built.load_state_dict(denoiser.state_dict())
+    noisy = images(2, 1, 6, 6)
+    assert not torch.equal(built.eval()(noisy), denoiser(noisy))
+    built.set_batch_norm(momentum=0.2)
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(0.01, 0.2)}
+    denoiser.set_batch_norm(eps=0.01)
+    assert torch.equal(built(noisy), denoiser(noisy))

@@ -70,10 +70,10 @@ def config(**changes: Any) -> ExportConfig:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    text = export_config(
+    made = export_config(
         linear_classifier(), IMAGE, 3, Noise(0.25), Fixed(50, 1000, 0.001), "float32"
     )
-    (tmp_path / CONFIG).write_text(text)
+    (tmp_path / CONFIG).write_text(made.text)
     (tmp_path / WEIGHTS).write_bytes(denoiser_bytes(trained_denoiser()))
     return tmp_path
 
@@ -96,17 +96,26 @@ def test_an_export_certifies_like_the_classifier_it_was_made_from(export: Path) 
 
 def test_the_exported_configuration_describes_image_numbers_and_classifier(export: Path) -> None:
     assert json.loads((export / CONFIG).read_text()) == {
-        "schema_version": 4, "pixel_steps": 0, "procedure": "fixed", "tolerance": 0.02, "radii": [],
+        "schema_version": 5, "origin": "file", "trial": None, "pixel_steps": 0,
+        "procedure": "fixed", "tolerance": 0.02, "radii": [],
         "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
         "image_shape": [1, 4, 4], "precision": "float32",
         "classifier_hash": weights_hash(linear_classifier()),
     }  # fmt: skip
 
 
+def test_an_export_of_the_version_before_does_not_know_its_origin(export: Path) -> None:
+    known = json.loads((export / CONFIG).read_text())
+    del known["origin"], known["trial"]
+    (export / CONFIG).write_text(json.dumps(known | {"schema_version": 4}))
+    loaded = SmoothedClassifier.load(export, linear_classifier()).config
+    assert (loaded.origin, loaded.trial) == ("file", None)
+
+
 def test_the_procedure_of_the_export_decides_how_many_votes_are_cast(export: Path) -> None:
     votes = {}
     procedure = Adaptive(50, 5000, 0.001, (0.0, 0.1))
-    adaptive = export_config(linear_classifier(), IMAGE, 3, Noise(0.25), procedure, "float32")
+    adaptive = export_config(linear_classifier(), IMAGE, 3, Noise(0.25), procedure, "float32").text
     for name, text in {
         "adaptive": adaptive,
         "tolerance": adaptive.replace('"adaptive"', '"tolerance"'),
@@ -213,8 +222,8 @@ def test_an_export_with_quantised_noise_runs_it_and_refuses_images_off_its_grid(
     image = torch.full((1, 4, 4), 0.6)
     gaussian = SmoothedClassifier.load(export, linear_classifier()).certify(image)
     procedure = Fixed(50, 1000, 0.001)
-    text = export_config(linear_classifier(), IMAGE, 3, Noise(0.25, 255), procedure, "float32")
-    (export / CONFIG).write_text(text)
+    made = export_config(linear_classifier(), IMAGE, 3, Noise(0.25, 255), procedure, "float32")
+    (export / CONFIG).write_text(made.text)
     smoothed = SmoothedClassifier.load(export, linear_classifier())
     proof = smoothed.certify(image)
     assert smoothed.config.pixel_steps == 255

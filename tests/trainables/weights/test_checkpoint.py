@@ -223,6 +223,17 @@ def test_the_hash_changes_with_any_weight_or_buffer() -> None:
     assert weights_hash(network) in hashes
 
 
+def test_the_hash_changes_with_what_batch_norm_adds_to_a_variance() -> None:
+    torch.manual_seed(0)
+    network = DigitsCNN(3)
+    before = weights_hash(network)
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.eps = 1e-4
+    assert weights_hash(network) != before
+    norm.eps = 1e-5
+    assert weights_hash(network) == before
+
+
 @pytest.mark.skipif(not RESNET20.is_file(), reason="the CIFAR-10 checkpoint is absent")
 def test_a_published_resnet20_recognises_real_cifar_images() -> None:
     classifier = load_classifier(RESNET20)

@@ -171,6 +171,34 @@ def test_a_damaged_description_is_refused(spec: str) -> None:
         load_denoiser(save_safetensors(weights, {"denoiser": spec}))
 
 
+@each_kind
+def test_what_batch_norm_adds_to_a_variance_is_kept(denoiser: Denoiser) -> None:
+    changed = load_denoiser(denoiser_bytes(denoiser))
+    changed.set_batch_norm(eps=0.03)
+    loaded = load_denoiser(denoiser_bytes(changed))
+    noisy = torch.rand(2, denoiser.channels, 9, 7)
+    assert torch.equal(loaded(noisy), changed(noisy))
+    assert not torch.equal(loaded(noisy), denoiser.eval()(noisy))
+
+
+@each_kind
+def test_a_file_that_does_not_name_it_has_that_of_pytorch(denoiser: Denoiser) -> None:
+    spec = {name: value for name, value in denoiser.spec.items() if name != "norm_eps"}
+    weights = load_safetensors(denoiser_bytes(denoiser))
+    loaded = load_denoiser(save_safetensors(weights, {"denoiser": json.dumps(spec)}))
+    assert loaded.spec == {**spec, "norm_eps": 1e-5}
+    noisy = torch.rand(2, denoiser.channels, 9, 7)
+    assert torch.equal(loaded(noisy), denoiser.eval()(noisy))
+
+
+@pytest.mark.parametrize(
+    "eps", [0.0, -1e-5, 1.1, 1, float("nan"), float("inf"), "1e-5", None, True, [1e-5]]
+)
+def test_an_impossible_constant_of_batch_norm_is_refused(eps: object) -> None:
+    with pytest.raises(InputError, match=DAMAGED):
+        load_denoiser(described(DENOISERS[0], norm_eps=eps))
+
+
 @pytest.mark.parametrize("sigma", [0.25, 0.1 + 0.2, 1])
 def test_a_file_says_for_which_noise_its_denoiser_was_trained(sigma: float) -> None:
     data = denoiser_bytes(DENOISERS[0], sigma)

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,7 +60,7 @@ def contender(origin: str | None, number: int = 0) -> Contender:
 
 
 def scored(level: float) -> FoldScores:
-    return FoldScores([level, level + 0.1, level + 0.2], [1.0, 1.0, 0.0])
+    return FoldScores(level + np.array([0.0, 0.1, 0.2]), np.array([1.0, 1.0, 0.0]), level)
 
 
 def test_each_variant_is_the_highest_of_its_kind() -> None:
@@ -88,3 +89,18 @@ def test_each_variant_is_the_highest_of_its_kind() -> None:
     }
     with pytest.raises(AllTrialsFailed, match="label_consistency diverged"):
         choose_variants([contenders[0], *contenders[3:]], scores[:1] + scores[3:], config)
+
+
+def test_the_best_is_the_simplest_of_those_that_are_tied() -> None:
+    plain = Contender(record(5, "search", w_mmd=0.0), 0.25, [])
+    contenders = [
+        contender("published", 0),
+        contender("label_consistency", 1),
+        plain,
+        contender("search", 6),
+        contender(None),
+    ]
+    scores = [scored(level) for level in (0.2, 0.1, 0.6, 0.6, 0.4)]
+    found = choose_variants(contenders, scores, make_config({"name": "x"}))
+    assert [c.trial and c.trial.number for c in found.tied] == [5, 6]
+    assert found.variants["best"] is found.tied[0]

@@ -1,46 +1,58 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from trainables.data.splits import Shots
-from trainables.smoothing.bounds import certified_radius
+from trainables.smoothing.objective import Objective, clean_accuracy
+from trainables.smoothing.prediction import Certification
 from tuning.cluster.resources import Resources
 from tuning.config import make_config
-from tuning.confirmation.scoring import Contender, Scorer
+from tuning.confirmation.scoring import Contender, FoldScores, Scorer
 from tuning.votes.counter import VoteCounter, Voter
 from tuning.votes.job import Outcome, VoteJob
 from tuning.votes.store import VoteStore
 
-CLASSES, VOTES, N = 3, 100, 1000
+RADII = (0.0, 0.1, 0.3)
+CLASSES, FEW, VOTES, N = 3, 100, 400, 1000
 
 
 class PretendedCounter(VoteCounter):
-    """Lets every image get as many votes for its true class as `right` says, of `VOTES`."""
+    """Lets every image get as many votes for its true class as `right` says, of those asked for.
+
+    Of the first votes, a tenth more are for it. The rest are for the next class.
+    """
 
     def count(
         self, jobs: Sequence[VoteJob[Any]], advance: Callable[[int], None]
     ) -> list[list[Outcome[Any]]]:
-        outcomes: list[list[Outcome[Any]]] = []
-        for job in jobs:
-            outcomes.append([])
-            for index in job.indices:
-                evaluation = job.evaluate()
-                assert next(evaluation) == ("confirm", 0, VOTES)
-                counts = [VOTES - right(job, index)] * CLASSES
-                counts[index % CLASSES] = right(job, index)
-                with pytest.raises(StopIteration) as ended:
-                    evaluation.send(counts)
-                outcomes[-1].append(Outcome(ended.value.value, 0.0))
-        return outcomes
+        return [[Outcome(voted(job, index), 0.0) for index in job.indices] for job in jobs]
+
+
+def voted(job: VoteJob[Any], index: int) -> Any:
+    evaluation = job.evaluate()
+    assert next(evaluation) == ("confirm", 0, FEW)
+    first = right(job, index) * FEW // VOTES + FEW // 10
+    assert evaluation.send(split(index, first, FEW)) == ("confirm", FEW, VOTES)
+    with pytest.raises(StopIteration) as ended:
+        evaluation.send(split(index, right(job, index) - first, VOTES - FEW))
+    return ended.value.value
+
+
+def split(index: int, right: int, cast: int) -> list[int]:
+    counts = [0] * CLASSES
+    counts[index % CLASSES], counts[(index + 1) % CLASSES] = right, cast - right
+    return counts
 
 
 def right(job: VoteJob[Any], index: int) -> int:
     """Different for each model, each image and each sigma."""
-    return 50 + 4 * int(job.model_hash) + index + (20 if job.noise.sigma > 0.3 else 0)
+    return 200 + 16 * int(job.model_hash) + 4 * index + (80 if job.noise.sigma > 0.3 else 0)
 
 
 def fold(*indices: int) -> Shots:
@@ -53,27 +65,51 @@ def voter(number: int) -> Voter:
     return Voter(nn.Identity(), str(number))
 
 
-@pytest.mark.parametrize("objective", ["acr", "certified-accuracy@0.1"])
-def test_scores_are_those_of_each_folds_own_model_on_its_own_images(
-    tmp_path: Path, objective: str
-) -> None:
-    config = make_config(
-        {"name": "x", "objective": objective, "confirm_votes": VOTES, "n": N, "n0": 10}
-    )
+def scores(objective: str, tuned: Sequence[int], tmp_path: Path) -> list[FoldScores]:
+    """Of two contenders, the second under more noise, on two folds of different sizes."""
+    votes = {"confirm_votes": VOTES, "tuning_votes": FEW - 50, "n": N, "n0": 10}
+    config = make_config({"name": "x", "objective": objective, **votes})
     counter = PretendedCounter(VoteStore(tmp_path / "votes.db"), "float32", Resources(1, 0.0, 1))
-    # Of different sizes, so that no image can be taken for another fold's.
-    folds = [fold(0, 1, 2), fold(3, 4)]
-    scorer = Scorer("x", folds, config, 7, counter)
+    setting: Any = SimpleNamespace(radii=RADII, shots=SimpleNamespace(tuning_indices=tuned))
+    scorer = Scorer("x", setting, [fold(0, 1, 2), fold(3, 4)], config, 7, counter)
     contenders = [
         Contender(None, 0.25, [voter(1), voter(2)]),
         Contender(None, 0.5, [voter(3), voter(3)]),
     ]
-    found = scorer.score(contenders, lambda votes: None)
-    for scores, sigma, models in zip(found, (0.25, 0.5), ((1, 1, 1, 2, 2), (3,) * 5), strict=True):
-        votes = [50 + 4 * m + i + (20 if sigma > 0.3 else 0) for i, m in enumerate(models)]
-        shares = [(v + 0.5) / (VOTES + 1) for v in votes]
-        radii = [certified_radius(int(share * N), N, sigma, config.alpha) for share in shares]
-        expected = radii if objective == "acr" else [float(r >= 0.1) for r in radii]
-        assert scores.objective == pytest.approx(expected)
-        assert scores.correct == [float(r > 0) for r in radii]
-        assert sum(scores.correct) > 0
+    return scorer.score(contenders, lambda votes: None)
+
+
+def counts(models: Sequence[int], more: int) -> list[int]:
+    return [200 + 16 * model + 4 * index + more for index, model in enumerate(models)]
+
+
+@pytest.mark.parametrize("objective", ["acr", "certified-accuracy", "certified-accuracy@0.1"])
+def test_scores_are_those_of_each_folds_own_model_on_its_own_images(
+    tmp_path: Path, objective: str
+) -> None:
+    found = scores(objective, [], tmp_path)
+    labels = [index % CLASSES for index in range(5)]
+    for own, sigma, right in zip(
+        found, (0.25, 0.5), (counts((1, 1, 1, 2, 2), 0), counts((3,) * 5, 80)), strict=True
+    ):
+        votes = np.array([split(index, count, VOTES) for index, count in enumerate(right)])
+        certification = Certification(N, sigma, 0.001)
+        expected = Objective.parse(objective, RADII).scores(votes, labels, certification)
+        assert own.objective == pytest.approx(expected)
+        assert own.correct == pytest.approx(clean_accuracy(votes, labels, certification))
+        assert own.correct.sum() > 0.1
+
+
+def test_unseen_are_the_images_the_search_did_not_tune_on_with_as_many_votes(
+    tmp_path: Path,
+) -> None:
+    own, _ = scores("certified-accuracy", [0, 4], tmp_path)
+    right = [count * FEW // VOTES + FEW // 10 for count in counts((1, 1, 1, 2, 2), 0)]
+    votes = np.array([split(index, right[index], FEW) for index in (1, 2, 3)])
+    expected = Objective(RADII).scores(votes, [1, 2, 0], Certification(N, 0.25, 0.001))
+    assert own.unseen == pytest.approx(expected.mean())
+
+
+def test_without_unseen_images_there_is_no_score_on_them(tmp_path: Path) -> None:
+    own, _ = scores("certified-accuracy", range(5), tmp_path)
+    assert own.unseen is None

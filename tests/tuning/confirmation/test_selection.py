@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.records import record
 from trainables.smoothing.objective import Score
-from tuning.confirmation.selection import Confirmed, choose, pareto_front, shortlisted
+from tuning.confirmation.selection import Confirmed, pareto_front, shortlisted, simplest, tied
 from tuning.errors import AllTrialsFailed, ConfigError
 
 
@@ -14,6 +14,10 @@ def confirmed(
 ) -> Confirmed:
     trial = record(number, **changes)
     return Confirmed(trial, 0.25, Score.of(scores), tuple(scores), confirmed_accuracy)
+
+
+def choose(candidates: list[Confirmed], min_accuracy: float | None = None) -> Confirmed:
+    return simplest(tied(candidates, min_accuracy))
 
 
 EASY_AND_HARD = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7]
@@ -48,6 +52,7 @@ def test_as_good_means_within_one_standard_error_of_the_difference(
     scores = [0.5 + mean + (0.1 if i % 2 else -0.1) for i in range(16)]
     full, simple = confirmed(1, scores), confirmed(2, [0.5] * 16, **SIMPLE)
     assert choose([full, simple]) is {"simple": simple, "full": full}[chosen]
+    assert tied([full, simple]) == ([full, simple] if chosen == "simple" else [full])
 
 
 def test_of_equally_simple_ones_the_better_is_chosen() -> None:

@@ -1,0 +1,84 @@
+"""The score of certificates: certified accuracy with wrong certificates counted against it.
+
+Like an examination with negative marking: at a radius, an image that is certified right counts 1,
+one that is certified wrong -1 / (K - 1) for K classes, and an abstention 0. Classes weigh equally.
+So an answer that does not depend on the image, such as always the same, has an expectation of 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.curves import Bools, Floats
+from results.schema import Row
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Certificates of one variant as arrays [images], in order of the image index.
+
+    `predicted` is the class, or -1 for an abstention; `radius` is L2 in pixel units.
+
+        answers = Answers.of(rows)
+        answers.right(0.25).mean()   # certified accuracy at 0.25
+        answers.scores([0.0, 0.25]).mean()
+    """
+
+    label: Integers
+    predicted: Integers
+    radius: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Answers":
+        """The answers in rows of `schema.CERTIFICATES`."""
+        ordered = sorted(rows, key=lambda row: row["image_index"])
+        return cls(
+            np.array([row["label"] for row in ordered], dtype=np.int64),
+            np.array([row["predicted"] for row in ordered], dtype=np.int64),
+            np.array([row["radius"] for row in ordered], dtype=np.float64),
+        )
+
+    def right(self, at: float) -> Bools:
+        """Which images get their true class with a radius of at least `at`."""
+        right: Bools = (self.predicted == self.label) & (self.radius >= at)
+        return right
+
+    def wrong(self, at: float) -> Bools:
+        """Which images get a wrong class with a radius of at least `at`."""
+        other = (self.predicted >= 0) & (self.predicted != self.label)
+        wrong: Bools = other & (self.radius >= at)
+        return wrong
+
+    def scores(self, radii: Sequence[float]) -> Floats:
+        """What each image contributes to the score, averaged over `radii`.
+
+        Images of a rare class weigh more, such that classes weigh equally. If all images are of one
+        class, knowing it cannot be told from guessing it, and every score is 0.
+
+        Raises:
+            ValueError: without radii.
+        """
+        if not radii:
+            raise ValueError("a score needs at least one radius")
+        classes, of_image, images = np.unique(self.label, return_inverse=True, return_counts=True)
+        if len(classes) < 2:
+            return np.zeros(len(self.label))
+        weights = len(self.label) / (len(classes) * images[of_image])
+        marks = [self.right(at) - self.wrong(at) / (len(classes) - 1) for at in radii]
+        scores: Floats = weights * np.mean(marks, axis=0)
+        return scores
+
+    def most_frequent(self) -> tuple[int | None, float, float]:
+        """The class answered most often, the share of images with that answer, and of that class.
+
+        Abstentions are no answers; the class is None if there are only those.
+        """
+        answered = self.predicted[self.predicted >= 0]
+        if not answered.size:
+            return None, 0.0, 0.0
+        most = int(np.bincount(answered).argmax())
+        return most, float(np.mean(self.predicted == most)), float(np.mean(self.label == most))
