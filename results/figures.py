@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from results.curves import accuracy_curve, average_certified_radius, outcomes, share_of
-from results.schema import SEARCHED, VARIANTS, Row, front_number, variant_label
+from results.schema import (
+    PUBLISHED_BEST_SIGMA,
+    SEARCHED,
+    VARIANTS,
+    Row,
+    front_number,
+    variant_label,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ _LIGHT = _Theme(
         "none": "#7a7f87",
         "label_consistency": "#009e73",
         "published": "#d55e00",
+        PUBLISHED_BEST_SIGMA: "#e69f00",
         "best": "#0072b2",
     },
 )
@@ -61,6 +69,7 @@ _DARK = _Theme(
         "none": "#a3a9b3",
         "label_consistency": "#2fc79a",
         "published": "#f09a4b",
+        PUBLISHED_BEST_SIGMA: "#f5c869",
         "best": "#56b4e9",
     },
 )
@@ -274,7 +283,9 @@ def _draw_incumbent(axes: Axes, trials: Sequence[Row], theme: _Theme) -> None:
 
 
 def _origin(row: Row) -> str:
-    return "search" if row["origin"] in SEARCHED else str(row["origin"])
+    origin = str(row["origin"])
+    # The published values at a different sigma are drawn like the published ones.
+    return "search" if origin in SEARCHED else origin.removesuffix("_sigma")
 
 
 def _scored(row: Row) -> bool:

@@ -14,12 +14,14 @@ from results.schema import (
     CERTIFICATES,
     CONFIRMATION,
     ORIGINS,
+    PUBLISHED_BEST_SIGMA,
     VARIANTS,
     Row,
     classes_schema,
     front_number,
     summary_schema,
     trials_schema,
+    variant_place,
 )
 from results.store import StoreError, read_metadata, read_table
 
@@ -94,10 +96,15 @@ def load_run(folder: Path) -> Run:
 def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
     path = folder / files.CERTIFICATES
     rows = _known_variants(path, CERTIFICATES) if path.exists() else []
-    groups = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
+    beside = _optional(folder / files.FRONT, CERTIFICATES)
+    swept = [row for row in beside if row["variant"] == PUBLISHED_BEST_SIGMA]
+    groups = {
+        name: [row for row in [*rows, *swept] if row["variant"] == name]
+        for name in sorted([*VARIANTS, PUBLISHED_BEST_SIGMA], key=variant_place)
+    }
     return Setting(
         folder.name,
-        sorted(summary, key=_place),
+        sorted(summary, key=lambda row: variant_place(row["variant"])),
         sorted(_optional(folder / files.TRIALS, trials_schema({})), key=_number),
         _optional(folder / files.CONFIRMATION, CONFIRMATION),
         _optional(folder / files.BASELINES, BASELINES),
@@ -106,11 +113,6 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
         read_metadata(path) if rows else {},
         _figures(folder / files.INSIGHT),
     )
-
-
-def _place(row: Row) -> int:
-    number = front_number(row["variant"])
-    return VARIANTS.index(row["variant"]) if number is None else len(VARIANTS) + number
 
 
 def _number(row: Row) -> int:
@@ -123,7 +125,7 @@ def _optional(path: Path, schema: Any) -> list[dict[str, Any]]:
 
 def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
     rows = read_table(path, schema)
-    found = {row["variant"] for row in rows} - set(VARIANTS)
+    found = {row["variant"] for row in rows} - {*VARIANTS, PUBLISHED_BEST_SIGMA}
     unknown = sorted(name for name in found if front_number(name) is None)
     if unknown:
         raise StoreError(f"{path}: unknown variants {unknown}, expected {list(VARIANTS)}")

@@ -14,14 +14,19 @@ Row = Mapping[str, Any]
 VARIANTS = ("none", "label_consistency", "published", "best")
 """What is certified, by the name in tables and files; weakest baseline first.
 
-A Pareto search adds the members of its front, `front-1` and so on, the most accurate first.
+Beside these, the published values are certified at their best sigma, and a Pareto search adds the
+members of its front, `front-1` and so on, the most accurate first.
 """
+
+PUBLISHED_BEST_SIGMA = "published_best_sigma"
+"""The published values at that sigma of the sweep that is best on the tuning images."""
 
 ORIGINS: Mapping[str, str] = {
     "none": "none",
     "label_consistency": "smoothing",
     "mse": "MSE",
     "published": "published",
+    "published_sigma": "published",
     "start": "start",
     "transferred": "transfer",
     "search": "tuned",
@@ -29,8 +34,8 @@ ORIGINS: Mapping[str, str] = {
 }
 """Where the hyperparameters of what is certified come from, each with a word for labels.
 
-`none` is the classifier without a denoiser, `file` a denoiser that was passed to be certified; the
-others are origins of trials.
+`none` is the classifier without a denoiser, `published_sigma` the published values at a different
+sigma, `file` a denoiser that was passed to be certified; the others are origins of trials.
 """
 
 SEARCHED = frozenset({"start", "transferred", "search"})
@@ -49,6 +54,17 @@ def front_number(variant: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def variant_place(variant: str) -> int:
+    """The place of a variant in tables.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    order, number = list(VARIANTS), front_number(variant)
+    order.insert(order.index("published") + 1, PUBLISHED_BEST_SIGMA)
+    return order.index(variant) if number is None else len(order) + number
+
+
 def variant_label(variant: str, origin: str) -> str:
     """The name of a variant for readers, which says where its hyperparameters come from."""
     number, word = front_number(variant), ORIGINS[origin]
@@ -60,6 +76,7 @@ def variant_label(variant: str, origin: str) -> str:
         "none": "No denoiser",
         "label_consistency": "Denoised smoothing",
         "published": "DE-CROP, published",
+        PUBLISHED_BEST_SIGMA: "Published, best sigma",
         "best": f"Best: {word}",
     }
     return labels[variant]
@@ -110,6 +127,7 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
         _field("objective", pa.float64(), "objective", "score on the tuning images", True),
         _field("accuracy", pa.float64(), "share", "clean accuracy on the tuning images", True),
         _field("epochs", pa.int32(), "epochs", "epochs trained", True),
+        _field("steps", pa.int64(), "steps", "training steps: batches in those epochs", True),
         _field("seconds", pa.float64(), "s", "wall-clock time", True),
         _field("seed", pa.int64(), _NONE, "seed of training and scoring", True),
         _field("node", pa.string(), _NONE, "host that ran the trial", True),
@@ -127,7 +145,10 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     return _schema(*before, *middle, *after)
 
 
-_VARIANT = "none, label_consistency, published or best; or front-1 ... of a Pareto search"
+_VARIANT = (
+    "none, label_consistency, published or best; published_best_sigma; or front-1 ... of a Pareto "
+    "search"
+)
 
 CERTIFICATES: pa.Schema = _schema(
     _field("variant", pa.string(), _NONE, _VARIANT),

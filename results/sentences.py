@@ -13,9 +13,11 @@ _NAMES = {
     "none": "no denoiser",
     "label_consistency": "denoised smoothing on the same shots",
     "published": "DE-CROP as published",
+    "published_best_sigma": "DE-CROP as published at its best sigma",
 }
 _FROM = {
     "published": "DE-CROP as published",
+    "published_sigma": "DE-CROP as published at a different sigma",
     "label_consistency": "denoised smoothing by label consistency",
     "mse": "denoised smoothing by MSE",
     "start": "a start point of the search space",

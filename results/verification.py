@@ -46,7 +46,8 @@ def _certificates(folder: Path, setting: Setting) -> dict[str, list[Row]]:
     groups = {variant: list(rows) for variant, rows in setting.certificates.items()}
     front = folder / setting.name / files.FRONT
     for row in read_table(front, CERTIFICATES) if front.exists() else ():
-        groups.setdefault(row["variant"], []).append(row)
+        if row["variant"] not in setting.certificates:
+            groups.setdefault(row["variant"], []).append(row)
     for rows in groups.values():
         rows.sort(key=lambda row: row["image_index"])
     return groups

@@ -12,7 +12,7 @@ last:
 
 - In `published`, `fixed` and `parameters`, hyperparameters are merged one by one: a later file
   replaces the whole entry of each (a range together with its `when`), and null removes the entry.
-- `name`, `start`, `rungs` and `sweep` are replaced as a whole.
+- `name`, `start`, `rungs`, `sweep`, `steps` and `radii` are replaced as a whole.
 - A file that is reached twice is merged once, where it is first reached. So `[svhn, small]` is
   svhn with small's changes, although `small` extends `decrop`, as `svhn` does.
 

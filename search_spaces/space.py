@@ -109,7 +109,8 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     `published` is the point that is always evaluated first; `start` lists changes to it that are
     evaluated before any proposal. `rungs` are the shares of a trial's epochs after which it is
     compared with earlier trials. `sweep` lists the sigmas at which the baselines are tried.
-    `radii` are the L2 radii that users of the data set care about, if the space says.
+    `radii` are the L2 radii that users of the data set care about, if the space says. A trial takes
+    at least `steps` training steps: if there are few images, it gets more epochs.
     """
 
     name: str
@@ -120,6 +121,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     rungs: tuple[float, ...] = Field((0.125, 0.375), description="in (0, 1), ascending")
     sweep: tuple[float, ...] = Field(min_length=1)
     radii: tuple[float, ...] = ()
+    steps: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:

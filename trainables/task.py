@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import SampleStore
 from trainables.decrop.training import DecropTraining, SharedParts
@@ -20,8 +21,8 @@ class TrialTask:
     Images are [n, C, H, W] in [0, 1], labels int64 [n]. `rungs` are the epochs after which a
     trial reports, in ascending order; the last one ends the trial, and casts `tuning_votes`.
     `samples` is where trials share their generated samples, and `initial` the weights they start
-    from. A worker ends if it needs more than `timeout` seconds from one rung to the next, or more
-    than `gpu_share` of its GPU's memory.
+    from; training computes in `precision`. A worker ends if it needs more than `timeout` seconds
+    from one rung to the next, or more than `gpu_share` of its GPU's memory.
     """
 
     classifier: BaseClassifier
@@ -37,6 +38,7 @@ class TrialTask:
     rungs: tuple[int, ...]
     samples: SampleStore
     initial: bytes | None
+    precision: Precision
     device: str
     threads: int
     gpu_share: float
@@ -52,5 +54,5 @@ class TrialTask:
             images.to(self.device),
             labels.to(self.device),
             seed,
-            SharedParts(self.shared_seed, self.samples, self.initial),
+            SharedParts(self.shared_seed, self.samples, self.initial, self.precision),
         )

@@ -29,11 +29,11 @@ from tuning.setting.setting import make_settings
 from tuning.study.database import open_database, sqlite_url
 from tuning.study.ledger import Ledger
 from tuning.study.optuna_internals import EventStorage
-from tuning.study.points import Plan
+from tuning.study.points import Plan, compared
 from tuning.study.proposer import Proposer
 
 SPACE = load_space("digits")
-BASELINES = 1 + 2 * len(SPACE.sweep)
+BASELINES = 1 + len(compared(SPACE))
 # Of the driver; the rest is Tune's and Ray's.
 PARTS = ("proposals", "database", "TensorBoard", "table", "progress", "files", "ledger")
 

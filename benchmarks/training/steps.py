@@ -25,6 +25,7 @@ from benchmarks.training.plain import PlainTraining
 from benchmarks.training.plain import generate as plain_generate
 from benchmarks.training.plain import mmd as plain_mmd
 from benchmarks.training.plain import similarity as plain_similarity
+from trainables.acceleration.voting import Precision
 from trainables.data.datasets import load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
@@ -65,11 +66,10 @@ def compare_generation(
     """Both kinds of samples for 100 images: plain, batched float32, batched bfloat16."""
     for interpolation_steps in (1, 50):
         exact = DecropConfig(interpolation_steps=interpolation_steps)
-        mixed = exact.model_copy(update={"mixed_precision": True})
         sides: dict[str, Callable[[], Sequence[Tensor]]] = {
             "plain": partial(plain_generate, classifier, images, labels, exact),
             "float32": partial(generate_anew, classifier, images, labels, exact),
-            "bfloat16": partial(generate_anew, classifier, images, labels, mixed),
+            "bfloat16": partial(generate_anew, classifier, images, labels, exact, "bfloat16"),
         }
         seconds = alternate(sides, images.device.type, repeats)
         print(f"\ngeneration of {len(images)} samples, {interpolation_steps} interpolation steps")
@@ -83,10 +83,14 @@ def compare_generation(
 
 
 def generate_anew(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor, config: DecropConfig
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    config: DecropConfig,
+    precision: Precision = "float32",
 ) -> GeneratedSamples:
     """This project's samples, which no store holds yet."""
-    return generate(classifier, images, labels, config, 0, MemoryStore())
+    return generate(classifier, images, labels, config, 0, MemoryStore(), precision=precision)
 
 
 def accuracy(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> float:
@@ -127,8 +131,7 @@ def steps_of_all(
     alike = DecropTraining(separate, classifier, images, labels, 0)
     config = separate.model_copy(update={"joined_batch_norm": True})
     exact = DecropTraining(config, classifier, images, labels, 0)
-    mixed_config = config.model_copy(update={"mixed_precision": True})
-    mixed = DecropTraining(mixed_config, classifier, images, labels, 0)
+    mixed = DecropTraining(config, classifier, images, labels, 0, SharedParts(precision="bfloat16"))
     return {
         "plain": plain_training(config, classifier, exact.views, 0).step,
         OTHER_NOISE: plain_training(config, classifier, exact.views, 1).step,
@@ -179,16 +182,20 @@ def compare_curves(curves: dict[str, list[Losses]]) -> None:
 def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> None:
     """Seconds of generation and of an epoch for several shot counts, with a small denoiser."""
     dataset = load_dataset("folder", data_dir)
-    config = DecropConfig(depth=5, width=16, batch_size=50, mixed_precision=True)
+    config = DecropConfig(depth=5, width=16, batch_size=50)
     counts, generation, epoch = [], [], []
     for shots in ("5", "10", "20", "50"):
         drawn = draw_shots(dataset, ShotCount(shots), 0)
         images = torch.cat((drawn.train_images, drawn.tuning_images)).to(device)
         labels = torch.cat((drawn.train_labels, drawn.tuning_labels)).to(device)
         store = MemoryStore()
-        making = partial(generate, classifier, images, labels, config, 0, store)
+        making = partial(
+            generate, classifier, images, labels, config, 0, store, precision="bfloat16"
+        )
         generation.append(timed(making, device)[0])
-        training = DecropTraining(config, classifier, images, labels, 0, SharedParts(store=store))
+        training = DecropTraining(
+            config, classifier, images, labels, 0, SharedParts(store=store, precision="bfloat16")
+        )
         training.train_epoch()
         epoch.append(statistics.median(timed(training.train_epoch, device)[0] for _ in range(5)))
         counts.append(len(images))

@@ -25,7 +25,7 @@ from trainables.data.datasets import load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import BASELINES, DecropConfig
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.weights.checkpoint import load_classifier
 
 SIGMA = 0.25
@@ -37,7 +37,6 @@ COMMON = {
     "width": 32,
     "epochs": 50,
     "batch_size": 40,
-    "mixed_precision": True,
 }
 # As the start points of the spaces.
 PAIRED = {
@@ -87,7 +86,10 @@ def train(job: tuple[str, int], data_dir: Path, classifier_file: Path) -> Row:
     shots = draw_shots(dataset, ShotCount("50"), seed)
     config = DecropConfig.model_validate(COMMON | VARIANTS[variant])
     started = time.perf_counter()
-    training = DecropTraining(config, classifier, shots.train_images, shots.train_labels, seed)
+    shared = SharedParts(precision="bfloat16")
+    training = DecropTraining(
+        config, classifier, shots.train_images, shots.train_labels, seed, shared
+    )
     for _ in range(config.epochs):
         training.train_epoch()
     seconds = time.perf_counter() - started

@@ -12,6 +12,7 @@ from results.schema import (
     summary_schema,
     trials_schema,
     variant_label,
+    variant_place,
     wrong_column,
 )
 
@@ -53,7 +54,17 @@ def test_certificates_have_the_promised_columns_and_types() -> None:
 def test_hyperparameters_stand_between_state_and_objective_in_their_order() -> None:
     names = TRIALS.names
     assert names[:6] == ["number", "root", "origin", "state", "learning_rate", "mix"]
-    after = ["objective", "accuracy", "epochs", "seconds", "seed", "node", "error", "restarts"]
+    after = [
+        "objective",
+        "accuracy",
+        "epochs",
+        "steps",
+        "seconds",
+        "seed",
+        "node",
+        "error",
+        "restarts",
+    ]
     assert names[6:] == after
 
 
@@ -77,11 +88,23 @@ def test_there_are_four_variants() -> None:
     assert set(VARIANTS) == {"none", "label_consistency", "published", "best"}
 
 
+def test_what_is_certified_has_its_place_in_tables() -> None:
+    shuffled = ["front-10", "best", "published_best_sigma", "front-2", "none", "front-1"]
+    assert sorted([*shuffled, "label_consistency", "published"], key=variant_place) == [
+        *("none", "label_consistency", "published", "published_best_sigma", "best"),
+        *("front-1", "front-2", "front-10"),
+    ]
+    with pytest.raises(ValueError, match="unheard"):
+        variant_place("unheard-of")
+
+
 def test_a_label_says_where_the_best_comes_from() -> None:
     labels = {origin: variant_label("best", origin) for origin in ORIGINS}
     assert labels["search"] == "DE-CROP, tuned"
     assert labels["start"] == "DE-CROP, start"
-    for baseline in ("published", "label_consistency", "mse"):
+    for baseline in ("published", "published_sigma", "label_consistency", "mse"):
         assert labels[baseline].startswith("Best: ")
-    assert len(set(labels.values())) == len(ORIGINS)
+    # That of published at a different sigma is the same.
+    assert len(set(labels.values())) == len(ORIGINS) - 1
     assert variant_label("front-2", "label_consistency") == "Front 2: smoothing"
+    assert variant_label("published_best_sigma", "published") == "Published, best sigma"

@@ -1,32 +1,21 @@
 """The shipped spaces, compared with a record of them in `shipped.json`.
 
 The record has all of `decrop`, and of every other space what it has instead (null: what it lacks).
-Whoever changes a space on purpose changes its record too. A run that was started with the old space
-cannot be resumed with the new one. The fingerprint, which run manifests store, also changes with
-the order of hyperparameters, as samplers' proposals do.
+Whoever changes a space on purpose changes its record too (`python -m tests.support.shipped`). A run
+that was started with the old space cannot be resumed with the new one. The fingerprint, which run
+manifests store, also changes with the order of hyperparameters, as samplers' proposals do.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search_spaces import SearchSpace, load_space, shipped_spaces
+from search_spaces import load_space, shipped_spaces
+from tests.support import shipped
+from tests.support.shipped import entries
 
-RECORD: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "shipped.json").read_text())
-
-
-def entries(space: SearchSpace) -> dict[str, Any]:
-    """What a space says besides defaults, one entry for each of its hyperparameters."""
-    flat: dict[str, Any] = {"fingerprint": space.fingerprint()}
-    content = space.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-    for section, value in content.items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{name}": entry for name, entry in value.items()}
-        else:
-            flat[section] = value
-    return flat
+RECORD: dict[str, dict[str, Any]] = json.loads(shipped.RECORD.read_text())
 
 
 def test_the_shipped_spaces_are_those_on_record() -> None:

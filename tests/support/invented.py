@@ -92,6 +92,7 @@ def trial_rows(error: str = "RuntimeError: loss is not finite at epoch 3") -> li
                 else float(rng.uniform(0.05, 0.12) if pruned else rng.uniform(0.18, 0.3)),
                 "accuracy": None if failed else 0.9,
                 "epochs": 3 if failed else 9 if pruned else 27,
+                "steps": 24 if failed else 72 if pruned else 216,
                 "seconds": float(rng.uniform(20, 90)),
                 "seed": 1000 + number,
                 "node": f"worker-{number % 2}",

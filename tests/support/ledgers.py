@@ -14,7 +14,8 @@ from tuning.study.ledger import Ledger
 from tuning.study.points import Plan, Proposal
 
 SPACE = load_space("digits")
-BASELINES = 1 + 2 * len(SPACE.sweep)
+# Published, and two kinds of plain denoised smoothing, each at every sigma.
+BASELINES = 3 * len(SPACE.sweep)
 RUNGS = (25, 75, 200)
 Score = Callable[[DecropConfig], float]
 

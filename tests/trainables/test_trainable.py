@@ -44,6 +44,7 @@ def make_task(timeout: float | None = None) -> TrialTask:
         rungs=(2, 4),
         samples=MemoryStore(),
         initial=None,
+        precision="float32",
         device="cpu",
         threads=1,
         gpu_share=0.0,

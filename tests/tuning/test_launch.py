@@ -20,8 +20,10 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
     resolved = yaml.safe_load(out[: out.index("studies") - 1].rsplit("\n", 1)[0])
     assert (resolved["trials"], resolved["n"]) == (9, 700)
-    assert f"{4 * 200 * (100 + 700):,}" in out
+    assert f"{5 * 200 * (100 + 700):,}" in out
     assert "workers" in out
+    # Of 200 epochs, each of two batches.
+    assert "50, 150, 400 in batches of 40" in out
 
 
 def modules_after(script: str) -> set[str]:

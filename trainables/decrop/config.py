@@ -86,9 +86,6 @@ class DecropConfig(BaseModel, frozen=True, extra="forbid"):
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: the last weights"
     )
-    mixed_precision: bool = Field(
-        False, description="bfloat16 where it is safe, in generation and training"
-    )
 
     @model_validator(mode="after")
     def _some_loss(self) -> DecropConfig:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.acceleration.voting import Precision
 from trainables.decrop import losses
 from trainables.decrop.config import DecropConfig
 from trainables.models.classifiers import BaseClassifier
@@ -32,13 +33,23 @@ class Passed(NamedTuple):
 
 
 class ForwardPass(nn.Module):
-    """Denoiser and classifier on a batch; `names` lists the loss terms with a nonzero weight."""
+    """Denoiser and classifier on a batch; `names` lists the loss terms with a nonzero weight.
+
+    In bfloat16, networks compute in it where it is safe; losses and weights stay in float32.
+    """
 
     weights: Tensor
 
-    def __init__(self, network: Denoiser, classifier: BaseClassifier, config: DecropConfig) -> None:
+    def __init__(
+        self,
+        network: Denoiser,
+        classifier: BaseClassifier,
+        config: DecropConfig,
+        precision: Precision,
+    ) -> None:
         super().__init__()
         self.network, self.classifier, self.config = network, classifier, config
+        self.precision = precision
         weights = {
             "label_consistency": config.w_label,
             "mse": config.w_mse,
@@ -53,7 +64,8 @@ class ForwardPass(nn.Module):
     def forward(self, clean: Tensor, noisy: Tensor) -> Passed:
         """One pass on images [batch, C, H, W] and noisy views x, x_b, x_i [views * batch, ...]."""
         views = len(noisy) // len(clean)
-        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self.config.mixed_precision):
+        bfloat16 = self.precision == "bfloat16"
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=bfloat16):
             with torch.no_grad():
                 target = self.classifier.logits_and_features(clean)
             denoised = self._denoise(noisy.to(memory_format=torch.channels_last), views)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainables.acceleration.folding import folded
+from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig, EightBits
 from trainables.decrop.generation import Attack, boundary_samples, interpolated_samples
 from trainables.models.classifiers import BaseClassifier
@@ -19,8 +20,8 @@ from trainables.weights.checkpoint import weights_hash
 
 # Pixels per forward pass: few enough for the activations to stay in a CPU's cache.
 BATCH_PIXELS = {"cpu": 131_072, "cuda": 1_048_576}
-# What each kind of sample depends on, besides the classifier, the images and the seed.
-BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps", "mixed_precision")
+# What each kind of sample depends on, besides the classifier, the images, the seed and precision.
+BOUNDARY_FIELDS = ("attack_radius", "step_size", "attack_steps")
 INTERPOLATION_FIELDS = ("mix", "interpolation_steps", "interpolation_learning_rate")
 
 
@@ -58,13 +59,15 @@ def generate(
     config: DecropConfig,
     seed: int,
     store: SampleStore,
+    *,
+    precision: Precision = "float32",
 ) -> GeneratedSamples:
     """Boundary and interpolated samples of `images` [n, C, H, W] in [0, 1], labels int64 [n].
 
     They come from `store` if it has them: the key is a hash of all they depend on.
     """
     fast = cache(partial(folded, classifier, images[:2]))
-    source = source_hash(classifier, images, labels)
+    source = source_hash(classifier, images, labels, precision)
     key = partial(sample_key, source, config, seed=seed)
 
     def make_boundary() -> Tensor:
@@ -73,10 +76,12 @@ def generate(
     def make_interpolated() -> Tensor:
         return _interpolated(fast(), images, boundary, config)
 
-    # A worker with a different device may have stored them.
-    boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
-    fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
-    interpolated = _cached(store, key(fields), make_interpolated).to(images.device)
+    bfloat16 = precision == "bfloat16"
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        # A worker with a different device may have stored them.
+        boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
+        fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
+        interpolated = _cached(store, key(fields), make_interpolated).to(images.device)
     samples = (boundary, interpolated)
     return GeneratedSamples(*(_as_stored(pixels, config.eight_bits) for pixels in samples))
 
@@ -96,9 +101,7 @@ def _boundary(
     generator = torch.Generator(images.device).manual_seed(seed)
     attack = Attack(config.attack_radius, config.step_size, config.attack_steps)
     return _batched(
-        lambda x, y: boundary_samples(classifier, x, y, attack, generator),
-        (images, labels),
-        config,
+        lambda x, y: boundary_samples(classifier, x, y, attack, generator), (images, labels)
     )
 
 
@@ -115,13 +118,15 @@ def _interpolated(
             learning_rate=config.interpolation_learning_rate,
         ),
         (images, boundary),
-        config,
     )
 
 
-def source_hash(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> str:
-    """A hash of the classifier, the images, their labels, and the kind of device they are on."""
-    digest = hashlib.sha256(f"{weights_hash(classifier)} {images.device.type}".encode())
+def source_hash(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, precision: Precision
+) -> str:
+    """A hash of the classifier, the images, their labels, the kind of device, and the precision."""
+    source = f"{weights_hash(classifier)} {images.device.type} {precision}"
+    digest = hashlib.sha256(source.encode())
     for tensor in (images, labels):
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -142,15 +147,11 @@ def _cached(store: SampleStore, key: str, make: Callable[[], Tensor]) -> Tensor:
     return found
 
 
-def _batched(
-    make: Callable[[Tensor, Tensor], Tensor], inputs: tuple[Tensor, Tensor], config: DecropConfig
-) -> Tensor:
+def _batched(make: Callable[[Tensor, Tensor], Tensor], inputs: tuple[Tensor, Tensor]) -> Tensor:
     first, second = inputs
-    device = first.device.type
-    size = max(1, BATCH_PIXELS[device] // (first.shape[-2] * first.shape[-1]))
-    with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision):
-        made = [
-            make(x.to(memory_format=torch.channels_last), y)
-            for x, y in zip(first.split(size), second.split(size), strict=True)
-        ]
+    size = max(1, BATCH_PIXELS[first.device.type] // (first.shape[-2] * first.shape[-1]))
+    made = [
+        make(x.to(memory_format=torch.channels_last), y)
+        for x, y in zip(first.split(size), second.split(size), strict=True)
+    ]
     return torch.cat(made).contiguous()

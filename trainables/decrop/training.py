@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.acceleration.folding import folded
+from trainables.acceleration.voting import Precision
 from trainables.decrop import losses
 from trainables.decrop.augmentation import augment
 from trainables.decrop.config import DecropConfig
@@ -29,12 +30,15 @@ class SharedParts:
     """What several trainings of one setting have in common.
 
     Their generated samples come from `sample_seed`, and are shared through `store`. `initial` holds
-    the weights to start from, as `denoiser_bytes` writes them.
+    the weights to start from, as `denoiser_bytes` writes them. They compute in `precision`:
+    "float32" is PyTorch's own, which on a GPU rounds to TF32 within convolutions; "bfloat16" is
+    automatic mixed precision.
     """
 
     sample_seed: int = 0
     store: SampleStore = field(default_factory=MemoryStore)
     initial: bytes | None = None
+    precision: Precision = "float32"
 
 
 class DecropTraining:
@@ -65,7 +69,7 @@ class DecropTraining:
     ) -> None:
         _check_pixels(images)
         shared = SharedParts() if shared is None else shared
-        self.config, self.epoch = config, 0
+        self.config, self.epoch, self._precision = config, 0, shared.precision
         device = images.device
         self._generator = torch.Generator(device).manual_seed(seed)
         _, features = classifier.probe(images[:2])
@@ -87,7 +91,13 @@ class DecropTraining:
         self.views = [images]
         if config.uses_generated_samples:
             self.views += generate(
-                classifier, images, labels, config, shared.sample_seed, shared.store
+                classifier,
+                images,
+                labels,
+                config,
+                shared.sample_seed,
+                shared.store,
+                precision=shared.precision,
             )
 
     @property
@@ -205,7 +215,9 @@ class DecropTraining:
         """The pass for batches of this size; there are at most two sizes."""
         size = len(clean)
         if size not in self._passes:
-            self._passes[size] = ForwardPass(self._network, self._classifier, self.config)
+            self._passes[size] = ForwardPass(
+                self._network, self._classifier, self.config, self._precision
+            )
             record(self._passes[size], clean, noisy)
         return self._passes[size]
 
@@ -238,6 +250,11 @@ def _batches(order: Tensor, size: int, equal: bool) -> list[Tensor]:
         return list(order.tensor_split(count))
     starts = range(size, len(order) - 1, size)
     return list(order.tensor_split(list(starts)))
+
+
+def steps_in_epoch(config: DecropConfig, images: int) -> int:
+    """How many steps a training on so many images takes in an epoch."""
+    return len(_batches(torch.arange(images), config.batch_size, config.equal_batches))
 
 
 def _start(config: DecropConfig, channels: int, initial: bytes | None) -> Denoiser:

@@ -41,7 +41,7 @@ def write_certificates(
 ) -> dict[str, list[dict[str, Any]]]:
     """Write the certificates, their logs, those by class and curves.png; returns rows by variant.
 
-    Certificates of the Pareto front go to front.parquet.
+    Certificates of what is not a variant, such as the Pareto front, go to front.parquet.
     """
     how = {column: metadata[column] for column in ("precision", "device")}
     by_variant = {

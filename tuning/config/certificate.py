@@ -51,7 +51,9 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
         "proof holds in floating point",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision in which votes are counted; auto: the faster one here"
+        "auto",
+        description="precision of training and of votes; auto: the faster one of each, measured "
+        "once in a run",
     )
 
     @field_validator("radii")

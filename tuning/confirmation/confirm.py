@@ -13,6 +13,7 @@ from itertools import islice
 
 from torch import nn
 
+from results.schema import PUBLISHED_BEST_SIGMA
 from trainables.data.splits import Shots
 from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
@@ -35,6 +36,7 @@ from tuning.errors import AllTrialsFailed
 from tuning.search.budget import confirmation_votes
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
+from tuning.study.points import PUBLISHED_SIGMA
 from tuning.votes.counter import VoteCounter, smoothable
 
 
@@ -152,10 +154,13 @@ def choose_variants(
         "published": highest(_of_origin(trained, "published")),
         "best": simplest(equals),
     }
+    # Not there if published is best at its own sigma, or diverged at the other one.
+    swept = [c for c in trained if c.trial is not None and c.trial.origin == PUBLISHED_SIGMA]
     return Confirmation(
         variants,
         tuple(equals),
-        pareto_front(trained) if config.pareto else {},
+        {PUBLISHED_BEST_SIGMA: swept[0] if swept else variants["published"]}
+        | (pareto_front(trained) if config.pareto else {}),
         tuple(trained),
         tuple(bare),
         config.confirm_votes,

@@ -30,9 +30,9 @@ class Finalist:
 def train_finalists(
     confirmation: Confirmation, setting: Setting, trainer: Trainer, context: Context
 ) -> dict[str, Finalist]:
-    """Train the variants and the members of the front on all shots, and write their denoisers.
+    """Train the variants and what is certified beside them on all shots, and write the denoisers.
 
-    A member of the front that diverges is left out.
+    Of the latter, what diverges is left out.
 
     Raises:
         AllTrialsFailed: when the training of a variant diverges.
@@ -40,7 +40,7 @@ def train_finalists(
     context.reporter.say(f"{setting.name}: training on all shots ...")
     images, labels, _ = setting.shots.joined()
     seed = context.seed(setting.name, "final")
-    certified = confirmation.variants | confirmation.front
+    certified = confirmation.variants | confirmation.further
     trainings = {
         variant: Training(chosen.trial.hyperparameters, images, labels, seed)
         for variant, chosen in certified.items()
@@ -51,7 +51,7 @@ def train_finalists(
     for variant, chosen in certified.items():
         denoiser = denoisers.get(variant)
         if chosen.trial is not None and denoiser is None:
-            if variant in confirmation.front:
+            if variant in confirmation.further:
                 continue
             raise AllTrialsFailed(
                 f"{variant}: trial {chosen.trial.number} diverged when trained on all shots"

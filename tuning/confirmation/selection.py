@@ -14,6 +14,7 @@ from trainables.smoothing.objective import Score
 from tuning.errors import AllTrialsFailed, ConfigError
 from tuning.study.attempts import TrialRecord, best_first
 from tuning.study.pareto import front
+from tuning.study.points import PUBLISHED_SIGMA
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,15 @@ class Confirmed:
 class Confirmation:
     """Everything that was confirmed, and for each variant the chosen configuration.
 
-    `front` holds the members of the Pareto front by name, if the search was for one; `bare` holds
-    the classifier itself at each sigma; `tied` those of which the best is the simplest. All were
-    scored with `votes` on every image of the `folds`.
+    `further` holds what is certified beside the variants, by name: the published configuration at
+    its best sigma, and the members of the Pareto front if the search was for one. `bare` holds the
+    classifier itself at each sigma; `tied` those of which the best is the simplest. All were scored
+    with `votes` on every image of the `folds`.
     """
 
     variants: dict[str, Confirmed]
     tied: tuple[Confirmed, ...]
-    front: dict[str, Confirmed]
+    further: dict[str, Confirmed]
     trials: tuple[Confirmed, ...]
     bare: tuple[Confirmed, ...]
     votes: int
@@ -55,6 +57,8 @@ def shortlisted(
     records: Sequence[TrialRecord], top: int, pareto: bool = False
 ) -> list[TrialRecord]:
     """The best trial of each baseline, and the `top` others, by search objective.
+
+    The published configuration is there as it is, and at the best of the sweep's sigmas.
 
     With `pareto` the others are from the front of objective and accuracy, the least crowded first.
 
@@ -69,6 +73,9 @@ def shortlisted(
             reasons = {r.error for r in records if r.origin == origin and r.error}
             raise AllTrialsFailed(f"every {origin} trial failed: {'; '.join(sorted(reasons))}")
         shortlist += mine[:1]
+        if origin == "published":
+            swept = next(r for r in complete if r.origin in (origin, PUBLISHED_SIGMA))
+            shortlist += [swept] if swept is not mine[0] else []
     searched = best_first((r for r in complete if not r.is_baseline), pareto)
     return shortlist + searched[:top]
 

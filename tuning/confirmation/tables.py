@@ -23,7 +23,7 @@ def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
 def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:
     """One row per confirmed trial, as in results.schema.CONFIRMATION."""
     rows = []
-    certified = confirmation.variants | confirmation.front
+    certified = confirmation.variants | confirmation.further
     for confirmed in confirmation.trials:
         trial = confirmed.trial
         assert trial is not None

@@ -90,7 +90,8 @@ class Trainer:
     @property
     def _source(self) -> str:
         initial = hashlib.sha256(self.task.initial or b"").hexdigest()
-        return f"{weights_hash(self.task.classifier)} {initial} {self.task.shared_seed}"
+        shared = f"{self.task.shared_seed} {self.task.precision}"
+        return f"{weights_hash(self.task.classifier)} {initial} {shared}"
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"

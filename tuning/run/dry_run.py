@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from rich.table import Table
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
-from trainables.decrop.config import BASELINES, DecropConfig
+from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import DENOISERS
 from tuning.cluster.resources import local_resources
 from tuning.config import RunConfig, to_yaml
@@ -21,6 +19,7 @@ from tuning.search.budget import (
     shortlist_size,
 )
 from tuning.setting.setting import Setting
+from tuning.study.points import compared
 
 
 def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter) -> None:
@@ -40,11 +39,11 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     space = setting.space
     trained = DecropConfig.model_validate({**space.published, **space.fixed})
-    smallest = min(int(size) for size in _values(space, "batch_size", trained.batch_size))
-    plain = len(BASELINES) * len(setting.space.sweep)
-    trials = config.trials + plain
+    baselines = len(compared(space))
+    trials = config.trials + baselines
     images, tuning = len(setting.shots.train_labels), len(setting.shots.tuning_labels)
-    steps = trained.epochs * math.ceil(images / smallest)
+    steps = setting.steps_in_epoch
+    most = trained.epochs * max(steps.values())
     reports = trials * len(setting.rungs)
     shortlist = shortlist_size(config)
     confirm = confirmation_votes(config, setting, shortlist)
@@ -57,11 +56,14 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
         "search space": f"{setting.space.name}: {', '.join(setting.space.parameters)}",
         "images": f"{images} to train, {tuning} to tune, {config.certify_images} to certify",
         "denoiser": f"{trained.denoiser}: {', '.join(sizes)}",
-        "trials": f"{config.trials} of the search, {plain} of plain denoised smoothing",
-        "rungs (epochs)": ", ".join(str(rung) for rung in setting.rungs),
+        "trials": f"{config.trials} of the search, {baselines} of baselines at other sigmas",
+        "rungs (steps)": "\n".join(
+            f"{', '.join(f'{rung * each:,}' for rung in setting.rungs)} in batches of {size}"
+            for size, each in steps.items()
+        ),
         "confirmation": f"{shortlist} configurations on {config.confirm_folds} folds each",
         "budget": f"{search_share(config, setting):.0%} search, the rest confirmation",
-        "training steps": f"at most {(trials + later_trainings(config)) * steps:,}",
+        "training steps": f"at most {(trials + later_trainings(config)) * most:,}",
         "votes to search": f"at most {reports * tuning * config.tuning_votes:,}",
         "votes to confirm": f"at most {confirm:,}",
         "votes to certify": f"at most {certify:,}",

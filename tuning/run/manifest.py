@@ -31,6 +31,8 @@ UNCHANGED = {
     "images_hash": "--data-dir: the images",
     "classifier_hash": "--classifier: the weights",
 }
+# Measured only once: in a different precision trials and certificates would differ.
+PRECISIONS = ("training_precision", "precision")
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy")
 
 
@@ -65,6 +67,11 @@ class Manifest:
     def precision(self, setting: str) -> Precision | None:
         """The precision in which an earlier start decided to count the votes of a setting."""
         found: Precision | None = self._entry(setting).get("precision")
+        return found
+
+    def training_precision(self, setting: str) -> Precision | None:
+        """The precision in which an earlier start decided to train the denoisers of a setting."""
+        found: Precision | None = self._entry(setting).get("training_precision")
         return found
 
     def record(self, setting: str, **found: Any) -> None:
@@ -170,8 +177,7 @@ def setting_manifest(
         "tuning_indices": setting.shots.tuning_indices,
         "test_indices": setting.test.indices,
         "seconds": dict(before.get("seconds", {})),
-        # Measured only once: in a different precision the certificates would differ.
-        **({"precision": before["precision"]} if "precision" in before else {}),
+        **{name: before[name] for name in PRECISIONS if name in before},
     }
 
 

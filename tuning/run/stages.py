@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from results import files
+from results.schema import variant_place
 from trainables.choices import ACR
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import build_denoiser
@@ -19,6 +20,7 @@ from tuning.run.export import export, show_denoised
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
+from tuning.search.precision import decide_training_precision
 from tuning.search.search import Part, prepare, search, sources
 from tuning.setting.classifier import base_classifier, gain_access
 from tuning.setting.setting import Setting
@@ -78,7 +80,7 @@ def _after_the_search(part: Part, context: Context, manifest: Manifest) -> Rows:
     best = finalists["best"]
     export(setting, best, classifier, counter.precision, context)
     show_denoised(setting, best, part.board, context.seed(setting.name, "show"))
-    models = {variant: _model(finalist) for variant, finalist in finalists.items()}
+    models = {name: _model(finalists[name]) for name in sorted(finalists, key=variant_place)}
     subject = Subject(
         setting.name, setting.dataset, setting.test, models, setting.pixel_steps, setting.radii
     )
@@ -96,7 +98,10 @@ def _prepare(setting: Setting, source: str | None, context: Context, manifest: M
     VoteStore(setting.folder / files.VOTES)
     access = gain_access(context.config, setting, context.reporter)
     manifest.add_setting(setting, access.certified)
-    return prepare(setting, access, source, context, manifest.run_id)
+    decided = manifest.training_precision(setting.name)
+    precision = decide_training_precision(setting, access.trained_through, context, decided)
+    manifest.record(setting.name, training_precision=precision)
+    return prepare(setting, access, source, context, run_id=manifest.run_id, precision=precision)
 
 
 def _complete(part: Part) -> list[TrialRecord]:

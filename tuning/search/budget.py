@@ -11,6 +11,7 @@ from trainables.decrop.config import BASELINES
 from tuning.config import RunConfig
 from tuning.setting.setting import Setting
 from tuning.study.ledger import Ledger
+from tuning.study.points import compared
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Limits:
 
 def search_share(config: RunConfig, setting: Setting) -> float:
     """The search's share of all training; the rest is for confirmation and the variants."""
-    search = config.trials + len(BASELINES) * len(setting.space.sweep)
+    search = config.trials + len(compared(setting.space))
     return search / (search + later_trainings(config))
 
 
@@ -44,8 +45,11 @@ def confirmation_votes(config: RunConfig, setting: Setting, shortlist: int) -> i
 
 
 def shortlist_size(config: RunConfig) -> int:
-    """Configurations that are confirmed: the best of the search, and of each baseline."""
-    return min(config.candidates, config.trials - 1) + 1 + len(BASELINES)
+    """The most configurations that are confirmed: the best of the search, and of each baseline.
+
+    The published one is confirmed as it is and at its best sigma.
+    """
+    return min(config.candidates, config.trials - 1) + 2 + len(BASELINES)
 
 
 def later_trainings(config: RunConfig) -> int:
@@ -54,5 +58,8 @@ def later_trainings(config: RunConfig) -> int:
 
 
 def certified_models(config: RunConfig) -> int:
-    """The most models that are certified: the variants, and a front of all confirmed trials."""
-    return len(VARIANTS) + (shortlist_size(config) if config.pareto else 0)
+    """The most models that are certified.
+
+    These are the variants, published at its best sigma, and a front of all confirmed trials.
+    """
+    return len(VARIANTS) + 1 + (shortlist_size(config) if config.pareto else 0)

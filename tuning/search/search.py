@@ -11,6 +11,7 @@ from ray import tune
 
 from results.files import LEDGER, TENSORBOARD
 from results.terminal import objective_label
+from trainables.acceleration.voting import Precision
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
@@ -52,11 +53,18 @@ class Part(NamedTuple):
 
 
 def prepare(
-    setting: Setting, access: Access, source: str | None, context: Context, run_id: str
+    setting: Setting,
+    access: Access,
+    source: str | None,
+    context: Context,
+    *,
+    run_id: str,
+    precision: Precision,
 ) -> Part:
     """Open the ledger of a setting, and gather what its trials share.
 
-    `run_id` distinguishes the run from others of the same name in the same database.
+    `run_id` distinguishes the run from others of the same name in the same database; `precision` is
+    the one in which trials train.
 
     Raises:
         ConfigError: when the study belongs to a different run, or its search space was different.
@@ -66,7 +74,7 @@ def prepare(
         setting,
         access,
         _ledger(setting, source, context, run_id),
-        _task(setting, access.trained_through, context),
+        _task(setting, access.trained_through, context, precision),
         StudyBoard(context.config.run_folder / TENSORBOARD / setting.name),
         source,
     )
@@ -84,9 +92,9 @@ def search(
     """
     seconds = _search(parts, context, trainable)
     for part in parts:
-        folder, ledger = part.setting.folder, part.ledger
-        write_trials(folder, part.setting.space, ledger.attempts.records())
-        write_insight(folder, ledger.study, objective_label(context.config.objective))
+        setting, ledger = part.setting, part.ledger
+        write_trials(setting, ledger.attempts.records())
+        write_insight(setting.folder, ledger.study, objective_label(context.config.objective))
     return seconds
 
 
@@ -156,7 +164,7 @@ def _search(
 
 def _study(part: Part, context: Context, progress: SearchProgress) -> Study:
     setting, attempts = part.setting, part.ledger.attempts
-    table = TrialsTable(setting.folder, setting.space)
+    table = TrialsTable(setting)
 
     def on_end() -> None:
         table.update(attempts.records)
@@ -207,7 +215,9 @@ def _ledger(setting: Setting, source: str | None, context: Context, run_id: str)
     return ledger
 
 
-def _task(setting: Setting, classifier: BaseClassifier, context: Context) -> TrialTask:
+def _task(
+    setting: Setting, classifier: BaseClassifier, context: Context, precision: Precision
+) -> TrialTask:
     config, resources = context.config, context.resources
     return TrialTask(
         classifier=classifier,
@@ -223,6 +233,7 @@ def _task(setting: Setting, classifier: BaseClassifier, context: Context) -> Tri
         rungs=setting.rungs,
         samples=SharedSamples(),
         initial=setting.initial,
+        precision=precision,
         device=resources.device,
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import get_args
 
 import pyarrow as pa
@@ -13,8 +12,9 @@ import pyarrow as pa
 from results.files import TRIALS
 from results.schema import trials_schema
 from results.store import write_table
-from search_spaces import SearchSpace
 from trainables.decrop.config import DecropConfig
+from trainables.decrop.training import steps_in_epoch
+from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 
 # Seconds between two versions of the table while a search runs.
@@ -24,9 +24,10 @@ PAUSE = 20
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
-def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
+def write_trials(setting: Setting, records: Sequence[TrialRecord]) -> None:
     """Write trials.parquet: one row per finished attempt."""
-    types = {name: _arrow_type(name) for name in space.parameters}
+    types = {name: _arrow_type(name) for name in setting.space.parameters}
+    images = len(setting.shots.train_labels)
     rows = [
         {
             "number": r.number,
@@ -37,6 +38,7 @@ def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord
             "objective": r.objective,
             "accuracy": r.accuracy,
             "epochs": r.epochs,
+            "steps": r.epochs * steps_in_epoch(r.hyperparameters, images),
             "seconds": r.seconds,
             "seed": r.seed,
             "node": r.node,
@@ -45,20 +47,20 @@ def write_trials(folder: Path, space: SearchSpace, records: Sequence[TrialRecord
         }
         for r in records
     ]
-    write_table(folder / TRIALS, rows, trials_schema(types))
+    write_table(setting.folder / TRIALS, rows, trials_schema(types))
 
 
 class TrialsTable:
     """Keeps trials.parquet of a running search nearly up to date, without writing too often."""
 
-    def __init__(self, folder: Path, space: SearchSpace) -> None:
-        self._folder, self._space, self._due = folder, space, -math.inf
+    def __init__(self, setting: Setting) -> None:
+        self._setting, self._due = setting, -math.inf
 
     def update(self, records: Callable[[], Sequence[TrialRecord]]) -> None:
         """Write the table, unless it was written too recently for the time that this takes."""
         started = time.monotonic()
         if started >= self._due:
-            write_trials(self._folder, self._space, records())
+            write_trials(self._setting, records())
             ended = time.monotonic()
             self._due = ended + max(TABLE_EVERY, PAUSE * (ended - started))
 

@@ -15,6 +15,7 @@ from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.shots import ShotCount
 from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_images
 from trainables.decrop.config import DecropConfig
+from trainables.decrop.training import steps_in_epoch
 from trainables.errors import InputError
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.prediction import Certification
@@ -54,6 +55,11 @@ class Setting:
         inner = {max(1, round(share * self.epochs)) for share in self.space.rungs}
         return (*sorted(r for r in inner if r < self.epochs), self.epochs)
 
+    @property
+    def steps_in_epoch(self) -> dict[int, int]:
+        """Training steps of an epoch, by batch size, the smallest batches first."""
+        return _steps_in_epoch(self.space, len(self.shots.train_labels))
+
 
 def make_settings(config: RunConfig) -> list[Setting]:
     """All settings of a run, with their images loaded and checked.
@@ -87,6 +93,8 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
     if config.init_denoiser is not None:
         initial = read_denoiser(config.init_denoiser)
         space = space.holding(_fitting(initial, drawn.train_images))
+    if "epochs" not in config.set:
+        space = _long_enough(space, len(drawn.train_labels))
     radii = config.radii or space.radii or DEFAULT_RADII
     _check_radii(config, space, radii)
     setting = setting_name(dataset.name, shots)
@@ -101,6 +109,23 @@ def _make(config: RunConfig, dataset: Dataset, shots: ShotCount) -> Setting:
         radii=radii,
         folder=config.run_folder / setting,
     )
+
+
+def _long_enough(space: SearchSpace, images: int) -> SearchSpace:
+    """The space with so many epochs that every trial takes at least the steps it asks for."""
+    epochs = DecropConfig.model_validate(space.constants).epochs
+    needed = -(-space.steps // min(_steps_in_epoch(space, images).values()))
+    return space if needed <= epochs else space.holding({"epochs": needed})
+
+
+def _steps_in_epoch(space: SearchSpace, images: int) -> dict[int, int]:
+    config = DecropConfig.model_validate({**space.published, **space.fixed})
+    varied = space.parameters.get("batch_size")
+    sizes = [config.batch_size] if varied is None else sorted(int(s) for s in varied.corners())
+    return {
+        size: steps_in_epoch(config.model_copy(update={"batch_size": size}), images)
+        for size in sizes
+    }
 
 
 def _check_radii(config: RunConfig, space: SearchSpace, radii: tuple[float, ...]) -> None:

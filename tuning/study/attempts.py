@@ -14,6 +14,7 @@ from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
 from tuning.study.database import RESULT
 from tuning.study.pareto import by_rank
+from tuning.study.points import PUBLISHED_SIGMA
 
 # The error of an attempt whose point is to be tried again begins with this.
 ABANDONED = "abandoned: "
@@ -89,7 +90,7 @@ class TrialRecord:
     @property
     def is_baseline(self) -> bool:
         """Whether this is a point that every study evaluates to compare the search with."""
-        return self.origin == "published" or self.origin in BASELINES
+        return self.origin in {"published", PUBLISHED_SIGMA, *BASELINES}
 
 
 class Attempts:

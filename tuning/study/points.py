@@ -11,6 +11,9 @@ from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
 from tuning.study.choices import SamplerName, SchedulerName
 
+# The origin of the published point at the other sigmas of the sweep.
+PUBLISHED_SIGMA = "published_sigma"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,8 +51,9 @@ class Proposal:
 class Points:
     """The points of a study, by number; the number of a point is its *root*.
 
-    Root 0 is the published point; then comes each kind of plain denoised smoothing at each of the
-    sweep's sigmas. These are the baselines, and form the first cohort. Then come the space's own
+    Root 0 is the published point; then comes the same at each other sigma of the sweep, and each
+    kind of plain denoised smoothing at all of them. These are the baselines, and form the first
+    cohort. Then come the space's own
     `start` points, those transferred from a different setting, and the sampler's proposals, in
     cohorts of `cohort` points. The published point counts as one of the `trials`.
     """
@@ -64,7 +68,7 @@ class Points:
     @property
     def baselines(self) -> int:
         """How many points every study of the space has for comparison with the search."""
-        return 1 + len(self._plain)
+        return 1 + len(self._compared)
 
     def cohort_of(self, root: int) -> int:
         """The number of the point's cohort."""
@@ -82,7 +86,7 @@ class Points:
         if root == 0:
             return "published", self.space.point({})
         if root < self.baselines:
-            name, changes = self._plain[root - 1]
+            name, changes = self._compared[root - 1]
             return name, self.space.point(changes)
         index = root - self.baselines
         if index < len(self.space.start):
@@ -94,12 +98,21 @@ class Points:
 
     def held(self, root: int) -> dict[str, Value]:
         """Hyperparameters of a baseline that override the space."""
-        return self._plain[root - 1][1] if 0 < root < self.baselines else {}
+        return self._compared[root - 1][1] if 0 < root < self.baselines else {}
 
     @cached_property
-    def _plain(self) -> list[tuple[str, dict[str, Value]]]:
-        return [
-            (name, {**weights, "sigma": sigma})
-            for name, weights in BASELINES.items()
-            for sigma in self.space.sweep
-        ]
+    def _compared(self) -> list[tuple[str, dict[str, Value]]]:
+        return compared(self.space)
+
+
+def compared(space: SearchSpace) -> list[tuple[str, dict[str, Value]]]:
+    """The baselines beside the published point: origins, and changes to it."""
+    published = {**space.published, **space.fixed}.get("sigma")
+    others: list[tuple[str, dict[str, Value]]] = [
+        (PUBLISHED_SIGMA, {"sigma": sigma}) for sigma in space.sweep if sigma != published
+    ]
+    return others + [
+        (name, {**weights, "sigma": sigma})
+        for name, weights in BASELINES.items()
+        for sigma in space.sweep
+    ]

@@ -20,7 +20,7 @@ def test_the_defaults_are_the_published_code_as_it_runs() -> None:
         "norm_eps": 1e-4, "norm_momentum": 0.95, "joined_batch_norm": False,
         "epochs": 1200, "stages": 2, "batch_size": 200, "equal_batches": False,
         "learning_rate": 1e-3, "weight_decay": 1e-4,
-        "schedule": "step", "lr_decay": 0.1, "ema_decay": 0, "mixed_precision": False,
+        "schedule": "step", "lr_decay": 0.1, "ema_decay": 0,
     }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_an_unknown_hyperparameter_is_refused() -> None:
         ("interpolation_steps", 1.5), ("attack_radius", "wide"),
         ("denoiser", "resnet"), ("denoiser", "DnCNN"), ("memory_blocks", 0), ("residual_blocks", 0),
         ("levels", 0), ("levels", 7), ("schedule", "linear"), ("ema_decay", 1), ("ema_decay", -0.1),
-        ("ema_decay", math.nan), ("mixed_precision", "half"), ("eight_bits", 8),
+        ("ema_decay", math.nan), ("eight_bits", 8),
         ("eight_bits", True), ("eight_bits", "floor"), ("stages", 0), ("stages", 3),
         ("norm_eps", 0), ("norm_eps", 1.1), ("norm_momentum", 0), ("norm_momentum", 1.1),
     ],

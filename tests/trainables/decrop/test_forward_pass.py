@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.small_networks import config
+from trainables.acceleration.voting import Precision
 from trainables.decrop import training as module
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
@@ -31,9 +32,10 @@ class Waiting(nn.Module):
 
 
 def train(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor, **changes: Any
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, precision: Precision = "float32"
 ) -> tuple[DecropTraining, list[dict[str, float]]]:
-    training = DecropTraining(config(**(CHOSEN | changes)), classifier, images, labels, 0)
+    shared = SharedParts(precision=precision)
+    training = DecropTraining(config(**CHOSEN), classifier, images, labels, 0, shared)
     return training, [training.train_epoch() for _ in range(training.config.epochs)]
 
 
@@ -55,22 +57,22 @@ def test_on_a_cpu_passes_are_run_as_they_are(
 @on_gpu
 # Of what is reported, and would hold on to gradients.
 @pytest.mark.filterwarnings("error:.*requires_grad=True to a scalar")
-@pytest.mark.parametrize("mixed_precision", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu_recorded_passes_train_alike(
     classifier: BaseClassifier,
     images: Tensor,
     labels: Tensor,
-    mixed_precision: bool,
+    precision: Precision,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on_device = BaseClassifier(classifier.network).cuda()
     more = torch.cat((images, images[:1])).cuda(), torch.cat((labels, labels[:1])).cuda()
-    training, losses = train(on_device, *more, mixed_precision=mixed_precision)
+    training, losses = train(on_device, *more, precision)
     assert recorded(training) == [True, True]
     monkeypatch.setattr(module, "record", lambda *_: None)
-    plain, expected = train(on_device, *more, mixed_precision=mixed_precision)
+    plain, expected = train(on_device, *more, precision)
     assert recorded(plain) == [False, False]
-    tolerance = 0.05 if mixed_precision else 1e-3
+    tolerance = 0.05 if precision == "bfloat16" else 1e-3
     for found, wanted in zip(losses, expected, strict=True):
         assert found == pytest.approx(wanted, rel=tolerance, abs=tolerance)
     # Batch norm's statistics as well: warming up leaves no trace.

@@ -6,13 +6,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.support.small_networks import config
+from trainables.acceleration.voting import Precision
 from trainables.data.datasets import Dataset
 from trainables.decrop import losses
-from trainables.decrop.training import DecropTraining
+from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
 ALL: dict[str, Any] = {"w_mse": 1.0, "stages": 1, "discriminator_start": 0.0}
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+ROUNDED = SharedParts(precision="bfloat16")
 
 
 def activations(module: nn.Module) -> set[torch.dtype]:
@@ -25,17 +28,18 @@ def activations(module: nn.Module) -> set[torch.dtype]:
 
 
 @pytest.mark.parametrize("kind", ["dncnn", "memnet", "unet"])
-def test_mixed_precision_trains_to_nearly_the_same_losses(
+def test_bfloat16_trains_to_nearly_the_same_losses(
     classifier: BaseClassifier, digits: Dataset, kind: str
 ) -> None:
     images, labels = digits.train.load(range(50)), digits.train.labels[:50]
     histories = []
-    for mixed in (False, True):
+    for precision in PRECISIONS:
         chosen = config(
             **ALL, denoiser=kind, memory_blocks=1, residual_blocks=1, levels=2, width=8,
-            epochs=6, batch_size=25, learning_rate=0.002, mixed_precision=mixed,
+            epochs=6, batch_size=25, learning_rate=0.002,
         )  # fmt: skip
-        training = DecropTraining(chosen, classifier, images, labels, 0)
+        shared = SharedParts(precision=precision)
+        training = DecropTraining(chosen, classifier, images, labels, 0, shared)
         histories.append([training.train_epoch() for _ in range(6)])
     for exact, near in zip(*histories, strict=True):
         assert list(near) == list(exact)
@@ -44,12 +48,13 @@ def test_mixed_precision_trains_to_nearly_the_same_losses(
     assert histories[0] != histories[1]
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_mixed_precision_computes_convolutions_in_bfloat16(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor, mixed: bool
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_convolutions_compute_in_the_precision_of_the_training(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, precision: Precision
 ) -> None:
-    training = DecropTraining(config(**ALL, mixed_precision=mixed), classifier, images, labels, 0)
-    expected = {torch.bfloat16 if mixed else torch.float32}
+    shared = SharedParts(precision=precision)
+    training = DecropTraining(config(**ALL), classifier, images, labels, 0, shared)
+    expected = {getattr(torch, precision)}
     denoiser, frozen = activations(training.denoiser), activations(training._classifier)
     training.train_epoch()
     assert denoiser == frozen == expected
@@ -59,8 +64,8 @@ def test_mixed_precision_computes_convolutions_in_bfloat16(
 def test_weights_and_the_evaluated_denoiser_stay_in_float32(
     classifier: BaseClassifier, images: Tensor, labels: Tensor, ema_decay: float
 ) -> None:
-    chosen = config(**ALL, mixed_precision=True, ema_decay=ema_decay)
-    training = DecropTraining(chosen, classifier, images, labels, 0)
+    chosen = config(**ALL, ema_decay=ema_decay)
+    training = DecropTraining(chosen, classifier, images, labels, 0, ROUNDED)
     training.train_epoch()
     for tensor in (*training.denoiser.parameters(), *training.denoiser.buffers()):
         assert tensor.dtype == (torch.float32 if tensor.is_floating_point() else torch.int64)
@@ -73,8 +78,8 @@ def test_weights_and_the_evaluated_denoiser_stay_in_float32(
 def test_losses_are_computed_in_float32(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
-    chosen = config(**ALL, batch_size=24, mixed_precision=True)
-    training = DecropTraining(chosen, classifier, images, labels, 0)
+    chosen = config(**ALL, batch_size=24)
+    training = DecropTraining(chosen, classifier, images, labels, 0, ROUNDED)
     training.train_epoch()
     terms = training.train_epoch()
     assert len(terms) == 5
@@ -100,7 +105,7 @@ def test_what_the_losses_are_computed_from_is_float32(
     for name in ("label_consistency", "logit_similarity", "mmd"):
         watch(losses, name)
     watch(F, "mse_loss")
-    chosen = config(**(ALL | {"w_mse": 1.0}), mixed_precision=True)
-    DecropTraining(chosen, classifier, images, labels, 0).train_epoch()
+    chosen = config(**(ALL | {"w_mse": 1.0}))
+    DecropTraining(chosen, classifier, images, labels, 0, ROUNDED).train_epoch()
     assert set(seen) == {"label_consistency", "logit_similarity", "mmd", "mse_loss"}
     assert set.union(*seen.values()) == {torch.float32}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tests.support.sampling import counted, four_images, same, visible
 from tests.support.toys import curved_classifier, linear_classifier, seeded
+from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import GeneratedSamples, MemoryStore, generate
 from trainables.models.classifiers import BaseClassifier
@@ -17,7 +18,7 @@ torch.set_num_threads(1)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 # Another value for each hyperparameter, by what it changes.
 OF_BOUNDARY: dict[str, Any] = {
-    "attack_radius": 0.1, "step_size": 0.2, "attack_steps": 9, "mixed_precision": True,
+    "attack_radius": 0.1, "step_size": 0.2, "attack_steps": 9,
 }  # fmt: skip
 OF_INTERPOLATION: dict[str, Any] = {
     "mix": 1.0, "interpolation_steps": 1, "interpolation_learning_rate": 0.1,
@@ -88,13 +89,14 @@ def keys(
     images: Tensor | None = None,
     labels: Tensor | None = None,
     seed: int = 0,
+    precision: Precision = "float32",
 ) -> list[str]:
     """The keys of the boundary and of the interpolated samples."""
     store = MemoryStore()
     classifier = convolutional_classifier() if classifier is None else classifier
     x, y = four_images()
     images, labels = x if images is None else images, y if labels is None else labels
-    generate(classifier, images, labels, config, seed, store)
+    generate(classifier, images, labels, config, seed, store, precision=precision)
     return list(store)
 
 
@@ -142,6 +144,7 @@ def test_a_key_changes_with_every_input() -> None:
         keys(visible(), linear_classifier(16), images=images.reshape(4, 4, 2, 2)),
         keys(visible(), seed=1),
         keys(visible(), seed=-1),
+        keys(visible(), precision="bfloat16"),
     ]
     assert len({key for pair in found for key in pair}) == 2 * len(found)
     assert keys(visible(), classifiers[6], images.clone(), labels.clone()) == found[0]

@@ -13,6 +13,7 @@ from tests.support.toys import (
     one_pixel_classifier,
     seeded,
 )
+from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig, EightBits
 from trainables.decrop.generation import Attack, boundary_samples
 from trainables.decrop.samples import BATCH_PIXELS, MemoryStore, _as_stored, generate
@@ -106,21 +107,21 @@ def test_images_with_eight_bits_survive_truncation_exactly() -> None:
     assert torch.equal(_as_stored(levels / 255, "truncated"), levels / 255)
 
 
-def test_mixed_precision_attacks_nearly_as_well_within_the_same_radius(
+def test_bfloat16_attacks_nearly_as_well_within_the_same_radius(
     classifier: BaseClassifier, images: Tensor, labels: Tensor
 ) -> None:
     dtypes: set[torch.dtype] = set()
     watched = copy.deepcopy(classifier)
     watched.get_submodule("network.3").register_forward_hook(lambda *a: dtypes.add(a[-1].dtype))
     losses, distances = [], []
-    for mixed in (False, True):
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    config = DecropConfig(
+        attack_radius=0.1, step_size=0.03, interpolation_steps=5, eight_bits="none"
+    )
+    for precision in precisions:
         dtypes.clear()
-        config = DecropConfig(
-            attack_radius=0.1, step_size=0.03, interpolation_steps=5, eight_bits="none",
-            mixed_precision=mixed,
-        )  # fmt: skip
-        samples = generate(watched, images, labels, config, 0, MemoryStore())
-        assert (torch.bfloat16 in dtypes) == mixed
+        samples = generate(watched, images, labels, config, 0, MemoryStore(), precision=precision)
+        assert (torch.bfloat16 in dtypes) == (precision == "bfloat16")
         assert {tensor.dtype for tensor in samples} == {torch.float32}
         assert (samples.boundary - images).abs().max() <= 0.1 + 1e-6
         assert samples.boundary.min() >= 0

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.support.small_networks import config, denoiser_inputs
+from trainables.acceleration.voting import Precision
 from trainables.data.datasets import Dataset
 from trainables.decrop.config import BASELINES
 from trainables.decrop.samples import MemoryStore, generate
@@ -73,15 +74,19 @@ class NormFirst(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "mixed"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("foreign", [False, True], ids=["digits", "norm first"])
 def test_training_changes_the_denoiser_and_nothing_of_the_classifier(
-    classifier: BaseClassifier, images: Tensor, labels: Tensor, foreign: bool, mixed: bool
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    foreign: bool,
+    precision: Precision,
 ) -> None:
     if foreign:
         classifier = BaseClassifier(NormFirst())
-    chosen = config(mixed_precision=mixed)
-    training = DecropTraining(chosen, classifier, images, labels, 0)
+    chosen, shared = config(), SharedParts(precision=precision)
+    training = DecropTraining(chosen, classifier, images, labels, 0, shared)
     used = training._classifier
     before = weights_hash(classifier), weights_hash(used), denoiser_bytes(training.denoiser)
     for _ in range(4):

@@ -80,7 +80,13 @@ def test_each_variant_is_the_highest_of_its_kind() -> None:
     assert found.variants["none"].sigma == pytest.approx(0.2)
     assert (len(found.trials), len(found.bare)) == (4, 2)
     assert found.variants["best"].accuracy == pytest.approx(2 / 3)
-    assert found.front == {}
+    # No other sigma was better for the published values.
+    assert found.further == {"published_best_sigma": found.variants["published"]}
+    swept = [*contenders, contender("published_sigma", 6)]
+    further = choose_variants(swept, [*scores, scored(0.05)], config).further
+    assert {v: c.trial and c.trial.number for v, c in further.items()} == {
+        "published_best_sigma": 6
+    }
     with pytest.raises(AllTrialsFailed, match="label_consistency diverged"):
         choose_variants([contenders[0], *contenders[3:]], scores[:1] + scores[3:], config)
 

@@ -94,6 +94,14 @@ def test_the_shortlist_is_the_best_of_each_baseline_and_of_the_search() -> None:
     assert numbers == [0, 2, 3, 6, 8, 10]
 
 
+def test_published_is_shortlisted_as_it_is_and_at_its_best_sigma() -> None:
+    better = record(5, "published_sigma", 0.45)
+    others = [better, record(6, "published_sigma", 0.42), record(7, objective=0.1)]
+    assert [r.number for r in shortlisted([*BASELINES, *others], 3)] == [0, 5, 2, 3, 7]
+    worse = record(5, "published_sigma", 0.39)
+    assert [r.number for r in shortlisted([*BASELINES, worse], 3)] == [0, 2, 3]
+
+
 def test_a_variant_without_a_complete_trial_is_an_error_with_its_reason() -> None:
     failed = record(0, "published", state="failed", error="loss term mmd became nan")
     with pytest.raises(AllTrialsFailed, match=r"published.*mmd became nan"):

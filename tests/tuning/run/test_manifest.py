@@ -40,7 +40,8 @@ def test_a_resumed_run_adds_to_what_its_first_start_recorded(
     first = start(config, tmp_path)
     first.add_setting(setting, classifier)
     assert first.precision(name) is None
-    first.record(name, precision="bfloat16")
+    assert first.training_precision(name) is None
+    first.record(name, precision="bfloat16", training_precision="float32")
     first.add_seconds(name, "search", 12.0)
     first.add_lost_hosts(["10.0.0.2: gone"])
 
@@ -48,6 +49,7 @@ def test_a_resumed_run_adds_to_what_its_first_start_recorded(
     assert (second.run_id, second.precision(name)) == (first.run_id, "bfloat16")
     second.add_setting(setting, classifier)
     assert second.precision(name) == "bfloat16"
+    assert second.training_precision(name) == "float32"
     second.add_seconds(name, "search", 0.5)
     with second.timed(name, "confirmation"):
         pass

@@ -55,15 +55,20 @@ def test_resumed_study_proposes_what_an_undisturbed_one_would(
     assert sorted(settled) == list(range(BASELINES + 7))
 
 
-def test_first_trials_are_published_and_the_sweep(tmp_path: Path) -> None:
+def test_first_trials_are_the_baselines_each_at_every_sigma_of_the_sweep(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     drive(ledger, workers=2)
     records = ledger.attempts.records()
     assert [r.origin for r in records[:BASELINES]] == (
-        ["published"] + ["label_consistency"] * 5 + ["mse"] * 5
+        ["published"] + ["published_sigma"] * 4 + ["label_consistency"] * 5 + ["mse"] * 5
     )
-    assert records[0].hyperparameters == DecropConfig(**{**SPACE.published, **SPACE.fixed})
-    for record, sigma in zip(records[1:BASELINES], 2 * SPACE.sweep, strict=True):
+    assert all(r.is_baseline for r in records[:BASELINES])
+    published = DecropConfig(**{**SPACE.published, **SPACE.fixed})
+    assert records[0].hyperparameters == published
+    others = [sigma for sigma in SPACE.sweep if sigma != published.sigma]
+    for record, sigma in zip(records[1:5], others, strict=True):
+        assert record.hyperparameters == published.model_copy(update={"sigma": sigma})
+    for record, sigma in zip(records[5:BASELINES], 2 * SPACE.sweep, strict=True):
         assert record.hyperparameters.sigma == sigma
         assert record.hyperparameters.w_cosine == record.hyperparameters.w_mmd == 0
         assert record.hyperparameters.reversal_strength == 0

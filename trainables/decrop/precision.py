@@ -1,0 +1,82 @@
+"""The precision in which denoisers are trained fastest."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from trainables.acceleration.voting import Precision
+from trainables.decrop.config import DecropConfig
+from trainables.decrop.training import DecropTraining, SharedParts
+from trainables.models.classifiers import BaseClassifier
+
+# How much faster bfloat16 has to be. On GPUs with bfloat16 arithmetic a step is 1.5 to 1.6 times as
+# fast (docs/method.md); what is below this margin may be chance.
+MIN_SPEEDUP = 1.25
+# A processor without such arithmetic is many times slower; this much is enough to stop measuring.
+HOPELESS = 2.0
+# The measurement takes at least this many seconds, and this many steps in each precision.
+_SECONDS, _STEPS = 0.5, 4
+# On a CPU the time of a step is proportional to its pixels, so few of them are enough.
+CPU_PIXELS = 8 * 32 * 32
+# No schedule comes to its end.
+_EPOCHS = 100_000
+
+
+@dataclass(frozen=True)
+class _Unchanged:
+    """Stands in for generated samples, whose values do not matter for the time of a step."""
+
+    images: Tensor
+
+    def get(self, key: str) -> Tensor:
+        return self.images
+
+    def put(self, key: str, samples: Tensor) -> None:
+        pass
+
+
+def choose_training_precision(
+    classifier: BaseClassifier, config: DecropConfig, images: Tensor
+) -> Precision:
+    """The precision in which steps of the training `config` are fastest on the device of `images`.
+
+    `images` [n, C, H, W] are examples; they are repeated to fill a batch. bfloat16 has to be faster
+    by a quarter. A classifier that does not run in it is trained through in float32.
+    """
+    size = config.batch_size
+    if images.device.type == "cpu":
+        size = min(size, max(2, CPU_PIXELS // (images.shape[-2] * images.shape[-1])))
+    batch = images[torch.arange(size, device=images.device) % len(images)]
+    labels = torch.zeros(size, dtype=torch.int64, device=images.device)
+    config = config.model_copy(update={"batch_size": size, "epochs": _EPOCHS})
+    fastest: dict[Precision, float] = dict.fromkeys(get_args(Precision), math.inf)
+    with suppress(Exception):  # a foreign network can raise anything in a different precision
+        trainings = {
+            precision: DecropTraining(
+                config,
+                classifier,
+                batch,
+                labels,
+                0,
+                SharedParts(store=_Unchanged(batch), precision=precision),
+            )
+            for precision in fastest
+        }
+        started, steps = time.perf_counter(), 0
+        # Alternating, so that a busy moment affects both. An epoch of one batch is one step.
+        while steps < _STEPS or time.perf_counter() - started < _SECONDS:
+            for precision, training in trainings.items():
+                before = time.perf_counter()
+                training.train_epoch()
+                fastest[precision] = min(fastest[precision], time.perf_counter() - before)
+            steps += 1
+            if fastest["bfloat16"] > HOPELESS * fastest["float32"]:
+                break
+    return "bfloat16" if fastest["float32"] > MIN_SPEEDUP * fastest["bfloat16"] else "float32"
