@@ -28,7 +28,6 @@ import torch
 import yaml
 from scipy.stats import spearmanr
 from torch import nn
-from trainables.smoothing.prediction import Certification
 
 from benchmarks.command_line import parser
 from benchmarks.search.validation import base_classifier
@@ -42,6 +41,7 @@ from trainables.decrop.training import DecropTraining, SharedParts, steps_in_epo
 from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
 from trainables.smoothing.objective import Objective
+from trainables.smoothing.prediction import Certification
 
 # Shots and configurations of development; no reported result uses this seed.
 SEED = 4712

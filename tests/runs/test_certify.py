@@ -50,7 +50,8 @@ def test_the_same_numbers_give_the_same_certificates_and_others_give_others(
         assert (tmp_path / "same" / name).is_file()
 
     out = tmp_path / "other"
-    arguments = (reference_run.folder, "--out", out, "--radii=0,0.25", "--certify-images=4")
+    radii = ("--procedure=adaptive", "--radii=0,0.25")
+    arguments = (reference_run.folder, "--out", out, *radii, "--certify-images=4")
     said = launcher.certify(*arguments)
     rows = certificates(out / SETTING)
     assert {row["procedure"] for row in rows} == {"adaptive"}
@@ -60,6 +61,8 @@ def test_the_same_numbers_give_the_same_certificates_and_others_give_others(
     # Nothing is left to do, and the same is said again.
     assert launcher.certify(*arguments).splitlines()[-1] == said.splitlines()[-1]
     assert "different certificates" in refusal(capsys, *arguments, "--n=500")
+    said = refusal(capsys, reference_run.folder, "--dataset=mnist")
+    assert "--dataset: the run was on digits-10shot, not on mnist-10shot" in said
 
 
 def test_an_export_is_certified_without_its_run(

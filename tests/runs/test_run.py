@@ -116,7 +116,7 @@ def test_what_is_certified_was_confirmed(reference_run: Finished) -> None:
             assert chosen["selected"]
             assert row["variant"] in chosen["variant"]
             assert row["tuning_objective"] == chosen["confirmed_objective"]
-            gap = chosen["search_objective"] - chosen["confirmed_objective"]
+            gap = chosen["search_objective"] - chosen["unseen_objective"]
             assert chosen["optimism_gap"] == pytest.approx(gap)
         if row["variant"] == "best":
             assert row["tuning_objective"] >= highest - 3 * chosen["standard_error"]
@@ -185,12 +185,14 @@ def test_exported_classifier_certifies(reference_run: Finished, trained_classifi
     folder = reference_run.folder / SETTING / "smoothed_classifier"
     model = SmoothedClassifier.load(folder, classifier=load_classifier(trained_classifier))
     dataset = load_dataset("digits")
-    certificates = [model.certify(image) for image in dataset.test.load(range(5))]
-    right = [c.predicted == y for c, y in zip(certificates, dataset.test.labels[:5], strict=True)]
+    images, labels = dataset.test.load(range(5)), dataset.test.labels[:5].tolist()
+    certificates = [model.certify(image) for image in images]
+    right = [c.predicted == label for c, label in zip(certificates, labels, strict=True)]
     assert sum(right) >= 4
     assert all(c.votes <= 2050 and c.sigma == model.config.sigma for c in certificates)
     assert {c.procedure for c in certificates} == {"tolerance"}
-    assert model.predict(dataset.test.load([0])[0]) == dataset.test.labels[0]
+    predicted = [model.predict(image) for image in images]
+    assert sum(p == label for p, label in zip(predicted, labels, strict=True)) >= 3
 
 
 def test_default_classifier_is_right_on_97_percent(trained_classifier: Path) -> None:

@@ -77,6 +77,7 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
     Raises:
         StoreError: when the run is incomplete or damaged.
         InputError: when a data set or a denoiser cannot be loaded.
+        ConfigError: when the configuration is about other data sets.
     """
     datasets = {
         setting_name(dataset, shots): dataset
@@ -84,6 +85,11 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
         for shots in config.shots
     }
     loaded = load_run(run)
+    if missing := [s.name for s in loaded.settings if s.name not in datasets]:
+        raise ConfigError(
+            f"--dataset: the run was on {', '.join(missing)}, not on {', '.join(datasets)}; leave "
+            "the flag out, or pass the run's smoothed_classifier instead of the run"
+        )
     subjects = []
     for setting in loaded.settings:
         models = {row["variant"]: _certified_before(run, row) for row in setting.summary}

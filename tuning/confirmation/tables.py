@@ -40,6 +40,7 @@ def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str
                 "confirmed_objective": confirmed.score.mean,
                 "standard_error": confirmed.score.standard_error,
                 "confirmed_accuracy": confirmed.accuracy,
+                "unseen_objective": confirmed.unseen,
                 "optimism_gap": None
                 if confirmed.unseen is None
                 else trial.objective - confirmed.unseen,
