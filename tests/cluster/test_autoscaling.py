@@ -17,7 +17,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
 
 from tests.cluster.conftest import clean_environment
 from tests.support.hosts import PORT, RAY, WAIT_FOR_NODES, Host, ip
-from tests.support.runs import TINY, ended, tables
+from tests.support.runs import POINTS, TINY, ended, tables
 
 WORKERS = 2
 COMMANDS = ["initialization_commands", "setup_commands", "head_setup_commands"]
@@ -98,6 +98,6 @@ def test_waiting_trials_start_hosts(head: Host, tmp_path: Path) -> None:
     )  # fmt: skip
     ended(process)
     (trials,) = tables(tmp_path / "grows", ["trials"])
-    assert sorted(row["root"] for row in trials) == list(range(15))
+    assert sorted(row["root"] for row in trials) == list(range(POINTS))
     # Both have been started, and wait for more.
     assert head.start(*wait, f"{1 + WORKERS}").wait() == 0

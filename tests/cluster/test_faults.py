@@ -27,7 +27,7 @@ from tests.support.hosts import (
     wait_for_second,
     workers,
 )
-from tests.support.runs import SETTING, Finished, tables, without_incidentals
+from tests.support.runs import POINTS, SETTING, Finished, tables, without_incidentals
 from tuning.votes.store import VoteKey
 
 # Runs with two random faults each; ten of them in a soak test.
@@ -179,7 +179,7 @@ def check_same(run: Finished, undisturbed: Finished) -> None:
         if "abandoned" not in t.user_attrs.get("result", {}).get("error", "")
     )
     assert set(results.values()) == {1}
-    assert set(results) == set(range(15))
+    assert set(results) == set(range(POINTS))
     keys = sorted(recorded(run.folder / SETTING / "votes.db"))
     for one, two in pairwise(keys):
         if stream(one) == stream(two):

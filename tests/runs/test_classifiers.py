@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from results.store import read_metadata
 from tests.support.runs import (
+    CERTIFIED,
     HANGING,
     SETTING,
     TINY,
-    VARIANTS,
     Finished,
     Launcher,
     ended,
@@ -99,7 +99,7 @@ def test_factory_with_weights_trains_from_a_denoiser_of_another_run_in_two_setti
     run = launcher.run(*arguments, f"--init-denoiser={initial}", *SHORT, *still, *grid)
     summary = pq.read_table(run.folder / "summary.parquet").to_pylist()
     settings = ["digits-5shot", "digits-10shot"]
-    assert [row["setting"] for row in summary] == [s for s in settings for _ in VARIANTS]
+    assert [row["setting"] for row in summary] == [s for s in settings for _ in CERTIFIED]
     # The second setting starts from what the first one found.
     of = {s: pq.read_table(run.folder / s / "trials.parquet").to_pylist() for s in settings}
     searched = [row for row in of["digits-5shot"] if row["origin"] in ("start", "search")]

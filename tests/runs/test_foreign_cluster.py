@@ -11,6 +11,7 @@ import optuna
 from tests.support.killed import MOMENTS
 from tests.support.runs import (
     HANGING,
+    POINTS,
     SETTING,
     TINY,
     Finished,
@@ -78,7 +79,7 @@ def check_attempts(folder: Path) -> None:
         for t in study.trials
         if "abandoned" not in t.user_attrs.get("result", {}).get("error", "")
     )
-    assert set(results) == set(range(15))
+    assert set(results) == set(range(POINTS))
     assert set(results.values()) == {1}
     assert all(t.state.is_finished() for t in study.trials)
     assert name == SETTING

@@ -10,9 +10,10 @@ import psutil
 import pyarrow.parquet as pq
 
 from tests.support.runs import (
+    CERTIFIED,
+    POINTS,
     SETTING,
     TINY,
-    VARIANTS,
     Finished,
     Launcher,
     ended,
@@ -100,9 +101,9 @@ def test_more_trials_extend_a_finished_run_though_a_worker_dies_and_its_votes_ar
     run = launcher.run("--name=extended", "--resume", "--json")
     after = tables(run.folder, ["trials"])[0]
     assert after[: len(before)] == before
-    assert [row["root"] for row in after[len(before) :]] == [15, 16]
+    assert [row["root"] for row in after[len(before) :]] == [POINTS, POINTS + 1]
     assert all(row["state"] != "failed" for row in after)
-    assert [row["variant"] for row in run.summary] == VARIANTS
+    assert [row["variant"] for row in run.summary] == CERTIFIED
     ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
     baselines = [
         [row for row in without_incidentals(rows) if row["variant"] != "best"]

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import beta, norm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.support.runs import REPO, SETTING, VARIANTS, Finished, tables
+from tests.support.runs import CERTIFIED, REPO, SETTING, VARIANTS, Finished, tables
 from trainables.data.datasets import load_dataset
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import load_classifier
@@ -81,6 +81,7 @@ def test_published_is_the_first_trial_and_the_sweep_follows(reference_run: Finis
     (trials,) = tables(reference_run.folder, ["trials"])
     assert [t["origin"] for t in trials] == [
         "published",
+        *4 * ["published_sigma"],
         *5 * ["label_consistency"],
         *5 * ["mse"],
         "start",
@@ -88,7 +89,7 @@ def test_published_is_the_first_trial_and_the_sweep_follows(reference_run: Finis
     ]
     assert trials[0]["sigma"] == 0.25
     assert trials[0]["w_mmd"] == 4.0
-    assert all(t["state"] == "complete" for t in trials[:11])
+    assert all(t["state"] == "complete" for t in trials[:15])
 
 
 def test_study_tells_pruned_trials_from_complete_ones(reference_run: Finished) -> None:
@@ -105,7 +106,8 @@ def test_study_tells_pruned_trials_from_complete_ones(reference_run: Finished) -
 
 def test_what_is_certified_was_confirmed(reference_run: Finished) -> None:
     (confirmation,) = tables(reference_run.folder, ["confirmation"])
-    assert [row["origin"] for row in confirmation[:3]] == ["published", "label_consistency", "mse"]
+    origins = [row["origin"] for row in confirmation if row["origin"] != "published_sigma"]
+    assert origins[:3] == ["published", "label_consistency", "mse"]
     # Three folds of a fifth of the hundred shots.
     assert {(row["folds"], row["images"]) for row in confirmation} == {(3, 60)}
     confirmed = {row["number"]: row for row in confirmation}
@@ -146,7 +148,7 @@ def test_what_is_tied_with_the_winner_is_marked(reference_run: Finished) -> None
 def test_json_summary_is_the_last_line_of_standard_output(reference_run: Finished) -> None:
     table = pq.read_table(reference_run.folder / "summary.parquet").to_pylist()
     assert reference_run.summary == table
-    assert [row["variant"] for row in table] == VARIANTS
+    assert [row["variant"] for row in table] == CERTIFIED
 
 
 def test_ray_chatter_stays_in_the_log(reference_run: Finished) -> None:
@@ -218,7 +220,7 @@ def test_a_run_is_verified_and_a_changed_certificate_is_not(
     reference_run: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert certify(["--verify", str(reference_run.folder)]) == 0
-    assert capsys.readouterr().out.startswith("48 certificates of")
+    assert capsys.readouterr().out.startswith("60 certificates of")
     changed = tmp_path / "changed"
     shutil.copytree(reference_run.folder, changed, ignore=shutil.ignore_patterns("tensorboard"))
     log = changed / SETTING / "certificates" / "best.tsv"
@@ -226,7 +228,7 @@ def test_a_run_is_verified_and_a_changed_certificate_is_not(
     assert certify(["--verify", str(changed)]) == 1
     said = capsys.readouterr()
     assert "the log's radius" in said.out
-    assert said.err.startswith("error: 1 differences in 48 certificates")
+    assert said.err.startswith("error: 1 differences in 60 certificates")
 
 
 @pytest.mark.parametrize("flag", ["--shots=5", "--noise=quantised", "--trials=1"])

@@ -20,6 +20,11 @@ HANGING = 1500
 REPO = Path(__file__).parents[2]
 SETTING = "digits-10shot"
 VARIANTS = ["none", "label_consistency", "published", "best"]
+# What the summary holds: beside the variants, the published values at their best sigma.
+CERTIFIED = [*VARIANTS[:3], "published_best_sigma", VARIANTS[3]]
+# The points of a TINY run: published and two kinds of plain denoised smoothing, each at the five
+# sigmas of the sweep, and what the search proposes.
+POINTS = 15 + 4
 # What timing and placement may change from run to run.
 INCIDENTAL = {"seconds", "node", "number"}
 # A whole run in a quarter of a minute: few epochs, few votes, but two cohorts and both rungs.
