@@ -20,7 +20,7 @@ FIRST_SEED = 200
 TOLERANCE = 0.005
 # Confirmed and certified as little as possible: only the search is compared.
 REST = ["--confirm-top=1", "--confirm-folds=2", "--confirm-votes=50"]
-REST += ["--certify-images=5", "--n=200", "--procedure=fixed"]
+REST += ["--certify-images=5", "--n=200", "--procedure=fixed", "--precision=float32"]
 
 
 def curve(folder: Path, setting: str) -> tuple[np.ndarray, np.ndarray]:
