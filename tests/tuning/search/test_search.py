@@ -30,7 +30,11 @@ class Shown:
 
 def setting(folder: Path, dataset: str = "digits", name: str = "x") -> Any:
     return SimpleNamespace(
-        name=name, space=SPACE, folder=folder, dataset=SimpleNamespace(name=dataset)
+        name=name,
+        space=SPACE,
+        folder=folder,
+        dataset=SimpleNamespace(name=dataset),
+        shots=SimpleNamespace(train_labels=range(80)),
     )
 
 
