@@ -5,8 +5,9 @@ ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
 
-# Two processes; each takes one file at a time, in the order that tests/conftest.py sets.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Each process takes one file at a time, in the order that tests/conftest.py sets. While a Ray starts
+# it mostly waits, so two cores are kept busy by three processes.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-runs test-cluster lint types imports suite clean
 
@@ -26,11 +27,11 @@ imports: .venv/installed
 	$(BIN)/lint-imports
 
 suite: .venv/installed
-	$(PYTEST) -m "not runs and not cluster"
+	$(PYTEST) -n 3 -m "not runs and not cluster"
 
 # Whole runs that are resumed, extended or killed; with a database server and a browser if installed.
 test-runs: .venv/installed
-	$(PYTEST) -m runs
+	$(PYTEST) -n 2 -m runs
 
 # Two hosts on one machine, in network namespaces; needs root and iproute2.
 test-cluster: .venv/installed
