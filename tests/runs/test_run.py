@@ -81,15 +81,15 @@ def test_published_is_the_first_trial_and_the_sweep_follows(reference_run: Finis
     (trials,) = tables(reference_run.folder, ["trials"])
     assert [t["origin"] for t in trials] == [
         "published",
-        *4 * ["published_sigma"],
-        *5 * ["label_consistency"],
-        *5 * ["mse"],
+        *2 * ["published_sigma"],
+        *2 * ["label_consistency"],
+        *2 * ["mse"],
         "start",
         *3 * ["search"],
     ]
     assert trials[0]["sigma"] == 0.25
     assert trials[0]["w_mmd"] == 4.0
-    assert all(t["state"] == "complete" for t in trials[:15])
+    assert all(t["state"] == "complete" for t in trials[:7])
 
 
 def test_study_tells_pruned_trials_from_complete_ones(reference_run: Finished) -> None:

@@ -1,16 +1,14 @@
 """What goes wrong inside trials: recorded with its reason, retried within limits, never the end."""
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from ray import tune
 
 from search_spaces import load_space
 from tests.support.searches import search_with
+from tests.support.trainables import GOOD, RUNGS, Unreliable, attempts
 from tuning.search.tune import WORKER_RESTARTS, _interruption
 from tuning.study.attempts import TrialRecord
 from tuning.study.database import sqlite_url
@@ -19,52 +17,6 @@ from tuning.study.points import Plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 SPACE = load_space("digits")
-RUNGS = (25, 200)
-GOOD = 0.4
-
-
-class Unreliable(tune.Trainable):
-    """Trials that go wrong in the way that the folder `tasks` says for their number."""
-
-    def setup(
-        self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
-    ) -> None:
-        if tasks is not None:
-            self.folder = tasks["x"]
-        self.rung = 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        number, epochs = self.config["number"], RUNGS[self.rung]
-        (self.folder / f"{number}-{epochs}-{time.time_ns()}").touch()
-        self.rung += 1
-        error, objective = "", GOOD
-        if number == 1:
-            error, objective = "loss term mmd became nan in epoch 3", float("nan")
-        if number == 2 and epochs == 200:
-            os._exit(1)
-        if number == 3 and epochs == 200 and len(attempts(self.folder, 3, 200)) == 1:
-            os._exit(1)
-        if number == 4:
-            raise MemoryError("cannot allocate 80 GB")
-        return {
-            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
-            "trial_seconds": 0.5,
-            "node": "here", "error": error, "done": bool(error) or epochs == RUNGS[-1],
-        }  # fmt: skip
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.rung = int(Path(checkpoint, "training.pt").read_text())
-
-
-def attempts(folder: Path, number: int, epochs: int) -> list[Path]:
-    return list(folder.glob(f"{number}-{epochs}-*"))
 
 
 @pytest.fixture(scope="module")

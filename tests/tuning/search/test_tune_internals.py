@@ -1,10 +1,6 @@
 """What is private to Ray: whether it is as it was, and a search with real workers."""
 
 import os
-import signal
-import sqlite3
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from ray.tune.utils.object_cache import _ObjectCache
 
 from search_spaces import load_space
 from tests.support.searches import search_with
+from tests.support.trainables import EPOCHS, WORKERS, KillsTheIdle, SaysWho
 from tuning.search import tune_internals
 from tuning.search.tune_internals import SWITCHES, check_internals, configure_tune, interruption
 from tuning.study.attempts import TrialRecord
@@ -26,8 +23,7 @@ from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-EPOCHS, WORKERS, COHORT = 25, 2, 2
-SECONDS = 4.0
+COHORT = 2
 
 
 def other(*arguments: object) -> None:
@@ -81,39 +77,6 @@ def test_an_error_of_our_own_is_not_an_interruption() -> None:
     assert interruption(error) == ""
 
 
-class SaysWho(tune.Trainable):
-    """Trains nothing; its process stands where results name the host.
-
-    It begins when all workers are there, and trials after the baselines take longer than the start
-    of a worker: else the first would do everything meanwhile.
-    """
-
-    def setup(self, config: object, tasks: Any = None, filesystem: object = None) -> None:
-        self.there, self.baselines = tasks["x"]
-        (self.there / str(os.getpid())).touch()
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        return True
-
-    def step(self) -> dict[str, Any]:
-        while len(list(self.there.iterdir())) < WORKERS:
-            time.sleep(0.1)
-        time.sleep(SECONDS if self.config["number"] >= self.baselines else 0)
-        return {
-            "objective": 0.5,
-            "accuracy": 0.5,
-            "epochs": EPOCHS,
-            "losses": [],
-            "trial_seconds": 1.0,
-            "node": str(os.getpid()),
-            "error": "",
-            "done": True,
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "training.pt").touch()
-
-
 def search(folder: Path, trainable: type[tune.Trainable]) -> list[TrialRecord]:
     """Three cohorts after that of the baselines; what became of every attempt."""
     plan = Plan(7, COHORT, 0, scheduler="none")
@@ -135,27 +98,6 @@ def test_workers_stay_from_cohort_to_cohort(tmp_path: Path) -> None:
     assert len({record.node for record in records}) == WORKERS
     # Tune is left as it was.
     assert vars(tune_controller)["_ObjectCache"] is before
-
-
-def completed(database: Path) -> int:
-    """How many trials are complete."""
-    with closing(sqlite3.connect(database, timeout=300)) as db:
-        query = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
-        (found,) = db.execute(query).fetchone()
-    return int(found)
-
-
-class KillsTheIdle(SaysWho):
-    """The last of the baselines ends the worker that waits for it."""
-
-    def step(self) -> dict[str, Any]:
-        if self.config["number"] == self.baselines - 1:
-            # The other one is idle once its trial is on record.
-            while completed(self.there.parent / "study.db") < self.baselines - 1:
-                time.sleep(0.1)
-            (other,) = {int(path.name) for path in self.there.iterdir()} - {os.getpid()}
-            os.kill(other, signal.SIGKILL)
-        return super().step()
 
 
 def test_a_worker_that_died_while_it_was_idle_costs_no_trial(tmp_path: Path) -> None:
