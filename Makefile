@@ -14,7 +14,9 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
 
-test: lint types imports suite
+# The types are checked beside the suite, which does not use all of two cores.
+test: lint imports
+	$(MAKE) --no-print-directory --jobs=2 types suite
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ray
 from torch import Tensor
 
 from search_spaces import SearchSpace
@@ -12,6 +11,7 @@ from trainables.decrop.precision import choose_training_precision
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DENOISERS
 from tuning.cluster.context import Context
+from tuning.cluster.measuring import measured
 from tuning.cluster.resources import Resources
 from tuning.setting.setting import Setting
 
@@ -21,21 +21,19 @@ def decide_training_precision(
 ) -> Precision:
     """The precision from --precision, or the one `decided` before, or the fastest.
 
+    It is float32 where it cannot be measured.
+
     Measured are steps through `classifier` of the largest denoiser in the setting's space.
     """
-    config, resources = context.config, context.resources
+    config = context.config
     if config.precision != "auto":
         return config.precision
     if decided is not None:
         return decided
-    # Ray ends the process of a task that was declared with a GPU, and so frees the GPU's memory.
-    task = ray.remote(
-        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial, max_retries=3
-    )(_measure)
     training = largest_training(setting.space)
     images = setting.shots.train_images[: training.batch_size]
-    found: Precision = ray.get(task.remote(classifier, training, images, resources))
-    return found
+    found = measured(_measure, classifier, training, images, resources=context.resources)
+    return found or "float32"
 
 
 def largest_training(space: SearchSpace) -> DecropConfig:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ray
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision
 from trainables.smoothing.precision import choose_precision
 from tuning.cluster.context import Context
+from tuning.cluster.measuring import measured
 from tuning.cluster.resources import Resources
 
 
@@ -16,19 +16,16 @@ def decide_precision(
 ) -> Precision:
     """The precision from --precision, or the one `decided` before, or the fastest for `model`.
 
-    `image` [C, H, W] is an example.
+    `image` [C, H, W] is an example. It is float32 where it cannot be measured.
     """
-    config, resources = context.config, context.resources
+    config = context.config
     if config.precision != "auto":
         return config.precision
     if decided is not None:
         return decided
-    task = _measure.options(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)
-    found: Precision = ray.get(task.remote(model, image, resources))
-    return found
+    return measured(_measure, model, image, resources=context.resources) or "float32"
 
 
-@ray.remote(max_retries=3)
 def _measure(model: nn.Module, image: Tensor, resources: Resources) -> Precision:
     device = resources.prepare_worker()
     return choose_precision(model.to(device), image.to(device))

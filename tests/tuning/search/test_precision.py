@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from search_spaces import load_space
 from trainables.acceleration.voting import Precision
@@ -41,7 +40,7 @@ def decide(setting: Setting, context: Context, decided: Precision | None, **flag
 def test_what_was_given_or_decided_before_is_not_measured(
     setting: Setting, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray, "remote", None)
+    monkeypatch.setattr(module, "measured", None)
     assert decide(setting, context, None, precision="bfloat16") == "bfloat16"
     assert decide(setting, context, "bfloat16", precision="float32") == "float32"
     assert decide(setting, context, "bfloat16") == "bfloat16"

@@ -1,0 +1,36 @@
+"""A short measurement on a worker, where a run will compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from tuning.cluster.resources import Resources
+
+T = TypeVar("T")
+# How many workers may be lost while they measure.
+TRIES = 3
+
+
+def measured(function: Callable[..., T], *inputs: object, resources: Resources) -> T | None:
+    """What `function(*inputs, resources)` returns on a worker; None if each one is lost meanwhile.
+
+    A host that is low on memory ends one worker after another; Ray by itself would repeat a task
+    that lacked memory without end.
+    """
+    # Ray ends the process of a task that was declared with a GPU, and so frees the GPU's memory.
+    task = ray.remote(
+        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial, max_retries=0
+    )(function)
+    for _ in range(TRIES):
+        try:
+            found: T = ray.get(task.remote(*inputs, resources))
+        except RayTaskError:
+            raise
+        except RayError:
+            continue
+        return found
+    return None
