@@ -33,7 +33,7 @@ suite: .venv/installed
 
 # Whole runs that are resumed, extended or killed; with a database server and a browser if installed.
 test-runs: .venv/installed
-	$(PYTEST) -n 2 -m runs
+	$(PYTEST) -n 3 -m runs
 
 # Two hosts on one machine, in network namespaces; needs root and iproute2.
 test-cluster: .venv/installed

@@ -90,7 +90,9 @@ def generate_anew(
     precision: Precision = "float32",
 ) -> GeneratedSamples:
     """This project's samples, which no store holds yet."""
-    return generate(classifier, images, labels, config, 0, MemoryStore(), precision=precision)
+    rounded = precision == "bfloat16"
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=rounded):
+        return generate(classifier, images, labels, config, 0, MemoryStore())
 
 
 def accuracy(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> float:
@@ -189,10 +191,9 @@ def show_scaling(classifier: BaseClassifier, data_dir: Path, device: str) -> Non
         images = torch.cat((drawn.train_images, drawn.tuning_images)).to(device)
         labels = torch.cat((drawn.train_labels, drawn.tuning_labels)).to(device)
         store = MemoryStore()
-        making = partial(
-            generate, classifier, images, labels, config, 0, store, precision="bfloat16"
-        )
-        generation.append(timed(making, device)[0])
+        making = partial(generate, classifier, images, labels, config, 0, store)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            generation.append(timed(making, device)[0])
         training = DecropTraining(
             config, classifier, images, labels, 0, SharedParts(store=store, precision="bfloat16")
         )

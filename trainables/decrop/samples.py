@@ -59,13 +59,14 @@ def generate(
     config: DecropConfig,
     seed: int,
     store: SampleStore,
-    *,
-    precision: Precision = "float32",
 ) -> GeneratedSamples:
     """Boundary and interpolated samples of `images` [n, C, H, W] in [0, 1], labels int64 [n].
 
-    They come from `store` if it has them: the key is a hash of all they depend on.
+    They come from `store` if it has them: the key is a hash of all they depend on. Under autocast
+    they are computed in its precision.
     """
+    rounded = torch.is_autocast_enabled(images.device.type)
+    precision: Precision = "bfloat16" if rounded else "float32"
     fast = cache(partial(folded, classifier, images[:2]))
     source = source_hash(classifier, images, labels, precision)
     key = partial(sample_key, source, config, seed=seed)
@@ -76,12 +77,10 @@ def generate(
     def make_interpolated() -> Tensor:
         return _interpolated(fast(), images, boundary, config)
 
-    bfloat16 = precision == "bfloat16"
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
-        # A worker with a different device may have stored them.
-        boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
-        fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
-        interpolated = _cached(store, key(fields), make_interpolated).to(images.device)
+    # A worker with a different device may have stored them.
+    boundary = _cached(store, key(BOUNDARY_FIELDS), make_boundary).to(images.device)
+    fields = BOUNDARY_FIELDS + INTERPOLATION_FIELDS
+    interpolated = _cached(store, key(fields), make_interpolated).to(images.device)
     samples = (boundary, interpolated)
     return GeneratedSamples(*(_as_stored(pixels, config.eight_bits) for pixels in samples))
 

@@ -90,15 +90,11 @@ class DecropTraining:
         )
         self.views = [images]
         if config.uses_generated_samples:
-            self.views += generate(
-                classifier,
-                images,
-                labels,
-                config,
-                shared.sample_seed,
-                shared.store,
-                precision=shared.precision,
-            )
+            rounded = shared.precision == "bfloat16"
+            with torch.autocast(device.type, torch.bfloat16, enabled=rounded):
+                self.views += generate(
+                    classifier, images, labels, config, shared.sample_seed, shared.store
+                )
 
     @property
     def denoiser(self) -> Denoiser:

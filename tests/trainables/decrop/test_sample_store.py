@@ -96,7 +96,8 @@ def keys(
     classifier = convolutional_classifier() if classifier is None else classifier
     x, y = four_images()
     images, labels = x if images is None else images, y if labels is None else labels
-    generate(classifier, images, labels, config, seed, store, precision=precision)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        generate(classifier, images, labels, config, seed, store)
     return list(store)
 
 

@@ -120,7 +120,8 @@ def test_bfloat16_attacks_nearly_as_well_within_the_same_radius(
     )
     for precision in precisions:
         dtypes.clear()
-        samples = generate(watched, images, labels, config, 0, MemoryStore(), precision=precision)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            samples = generate(watched, images, labels, config, 0, MemoryStore())
         assert (torch.bfloat16 in dtypes) == (precision == "bfloat16")
         assert {tensor.dtype for tensor in samples} == {torch.float32}
         assert (samples.boundary - images).abs().max() <= 0.1 + 1e-6
