@@ -32,7 +32,16 @@ from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import WEIGHTS, load_denoiser
 
 CONFIG = "config.json"
-Origin = Literal["file", "published", "label_consistency", "mse", "start", "transferred", "search"]
+Origin = Literal[
+    "file",
+    "published",
+    "published_sigma",
+    "label_consistency",
+    "mse",
+    "start",
+    "transferred",
+    "search",
+]
 
 
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):

@@ -10,7 +10,7 @@ from results.store import write_bytes, write_text
 from trainables.acceleration.voting import Precision
 from trainables.black_box.queries import BlackBox
 from trainables.smoothing.noise import Noise
-from trainables.smoothing.smoothed import CONFIG, export_config
+from trainables.smoothing.smoothed import CONFIG, ExportConfig, export_config
 from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes
 from tuning.cluster.context import Context
 from tuning.confirmation.final import Finalist
@@ -38,7 +38,10 @@ def export(
         context.config.certificates(setting.radii),
         precision,
     )
-    config = config.model_copy(update={"origin": trial.origin, "trial": trial.number})
+    # Validated anew: what cannot be read back must not be written.
+    config = ExportConfig.model_validate(
+        config.model_dump() | {"origin": trial.origin, "trial": trial.number}
+    )
     folder = setting.folder / files.EXPORT
     write_bytes(folder / WEIGHTS, denoiser_bytes(best.denoiser, sigma))
     write_text(folder / CONFIG, config.text)
