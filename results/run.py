@@ -12,6 +12,7 @@ from results import files
 from results.schema import (
     BASELINES,
     CERTIFICATES,
+    CERTIFIED,
     CONFIRMATION,
     ORIGINS,
     PUBLISHED_BEST_SIGMA,
@@ -99,8 +100,7 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
     beside = _optional(folder / files.FRONT, CERTIFICATES)
     swept = [row for row in beside if row["variant"] == PUBLISHED_BEST_SIGMA]
     groups = {
-        name: [row for row in [*rows, *swept] if row["variant"] == name]
-        for name in sorted([*VARIANTS, PUBLISHED_BEST_SIGMA], key=variant_place)
+        name: [row for row in [*rows, *swept] if row["variant"] == name] for name in CERTIFIED
     }
     return Setting(
         folder.name,
@@ -125,7 +125,7 @@ def _optional(path: Path, schema: Any) -> list[dict[str, Any]]:
 
 def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
     rows = read_table(path, schema)
-    found = {row["variant"] for row in rows} - {*VARIANTS, PUBLISHED_BEST_SIGMA}
+    found = {row["variant"] for row in rows} - set(CERTIFIED)
     unknown = sorted(name for name in found if front_number(name) is None)
     if unknown:
         raise StoreError(f"{path}: unknown variants {unknown}, expected {list(VARIANTS)}")

@@ -21,6 +21,9 @@ members of its front, `front-1` and so on, the most accurate first.
 PUBLISHED_BEST_SIGMA = "published_best_sigma"
 """The published values at that sigma of the sweep that is best on the tuning images."""
 
+CERTIFIED = (*VARIANTS[:3], PUBLISHED_BEST_SIGMA, VARIANTS[3])
+"""What every run certifies, in the order of tables."""
+
 ORIGINS: Mapping[str, str] = {
     "none": "none",
     "label_consistency": "smoothing",
@@ -60,9 +63,9 @@ def variant_place(variant: str) -> int:
     Raises:
         ValueError: if it is unknown.
     """
-    order, number = list(VARIANTS), front_number(variant)
-    order.insert(order.index("published") + 1, PUBLISHED_BEST_SIGMA)
-    return order.index(variant) if number is None else len(order) + number
+    number = front_number(variant)
+    # The index of a list, unlike that of a tuple, names what is not in it.
+    return list(CERTIFIED).index(variant) if number is None else len(CERTIFIED) + number
 
 
 def variant_label(variant: str, origin: str) -> str:

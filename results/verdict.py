@@ -72,14 +72,15 @@ def judge(setting: Setting) -> Verdict | None:
         ValueError: if two variants were certified on different images.
     """
     rows = {row["variant"]: row for row in setting.summary}
-    if not {"best"} <= rows.keys() & setting.certificates.keys():
+    if "best" not in rows or "best" not in setting.certificates:
         return None
     best, certificates = rows["best"], setting.certificates
     others = [name for name in certificates if name != "best" and name in rows]
     if rows.get(PUBLISHED_BEST_SIGMA, {}).get("trial") == rows.get("published", {}).get("trial"):
         # The published values are best at their own sigma.
         others = [name for name in others if name != PUBLISHED_BEST_SIGMA]
-    same = [name for name in others if best["trial"] in (rows[name]["trial"],) != (None,)]
+    trial = best["trial"]
+    same = [name for name in others if trial is not None and rows[name]["trial"] == trial]
     return Verdict(
         setting.name,
         best,
