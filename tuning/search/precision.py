@@ -11,7 +11,7 @@ from trainables.decrop.precision import choose_training_precision
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DENOISERS
 from tuning.cluster.context import Context
-from tuning.cluster.measuring import measured
+from tuning.cluster.precision import decide
 from tuning.cluster.resources import Resources
 from tuning.setting.setting import Setting
 
@@ -19,21 +19,10 @@ from tuning.setting.setting import Setting
 def decide_training_precision(
     setting: Setting, classifier: BaseClassifier, context: Context, decided: Precision | None
 ) -> Precision:
-    """The precision from --precision, or the one `decided` before, or the fastest.
-
-    It is float32 where it cannot be measured.
-
-    Measured are steps through `classifier` of the largest denoiser in the setting's space.
-    """
-    config = context.config
-    if config.precision != "auto":
-        return config.precision
-    if decided is not None:
-        return decided
+    """As `decide`: the one in which steps of the largest training of the space are fastest."""
     training = largest_training(setting.space)
     images = setting.shots.train_images[: training.batch_size]
-    found = measured(_measure, classifier, training, images, resources=context.resources)
-    return found or "float32"
+    return decide(context, decided, _measure, classifier, training, images)
 
 
 def largest_training(space: SearchSpace) -> DecropConfig:

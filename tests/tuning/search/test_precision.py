@@ -40,7 +40,7 @@ def decide(setting: Setting, context: Context, decided: Precision | None, **flag
 def test_what_was_given_or_decided_before_is_not_measured(
     setting: Setting, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "measured", None)
+    monkeypatch.setattr("tuning.cluster.precision.measured", None)
     assert decide(setting, context, None, precision="bfloat16") == "bfloat16"
     assert decide(setting, context, "bfloat16", precision="float32") == "float32"
     assert decide(setting, context, "bfloat16") == "bfloat16"

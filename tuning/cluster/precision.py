@@ -1,4 +1,4 @@
-"""A short measurement on a worker, where a run will compute."""
+"""The precision in which a run computes, decided once by a short measurement on a worker."""
 
 from __future__ import annotations
 
@@ -8,11 +8,30 @@ from typing import TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from trainables.acceleration.voting import Precision
+from tuning.cluster.context import Context
 from tuning.cluster.resources import Resources
 
 T = TypeVar("T")
 # How many workers may be lost while they measure.
 TRIES = 3
+
+
+def decide(
+    context: Context,
+    decided: Precision | None,
+    measure: Callable[..., Precision],
+    *inputs: object,
+) -> Precision:
+    """The precision from --precision, or the one `decided` before, or what `measure` finds.
+
+    It is float32 where it cannot be measured.
+    """
+    if context.config.precision != "auto":
+        return context.config.precision
+    if decided is not None:
+        return decided
+    return measured(measure, *inputs, resources=context.resources) or "float32"
 
 
 def measured(function: Callable[..., T], *inputs: object, resources: Resources) -> T | None:

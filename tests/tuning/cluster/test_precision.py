@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayTaskError
 
-from tuning.cluster.measuring import TRIES, measured
+from tuning.cluster.precision import TRIES, measured
 from tuning.cluster.resources import Resources
 
 pytestmark = pytest.mark.usefixtures("local_ray")
