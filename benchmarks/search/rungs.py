@@ -47,7 +47,6 @@ from trainables.smoothing.prediction import Certification
 SEED = 4712
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 ANNEALING = ("cosine", "onecycle")
-RADII = (0.0, 0.25, 0.5, 0.75)
 VOTES, N, ALPHA = 64, 10_000, 0.001
 DRAWS = 2000
 Row = dict[str, Any]
@@ -110,7 +109,7 @@ def measure(number: int, hyperparameters: dict[str, Any], options: argparse.Name
 def scores(row: Row) -> list[float]:
     """The score after each share: the objective that searches have by default."""
     certification = Certification(N, row["sigma"], ALPHA)
-    objective = Objective(RADII)
+    objective = Objective()
     return [
         float(np.mean(objective.scores(np.array(votes), row["labels"], certification)))
         for votes in row["votes"].values()

@@ -5,8 +5,24 @@ from __future__ import annotations
 import math
 import sys
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Not scipy.stats, which takes half a second to import in each worker.
 from scipy.special import betainc, betaincinv, betaln, log_ndtr, ndtr, ndtri
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def posterior(votes: Counts, cast: int, count: int) -> Floats:
+    """`count` equally probable values of the probability behind each of `votes` [n] of `cast`.
+
+    They are quantiles [n, count] of its posterior under Jeffreys' prior.
+    """
+    shares = (np.arange(count) + 0.5) / count
+    found: Floats = betaincinv(votes[:, None] + 0.5, cast - votes[:, None] + 0.5, shares)
+    return found
 
 
 def lower_bound(votes_top: int, n: int, alpha: float) -> float:

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 
 from trainables.choices import DEFAULT_RADII, objective_radii
 from trainables.errors import InputError
-from trainables.smoothing.prediction import Certification, Counts, Floats
+from trainables.smoothing.bounds import Counts, Floats
+from trainables.smoothing.prediction import Certification
 
 
 class Score(NamedTuple):

@@ -12,13 +12,9 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, ndtri
 
-from trainables.smoothing.bounds import certified_radius
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+from trainables.smoothing.bounds import Counts, Floats, certified_radius, posterior
 
 # Equally probable values that stand for the posterior of a probability.
 _QUANTILES = 100
@@ -37,7 +33,7 @@ class Certification(NamedTuple):
         `votes` [...] of `cast` votes were for the class; the result is [..., radii].
         """
         seen, places = np.unique(votes, return_inverse=True)
-        p = _posterior(seen, cast)
+        p = posterior(seen, cast, _QUANTILES)
         found = np.zeros((len(seen), len(radii)))
         for column, radius in enumerate(radii):
             needed = self.votes_needed(radius)
@@ -51,7 +47,7 @@ class Certification(NamedTuple):
         `votes` [...] of `cast` votes were for the class; the result has the same shape.
         """
         seen, places = np.unique(votes, return_inverse=True)
-        top = self.n * _posterior(seen, cast)
+        top = self.n * posterior(seen, cast, _QUANTILES)
         radii = self.sigma * np.maximum(ndtri(betaincinv(top, self.n - top + 1, self.alpha)), 0)
         mean: Floats = radii.mean(axis=1)
         return mean[places.reshape(votes.shape)]
@@ -64,13 +60,6 @@ class Certification(NamedTuple):
     def largest_radius(self) -> float:
         """The radius that `n` equal votes prove."""
         return certified_radius(self.n, self.n, self.sigma, self.alpha)
-
-
-def _posterior(votes: Counts, cast: int) -> Floats:
-    """Quantiles [votes, _QUANTILES] of the probability behind `votes` of `cast`."""
-    shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    found: Floats = betaincinv(votes[:, None] + 0.5, cast - votes[:, None] + 0.5, shares)
-    return found
 
 
 @cache

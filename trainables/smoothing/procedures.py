@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 
 from trainables.choices import ProcedureName
-from trainables.smoothing.bounds import log_evidence, lower_bound, radius_of
+from trainables.smoothing.bounds import log_evidence, lower_bound, posterior, radius_of
 from trainables.smoothing.noise import BLOCK_SIZE
 
 # Probability of giving up a radius that could still be certified; it does not affect soundness.
@@ -242,8 +242,7 @@ def _sufficient(selected: int, n0: int, n: int, alpha: float, tolerance: float) 
     Radii are in units of sigma. Probably: for a share `_CREDIBLE` of the posterior of the unknown
     probability under Jeffreys' prior, given `selected` of `n0` votes.
     """
-    shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    p = betaincinv(selected + 0.5, n0 - selected + 0.5, shares)
+    (p,) = posterior(np.array([selected]), n0, _QUANTILES)
     steps = math.floor(math.log(max(1.0, n / BLOCK_SIZE), _GROWTH))
     numbers = np.array([math.ceil(n / _GROWTH**k) for k in range(steps + 1)])
     votes = p * numbers[:, None]

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from trainables.data.splits import Shots
+from trainables.smoothing.bounds import Floats
 from trainables.smoothing.certify import Request
 from trainables.smoothing.noise import BLOCK_SIZE, Noise
 from trainables.smoothing.objective import Objective, Score, clean_accuracy
-from trainables.smoothing.prediction import Certification, Floats
+from trainables.smoothing.prediction import Certification
 from tuning.config import RunConfig
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
