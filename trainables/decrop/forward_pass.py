@@ -93,8 +93,10 @@ class ForwardPass(nn.Module):
 
     def _denoise(self, noisy: Tensor, views: int) -> Tensor:
         """The denoised views; batch norm sees one of them at a time, or all together."""
-        seen = (noisy,) if self.config.joined_batch_norm else noisy.chunk(views)
-        return torch.cat([self.network(part) for part in seen])
+        if self.config.joined_batch_norm:
+            denoised: Tensor = self.network(noisy)
+            return denoised
+        return torch.cat([self.network(view) for view in noisy.chunk(views)])
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:
