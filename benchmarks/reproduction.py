@@ -102,7 +102,7 @@ def configurations(options: argparse.Namespace) -> dict[str, DecropConfig]:
         "published": {},
         "tuned": tuned,
     }
-    published = {**space.published, **space.fixed}
+    published = space.named
     return {
         name: DecropConfig.model_validate(published | change | held)
         for name, change in changes.items()

@@ -151,12 +151,17 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Hyperparameters of a trial: the constant ones, and the varied ones as proposed."""
-        values = {**self.published, **self.fixed}
+        values = self.named
         # Conditional parameters come last: they need the values of the others.
         for name, parameter in sorted(self.parameters.items(), key=lambda item: bool(item[1].when)):
             if parameter.applies(values):
                 values[name] = parameter.suggest(name, trial)
         return values
+
+    @property
+    def named(self) -> dict[str, Value]:
+        """The published point with the fixed values: what a trial has before anything varies."""
+        return {**self.published, **self.fixed}
 
     @property
     def conditional(self) -> bool:
@@ -172,14 +177,13 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
     def largest_sigma(self) -> float:
         """The most noise under which anything of this space is trained or certified."""
         varied = self.parameters.get("sigma")
-        named = {**self.published, **self.fixed}["sigma"] if varied is None else varied.high
-        return max(float(named or 0), *self.sweep)
+        own = (self.named.get("sigma", 0.0),) if varied is None else varied.corners()
+        return max(*map(float, own), *self.sweep)
 
     @property
     def constants(self) -> dict[str, Value]:
         """Values of the hyperparameters that the space names but does not vary."""
-        named = {**self.published, **self.fixed}
-        return {name: value for name, value in named.items() if name not in self.parameters}
+        return {name: v for name, v in self.named.items() if name not in self.parameters}
 
     def point(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """What Optuna must propose to come as close to the hyperparameters `values` as possible.
@@ -196,7 +200,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
         return _difference(stored, self.model_dump(mode="json"))
 
     def _check_conditions(self) -> None:
-        known = {**self.published, **self.fixed}
+        known = self.named
         for name, parameter in self.parameters.items():
             for other in parameter.when:
                 if other not in known:

@@ -185,3 +185,13 @@ def test_a_space_cannot_be_changed(write: Callable[..., str]) -> None:
     space = load_space(write(BASE))
     with pytest.raises(ValueError, match="frozen"):
         space.name = "other"  # type: ignore[misc]
+
+
+def test_the_largest_sigma_is_that_of_trials_and_baselines(write: Callable[..., str]) -> None:
+    without = {**BASE, "parameters": {}, "published": {}, "start": [], "sweep": [0.2]}
+    assert load_space(write(without)).largest_sigma == 0.2
+    assert load_space("digits").largest_sigma == 0.5
+    chosen = {**without, "published": {"sigma": 0.25}}
+    chosen["parameters"] = {"sigma": {"choices": [0.25, 0.2, 0.9]}}
+    assert load_space(write(chosen)).largest_sigma == 0.9
+    assert load_space("digits", {"sigma": 0.75}).largest_sigma == 0.75

@@ -38,7 +38,7 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
 
 def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     space = setting.space
-    trained = DecropConfig.model_validate({**space.published, **space.fixed})
+    trained = DecropConfig.model_validate(space.named)
     baselines = len(compared(space))
     trials = config.trials + baselines
     images, tuning = len(setting.shots.train_labels), len(setting.shots.tuning_labels)

@@ -27,7 +27,7 @@ def decide_training_precision(
 
 def largest_training(space: SearchSpace) -> DecropConfig:
     """The published point with the largest denoiser and the largest batches of the space."""
-    named = DecropConfig.model_validate({**space.published, **space.fixed})
+    named = DecropConfig.model_validate(space.named)
     sizes = (*DENOISERS[named.denoiser].sizes, "batch_size")
     largest = {
         name: max(space.parameters[name].corners()) for name in sizes if name in space.parameters

@@ -119,7 +119,7 @@ def _long_enough(space: SearchSpace, images: int) -> SearchSpace:
 
 
 def _steps_in_epoch(space: SearchSpace, images: int) -> dict[int, int]:
-    config = DecropConfig.model_validate({**space.published, **space.fixed})
+    config = DecropConfig.model_validate(space.named)
     varied = space.parameters.get("batch_size")
     sizes = [config.batch_size] if varied is None else sorted(int(s) for s in varied.corners())
     return {

@@ -46,7 +46,7 @@ def _check_space(space: SearchSpace) -> None:
             raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
     if "epochs" in space.parameters:
         raise ConfigError(f"--space: {space.name}: epochs cannot vary; move them to fixed")
-    base = {**space.published, **space.fixed}
+    base = space.named
     corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
     for name, value in [*base.items(), *corners]:
         try:

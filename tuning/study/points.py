@@ -107,7 +107,7 @@ class Points:
 
 def compared(space: SearchSpace) -> list[tuple[str, dict[str, Value]]]:
     """The baselines beside the published point: origins, and changes to it."""
-    published = {**space.published, **space.fixed}.get("sigma")
+    published = space.named.get("sigma")
     others: list[tuple[str, dict[str, Value]]] = [
         (PUBLISHED_SIGMA, {"sigma": sigma}) for sigma in space.sweep if sigma != published
     ]
