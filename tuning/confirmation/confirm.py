@@ -154,12 +154,12 @@ def choose_variants(
         "published": highest(_of_origin(trained, "published")),
         "best": simplest(equals),
     }
-    # Not there if published is best at its own sigma, or diverged at the other one.
+    # The stronger of the two; there is only one if published was best at its own sigma.
     swept = [c for c in trained if c.trial is not None and c.trial.origin == PUBLISHED_SIGMA]
     return Confirmation(
         variants,
         tuple(equals),
-        {PUBLISHED_BEST_SIGMA: swept[0] if swept else variants["published"]}
+        {PUBLISHED_BEST_SIGMA: highest([variants["published"], *swept])}
         | (pareto_front(trained) if config.pareto else {}),
         tuple(trained),
         tuple(bare),
