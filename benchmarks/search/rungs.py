@@ -13,25 +13,21 @@ from it, and after --budget no further configuration is started.
 """
 
 import argparse
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import torch
-import yaml
 from scipy.stats import spearmanr
 from torch import nn
 
 from benchmarks.command_line import parser
+from benchmarks.search.sampled import Row, add_flags, keep, kept_rows, sampled
 from benchmarks.search.validation import base_classifier
-from search_spaces import load_space
 from trainables.acceleration.voting import prepared
 from trainables.data.datasets import load_dataset
 from trainables.data.shots import ShotCount
@@ -49,21 +45,6 @@ SHARES = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 ANNEALING = ("cosine", "onecycle")
 VOTES, N, ALPHA = 64, 10_000, 0.001
 DRAWS = 2000
-Row = dict[str, Any]
-
-
-def configurations(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Random points of the space, with the values of --set held."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    fixed = {name: yaml.safe_load(value) for name, value in (s.split("=") for s in options.set)}
-    space = load_space(options.space, fixed)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
-    found: list[dict[str, Any]] = []
-    while len(found) < options.configurations:
-        point = dict(space.suggest(study.ask()))
-        if any(point[name] for name in ("w_label", "w_mse", "w_cosine", "w_mmd")):
-            found.append(point)
-    return found
 
 
 def measure(number: int, hyperparameters: dict[str, Any], options: argparse.Namespace) -> Row:
@@ -144,7 +125,7 @@ def show(rows: list[Row]) -> None:
 def run(options: argparse.Namespace, done: set[int]) -> Iterator[Row]:
     """The rows of the open configurations, as they end."""
     deadline = time.monotonic() + 60 * options.budget
-    waiting = [(n, point) for n, point in enumerate(configurations(options)) if n not in done]
+    waiting = [(n, point) for n, point in enumerate(sampled(options, SEED)) if n not in done]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context) as pool:
         pending: set[Future[Row]] = set()
@@ -159,25 +140,14 @@ def run(options: argparse.Namespace, done: set[int]) -> Iterator[Row]:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--dataset", default="folder")
-    arguments.add_argument("--data-dir", type=Path)
-    arguments.add_argument("--classifier", type=Path)
-    arguments.add_argument("--shots", default="25")
-    arguments.add_argument("--space", default="small")
-    arguments.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    add_flags(arguments, dataset="folder", shots="25", space="small", configurations=24)
     arguments.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    arguments.add_argument("--configurations", type=int, default=24)
     arguments.add_argument("--budget", type=float, default=60, help="minutes")
-    arguments.add_argument("--workers", type=int, default=2)
-    arguments.add_argument("--out", type=Path, required=True, help="raw rows, one a line")
     options = arguments.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = kept_rows(options.out)
     for row in run(options, {row["number"] for row in rows}):
         rows.append(row)
-        with options.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        keep(options.out, row)
         print(f"configuration {row['number']}: {row['seconds']} s", flush=True)
     show(rows)
 

@@ -5,14 +5,13 @@ Usage: python -m benchmarks.search.validation --out FILE [--dataset digits] [--s
        ... --dataset folder --data-dir DIR --classifier FILE --space small
 
 Random configurations, half of them within a narrow band of sigma, are trained once on each fold
-of the shots. The truth about a configuration is the ACR of its denoisers, averaged over the folds,
-on training images that are not among the shots; test images are not touched. Printed are rank
+of the shots. The truth about a configuration is the score of its denoisers, averaged over the
+folds, on training images that are not among the shots; test images are not touched. Printed are rank
 correlations with that truth, what is lost by choosing with each kind of score, and how stable the
 ranking of the rungs is. Raw rows go to a file, from which an interrupted run goes on.
 """
 
 import argparse
-import json
 import multiprocessing
 import random
 from functools import partial
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.command_line import parser
-from search_spaces import load_space
+from benchmarks.search.sampled import add_flags, keep, kept_rows, sampled
 from trainables.cache import cache_folder
 from trainables.data.datasets import Dataset, Images, load_dataset
 from trainables.data.shots import ShotCount
@@ -123,20 +121,9 @@ def images_beside(drawn: Shots, train: Images, count: int) -> tuple[Tensor, Tens
     return train.load(chosen), train.labels[chosen]
 
 
-def configurations(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Random points of the space; of every second one sigma is within the narrow band."""
-    fixed = dict(text.split("=") for text in options.set)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = load_space(options.space, {name: int(value) for name, value in fixed.items()})
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
-    found: list[dict[str, Any]] = []
-    while len(found) < options.configurations:
-        point = dict(space.suggest(study.ask()))
-        if len(found) % 2 and not BAND[0] <= float(point["sigma"]) <= BAND[1]:
-            continue
-        if any(point[name] for name in ("w_label", "w_mse", "w_cosine", "w_mmd")):
-            found.append(point)
-    return found
+def banded(place: int, point: dict[str, Any]) -> bool:
+    """Whether a point may have a place: of every second one sigma is within the narrow band."""
+    return place % 2 == 0 or BAND[0] <= float(point["sigma"]) <= BAND[1]
 
 
 def show(rows: list[dict[str, Any]], folds: int) -> None:
@@ -257,33 +244,22 @@ def successive_halving(
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--dataset", default="digits")
-    arguments.add_argument("--data-dir", type=Path)
-    arguments.add_argument("--classifier", type=Path)
-    arguments.add_argument("--shots", default="10")
-    arguments.add_argument("--space", default="digits")
-    arguments.add_argument("--set", action="append", default=[], metavar="NAME=INTEGER")
-    arguments.add_argument("--configurations", type=int, default=44)
+    add_flags(arguments, dataset="digits", shots="10", space="digits", configurations=44)
     arguments.add_argument("--folds", type=int, default=5)
     arguments.add_argument("--images", type=int, default=150, help="that tell the truth")
-    arguments.add_argument("--workers", type=int, default=2)
-    arguments.add_argument("--out", type=Path, required=True, help="raw rows, one a line")
     options = arguments.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = kept_rows(options.out)
     done = {(row["number"], row["fold"]) for row in rows}
     jobs = [
         (number, fold, point)
         for fold in range(options.folds)
-        for number, point in enumerate(configurations(options))
+        for number, point in enumerate(sampled(options, SEED, banded))
         if (number, fold) not in done
     ]
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for row in pool.imap_unordered(partial(measure, options=options), jobs):
             rows.append(row)
-            with options.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            keep(options.out, row)
     show(rows, options.folds)
 
 
