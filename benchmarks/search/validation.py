@@ -6,9 +6,9 @@ Usage: python -m benchmarks.search.validation --out FILE [--dataset digits] [--s
 
 Random configurations, half of them within a narrow band of sigma, are trained once on each fold
 of the shots. The truth about a configuration is the score of its denoisers, averaged over the
-folds, on training images that are not among the shots; test images are not touched. Printed are rank
-correlations with that truth, what is lost by choosing with each kind of score, and how stable the
-ranking of the rungs is. Raw rows go to a file, from which an interrupted run goes on.
+folds, on training images that are not among the shots; test images are not touched. Printed are
+rank correlations with that truth, what is lost by choosing with each kind of score, and how stable
+the ranking of the rungs is. Raw rows go to a file, from which an interrupted run goes on.
 """
 
 import argparse

@@ -1,7 +1,9 @@
 """The smallest training worth a test."""
 
+import io
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainables.decrop.config import DecropConfig
@@ -15,6 +17,15 @@ SMALL = {
 
 def config(**changes: Any) -> DecropConfig:
     return DecropConfig.model_validate(SMALL | changes)
+
+
+def from_file(training: DecropTraining) -> dict[str, Any]:
+    """The state of a training, after it was written to a file and read again."""
+    file = io.BytesIO()
+    torch.save(training.state_dict(), file)
+    file.seek(0)
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    return state
 
 
 def denoiser_inputs(training: DecropTraining) -> list[Tensor]:

@@ -1,11 +1,9 @@
-import io
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.small_networks import config
+from tests.support.small_networks import config, from_file
 from trainables.decrop.config import BASELINES
 from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
@@ -76,11 +74,8 @@ def test_a_restored_training_goes_on_with_its_average(
     whole = DecropTraining(chosen, classifier, images, labels, 0)
     for _ in range(done):
         whole.train_epoch()
-    file = io.BytesIO()
-    torch.save(whole.state_dict(), file)
-    file.seek(0)
     restored = DecropTraining(chosen, classifier, images, labels, seed=99)
-    restored.load_state_dict(torch.load(file, weights_only=True))
+    restored.load_state_dict(from_file(whole))
     assert denoiser_bytes(whole.denoiser) == denoiser_bytes(restored.denoiser)
     for _ in range(done, 4):
         assert whole.train_epoch() == restored.train_epoch()

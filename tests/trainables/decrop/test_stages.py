@@ -1,11 +1,10 @@
-import io
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.small_networks import config
+from tests.support.small_networks import config, from_file
 from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.denoiser_file import denoiser_bytes
@@ -59,11 +58,8 @@ def test_a_training_that_was_restored_around_the_restart_goes_on_bit_for_bit(
     whole = DecropTraining(chosen, classifier, images, labels, 0)
     for _ in range(done):
         whole.train_epoch()
-    file = io.BytesIO()
-    torch.save(whole.state_dict(), file)
-    file.seek(0)
     restored = DecropTraining(chosen, classifier, images, labels, seed=99)
-    restored.load_state_dict(torch.load(file, weights_only=True))
+    restored.load_state_dict(from_file(whole))
     for _ in range(done, 4):
         assert whole.train_epoch() == restored.train_epoch()
     assert denoiser_bytes(whole.denoiser) == denoiser_bytes(restored.denoiser)

@@ -1,4 +1,3 @@
-import io
 from typing import Any
 
 import pytest
@@ -7,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.support.small_networks import config, denoiser_inputs
+from tests.support.small_networks import config, denoiser_inputs, from_file
 from trainables.acceleration.voting import Precision
 from trainables.data.datasets import Dataset
 from trainables.decrop.config import BASELINES
@@ -49,11 +48,8 @@ def test_a_restored_training_goes_on_bit_for_bit(
     whole = DecropTraining(config(), classifier, images, labels, 0)
     for _ in range(done):
         whole.train_epoch()
-    file = io.BytesIO()
-    torch.save(whole.state_dict(), file)
-    file.seek(0)
     restored = DecropTraining(config(), classifier, images, labels, seed=99)
-    restored.load_state_dict(torch.load(file, weights_only=True))
+    restored.load_state_dict(from_file(whole))
     assert restored.epoch == done
     for _ in range(done, 4):
         assert whole.train_epoch() == restored.train_epoch()
