@@ -1,4 +1,6 @@
-"""The data set that comes with the package, how endpoints are reached, an exported program."""
+"""The data set that comes with the package, endpoints, an exported program, a clock."""
+
+import time
 
 import pytest
 import torch
@@ -32,3 +34,15 @@ def digits_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     torch.manual_seed(0)
     network = with_statistics(DigitsCNN(4))
     return export(tmp_path_factory.mktemp("digits") / "c.pt2", network, random_images()), network
+
+
+@pytest.fixture
+def only_sleep_takes_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured does not depend on how busy this machine is."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])

@@ -128,6 +128,7 @@ class SlowRounded(Slow):
     dtype = torch.bfloat16
 
 
+@pytest.mark.usefixtures("only_sleep_takes_time")
 @pytest.mark.parametrize(
     ("denoiser", "expected"), [(Slow, "bfloat16"), (SlowRounded, "float32"), (Unable, "float32")]
 )

@@ -44,6 +44,7 @@ def unable_in_bfloat16(images: Tensor, rounded: bool) -> None:
     time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("only_sleep_takes_time")
 @pytest.mark.parametrize(
     ("watch", "expected"),
     [
@@ -79,6 +80,7 @@ def test_a_batch_is_filled_by_repetition_but_no_larger_than_a_processor_needs(
     assert {size for size in sizes if size > 2} == {10, 30}
 
 
+@pytest.mark.usefixtures("only_sleep_takes_time")
 def test_a_hopeless_precision_is_not_measured_to_the_end(
     classifier: BaseClassifier, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import sqlite3
 import threading
 from contextlib import closing
@@ -83,22 +84,24 @@ def test_checkpoints_of_a_running_search_are_not_fetched(tmp_path: Path, storage
 def test_a_database_is_copied_whole_while_it_is_written(tmp_path: Path, storage: Storage) -> None:
     folder = host(tmp_path, "one")
     folder.mkdir(parents=True)
-    mirror, ended = Mirror(folder, storage), threading.Event()
+    mirror, begun, ended = Mirror(folder, storage), threading.Event(), threading.Event()
     with closing(sqlite3.connect(folder / "study.db")) as db, db:
         db.execute("CREATE TABLE pairs (a INTEGER, b INTEGER)")
 
     def write() -> None:
         with closing(sqlite3.connect(folder / "study.db", timeout=30)) as db:
             db.execute("PRAGMA synchronous = OFF")
-            for number in range(10_000):
-                if ended.is_set():
-                    return
+            for number in itertools.count():
                 with db:
                     db.execute("INSERT INTO pairs VALUES (?, ?)", (number, -number))
+                begun.set()
+                if ended.is_set():
+                    return
 
     writer = threading.Thread(target=write)
     writer.start()
-    rows = 0
+    begun.wait()
+    rows = 1
     for _ in range(5):
         mirror.push()
         copy = tmp_path / "copy.db"
@@ -111,7 +114,6 @@ def test_a_database_is_copied_whole_while_it_is_written(tmp_path: Path, storage:
         rows = found[0]
     ended.set()
     writer.join()
-    assert rows > 0
 
 
 def test_a_storage_that_fails_at_the_end_is_an_error(tmp_path: Path, storage: Storage) -> None:
