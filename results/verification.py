@@ -59,8 +59,9 @@ def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterato
     if named != meant:
         yield f"{where}: certified with {named} noise, but the run is configured for {meant}"
     taken = _allowance(setting.metadata, rows[0]["sigma"]) if meant == "quantised" else 0.0
+    two_classes = setting.metadata.get("classes") == "2"
     for row in rows:
-        for problem in _problems(row, int(run.config["n"]), taken):
+        for problem in _problems(row, int(run.config["n"]), taken, two_classes):
             yield f"{where}, image {row['image_index']}: {problem}"
     log = read_cohen_tsv(run.folder / setting.name / files.log(variant))
     expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
@@ -103,26 +104,41 @@ def _allowance(metadata: Mapping[str, str], sigma: float) -> float:
     return int(metadata["pixels"]) * (2 * reach + 3) * 2.0**-64 + _ROUNDING
 
 
-def _problems(row: Row, most: int, taken: float) -> Iterator[str]:
+def _problems(row: Row, most: int, taken: float, two_classes: bool) -> Iterator[str]:
+    """What is wrong with a certificate of at most `most` votes."""
     n, votes, alpha, sigma = row["n"], row["votes_top"], row["alpha"], row["sigma"]
-    if not (0 <= votes <= n <= most and 0 < alpha < 1 and sigma > 0):
+    counted = votes >= 0 and 0 <= row["votes_runner_up"] <= n - votes and n <= most
+    if not (counted and 0 <= row["votes_selected"] <= row["n0"] and 0 < alpha < 1 and sigma > 0):
         yield f"{votes} of {n} votes at alpha {alpha} and sigma {sigma} is impossible"
         return
     if row["procedure"] == "adaptive":
-        p_lower, proved = row["p_lower"], _decided(row, most, taken)
+        lower, upper = row["p_lower"], 1 - row["p_lower"]
+        proved = _decided(row, most, taken)
     else:
-        bound = float(beta.ppf(alpha, votes, n - votes + 1)) if votes else 0.0
-        p_lower = max(0.0, bound - taken)
-        proved = p_lower > 0.5
-    radius = sigma * float(norm.ppf(p_lower)) if proved else 0.0
-    # An allowance may be less than `_CLOSE`, which would let a bound pass that was not lowered.
-    over = row["p_lower"] - p_lower
-    if over < -_CLOSE or over > (taken / 2 if taken else _CLOSE):
-        yield f"the bound is {row['p_lower']}, recomputed {p_lower}"
-    if abs(row["radius"] - radius) > _CLOSE:
+        lower, upper = _bounds(row, taken, two_classes)
+        proved = lower > upper
+    radius = sigma / 2 * float(norm.ppf(lower) - norm.ppf(upper)) if proved else 0.0
+    # An allowance may be less than `_CLOSE`, which would let a bound pass without it.
+    within = taken / 2 if taken else _CLOSE
+    if not -_CLOSE <= row["p_lower"] - lower <= within:
+        yield f"the bound is {row['p_lower']}, recomputed {lower}"
+    if not -within <= row["p_upper"] - upper <= _CLOSE:
+        yield f"the bound of the runner-up is {row['p_upper']}, recomputed {upper}"
+    if not abs(row["radius"] - radius) <= _CLOSE:
         yield f"the radius is {row['radius']}, recomputed {radius}"
     if (row["predicted"] >= 0) != proved:
         yield f"it {'abstains' if proved else 'claims a class'}, contrary to its votes"
+
+
+def _bounds(row: Row, taken: float, two_classes: bool) -> tuple[float, float]:
+    """The bounds on the picked class and on the others, which its votes and the pilot's prove."""
+    alone = two_classes or row["votes_selected"] == row["n0"]
+    n, alpha = row["n"], row["alpha"] if alone else row["alpha"] / 2
+    votes, others = row["votes_top"], row["votes_runner_up"]
+    lower = max(0.0, float(beta.ppf(alpha, votes, n - votes + 1)) - taken) if votes else 0.0
+    if alone or others == n:
+        return lower, 1 - lower
+    return lower, min(1 - lower, float(beta.ppf(1 - alpha, others + 1, n - others)) + taken)
 
 
 def _decided(row: Row, most: int, taken: float) -> bool:

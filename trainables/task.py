@@ -32,6 +32,7 @@ class TrialTask:
     tuning_labels: Tensor
     objective: Objective
     tuning_votes: int
+    n0: int
     n: int
     alpha: float
     shared_seed: int

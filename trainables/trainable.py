@@ -139,7 +139,7 @@ class DecropTrainable(tune.Trainable):
             ],
         )
         votes, labels = counts.cpu().numpy(), task.tuning_labels.tolist()
-        certification = Certification(task.n, sigma, task.alpha)
+        certification = Certification(task.n0, task.n, sigma, task.alpha)
         objective = task.objective.scores(votes, labels, certification)
         accuracy = clean_accuracy(votes, labels, certification)
         return Score.of(objective).mean, Score.of(accuracy).mean

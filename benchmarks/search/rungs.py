@@ -43,7 +43,7 @@ from trainables.smoothing.prediction import Certification
 SEED = 4712
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 ANNEALING = ("cosine", "onecycle")
-VOTES, N, ALPHA = 64, 10_000, 0.001
+VOTES, N0, N, ALPHA = 64, 100, 10_000, 0.001
 DRAWS = 2000
 
 
@@ -89,7 +89,7 @@ def measure(number: int, hyperparameters: dict[str, Any], options: argparse.Name
 
 def scores(row: Row) -> list[float]:
     """The score after each share: the objective that searches have by default."""
-    certification = Certification(N, row["sigma"], ALPHA)
+    certification = Certification(N0, N, row["sigma"], ALPHA)
     objective = Objective()
     return [
         float(np.mean(objective.scores(np.array(votes), row["labels"], certification)))

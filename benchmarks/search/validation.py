@@ -56,7 +56,7 @@ LADDERS = (
     (0.5,),
 )
 VOTES, TRUE_VOTES = 400, 200
-N, ALPHA = 10_000, 0.001
+N0, N, ALPHA = 100, 10_000, 0.001
 
 
 def score(model: nn.Module, images: Tensor, labels: Tensor, sigma: float, votes: int) -> float:
@@ -65,7 +65,7 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, sigma: float, votes:
         total_votes(model, image, Noise(sigma), plan_blocks(votes, SEED, "votes", index))
         for index, image in enumerate(images)
     ]
-    scores = Objective().scores(np.array(found), labels, Certification(N, sigma, ALPHA))
+    scores = Objective().scores(np.array(found), labels, Certification(N0, N, sigma, ALPHA))
     return Score.of(scores).mean
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scipy.stats import norm
+from scipy.stats import beta, norm
 
 from results.schema import CERTIFICATES, summary_schema
 from results.store import StoreError, read_table, write_table
@@ -83,6 +83,41 @@ def test_impossible_counts_are_found(run: Path) -> None:
     assert any("19000 of 20000 votes" in line for line in verify(run)[1])
 
 
+def bounded_beside_the_others(row: Row, alpha: float = 0.0005) -> Row:
+    """The values of a certificate that rests on bounds on two classes, each at level `alpha`."""
+    counts = {"votes_top": 4700, "votes_runner_up": 2800, "votes_selected": 60}
+    lower, upper = beta.ppf(alpha, 4700, 5301), beta.ppf(1 - alpha, 2801, 7200)
+    radius = float(str(row["sigma"])) / 2 * float(norm.ppf(lower) - norm.ppf(upper))
+    return counts | {"p_lower": float(lower), "p_upper": float(upper), "radius": radius}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("p_upper", 0.28, "the bound of the runner-up is 0.28"),
+        ("votes_runner_up", 2900, "the bound of the runner-up is"),
+        ("votes_runner_up", 5301, "4700 of 10000 votes"),
+        ("votes_selected", 100, "the bound is"),
+        ("votes_selected", 101, "4700 of 10000 votes"),
+        ("radius", 0.15, "the radius is 0.15"),
+    ],
+)
+def test_a_certificate_that_rests_on_two_bounds_is_recomputed(
+    run: Path, column: str, value: float, problem: str
+) -> None:
+    image = change(run, certified)["image_index"]
+
+    def same(row: Row) -> bool:
+        return row["variant"] == "best" and row["image_index"] == image
+
+    row = change(run, same)
+    change(run, same, **bounded_beside_the_others(row))
+    # Only the log and the summary are about what it was before.
+    assert not any(f"image {image}: the bound" in line for line in verify(run)[1])
+    change(run, same, **{column: value})
+    assert any(f"image {image}: {problem}" in line for line in verify(run)[1])
+
+
 @pytest.mark.parametrize(
     ("votes", "n", "holds"), [(990, 1000, True), (700, 1000, False), (8500, 10_000, True)]
 )
@@ -90,8 +125,8 @@ def test_an_adaptive_certificate_is_checked_by_its_evidence(
     run: Path, votes: int, n: int, holds: bool
 ) -> None:
     p0 = float(norm.cdf(0.3 / 0.375))
-    adaptive = {"procedure": "adaptive", "p_lower": p0, "radius": 0.3}
-    row = change(run, certified, votes_top=votes, n=n, **adaptive)
+    adaptive = {"procedure": "adaptive", "p_lower": p0, "p_upper": 1 - p0, "radius": 0.3}
+    row = change(run, certified, votes_top=votes, votes_runner_up=0, n=n, **adaptive)
     _, wrong = verify(run)
     mine = [w for w in wrong if f"image {row['image_index']}: the radius is" in w]
     assert bool(mine) != holds
@@ -104,6 +139,7 @@ def quantise(run: Path, taken: float) -> None:
     rows = read_table(run / TABLE, CERTIFICATES)
     for row in rows:
         row["p_lower"] = max(0.0, row["p_lower"] - taken)
+        row["p_upper"] = 1 - row["p_lower"]
     named = {"noise": "quantised", "pixel_steps": "255", "pixels": "3072"}
     write_table(run / TABLE, rows, CERTIFICATES, named)
 
@@ -118,7 +154,7 @@ def test_a_bound_that_is_not_lowered_for_quantised_noise_is_found(run: Path) -> 
     _, wrong = verify(run)
     # All but those without a vote for their class, if there are any.
     assert len(wrong) > 790
-    assert all("the bound is" in line for line in wrong)
+    assert all("the bound" in line for line in wrong)
 
 
 def test_certificates_of_another_noise_than_the_run_names_are_found(run: Path) -> None:

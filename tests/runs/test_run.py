@@ -9,9 +9,10 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 import torch
-from scipy.stats import beta, norm
+from scipy.stats import norm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.support.bounds import expected_bounds
 from tests.support.runs import CERTIFIED, REPO, SETTING, VARIANTS, Finished, tables
 from trainables.data.datasets import load_dataset
 from trainables.smoothing import SmoothedClassifier
@@ -51,12 +52,13 @@ def test_variants_are_certified_on_the_same_images(reference_run: Finished) -> N
 def test_certificates_follow_from_their_counts(reference_run: Finished) -> None:
     (rows,) = tables(reference_run.folder, ["certificates"])
     for r in rows:
-        bound = beta.ppf(r["alpha"], r["votes_top"], r["n"] - r["votes_top"] + 1)
-        assert r["p_lower"] == pytest.approx(bound if r["votes_top"] else 0.0, abs=1e-9)
-        certified = r["p_lower"] > 0.5
-        assert (r["predicted"] >= 0) == certified
-        expected = r["sigma"] * norm.ppf(r["p_lower"]) if certified else 0.0
-        assert r["radius"] == pytest.approx(expected, abs=1e-9)
+        lower, upper = expected_bounds(r)
+        assert (r["p_lower"], r["p_upper"]) == pytest.approx((lower, upper), abs=1e-9)
+        assert (r["predicted"] >= 0) == (lower > upper)
+        proved = r["sigma"] / 2 * (norm.ppf(lower) - norm.ppf(upper))
+        assert r["radius"] == pytest.approx(max(0.0, proved), abs=1e-9)
+    # Some rest on bounds on two classes, and prove more than one class does.
+    assert any(r["p_upper"] < 1 - r["p_lower"] - 1e-3 for r in rows)
     metadata = pq.read_schema(reference_run.folder / SETTING / "certificates.parquet").metadata
     assert {(r["precision"].encode(), r["device"].encode()) for r in rows} == {
         (metadata[b"precision"], metadata[b"device"])

@@ -38,6 +38,7 @@ def make_task(timeout: float | None = None) -> TrialTask:
         tuning_labels=shots.tuning_labels,
         objective=Objective(),
         tuning_votes=60,
+        n0=100,
         n=1000,
         alpha=0.01,
         shared_seed=5,

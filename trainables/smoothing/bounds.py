@@ -1,4 +1,4 @@
-"""Confidence bounds on the probability of the top class, and the radius they prove."""
+"""Confidence bounds on the probabilities of classes, and the radius they prove."""
 
 from __future__ import annotations
 
@@ -48,27 +48,43 @@ def lower_bound(votes_top: int, n: int, alpha: float) -> float:
     return bound
 
 
-def certified_radius(votes_top: int, n: int, sigma: float, alpha: float) -> float:
-    """Certified L2 radius, in pixel units on the [0, 1] scale; 0.0 means abstain.
+def upper_bound(votes: int, n: int, alpha: float) -> float:
+    """One-sided Clopper-Pearson bound: P(bound < true probability) <= alpha; in (0, 1].
 
-    The top class received `votes_top` of `n` noisy votes; its probability is bounded from below
-    at confidence 1 - alpha. Source: Cohen et al. 2019, Theorem 1 and Section 3.2.
+    Source: as `lower_bound`, of the votes for all other classes.
 
     Raises:
-        ValueError: unless 0 <= votes_top <= n, n > 0, sigma > 0 and 0 < alpha < 1.
+        ValueError: unless 0 <= votes <= n, n > 0 and 0 < alpha < 1.
     """
-    return radius_of(lower_bound(votes_top, n, alpha), sigma)
+    return min(1.0, math.nextafter(1 - lower_bound(n - votes, n, alpha), 2))
 
 
-def radius_of(p_lower: float, sigma: float) -> float:
-    """The L2 radius that a bound on the probability of the top class proves; 0.0 means abstain.
+def radius_of(p_lower: float, p_upper: float, sigma: float) -> float:
+    """The L2 radius, in pixel units on the [0, 1] scale, that two bounds prove; 0.0: abstain.
+
+    The top class has at least the probability `p_lower`, and every other class at most `p_upper`;
+    1 - p_lower always is such a bound. Source: Cohen et al. 2019, Theorem 1.
 
     Raises:
         ValueError: unless sigma > 0.
     """
     if not sigma > 0:
         raise ValueError(f"sigma must be positive; got {sigma}")
-    return float(sigma * ndtri(p_lower)) if p_lower > 0.5 else 0.0
+    return float(sigma / 2 * (ndtri(p_lower) - ndtri(p_upper))) if p_lower > p_upper else 0.0
+
+
+def certified_radius(votes_top: int, n: int, sigma: float, alpha: float) -> float:
+    """Certified L2 radius, in pixel units on the [0, 1] scale; 0.0 means abstain.
+
+    The top class received `votes_top` of `n` noisy votes; its probability is bounded from below
+    at confidence 1 - alpha, and nothing is known of the other classes. Source: Cohen et al. 2019,
+    Theorem 1 and Section 3.2.
+
+    Raises:
+        ValueError: unless 0 <= votes_top <= n, n > 0, sigma > 0 and 0 < alpha < 1.
+    """
+    p_lower = lower_bound(votes_top, n, alpha)
+    return radius_of(p_lower, 1 - p_lower, sigma)
 
 
 def log_evidence(votes: int, n: int, quantile: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import NamedTuple
 
-from trainables.smoothing.procedures import Procedure, Tally
+from trainables.smoothing.procedures import Pilot, Procedure, Tally
 
 ABSTAIN = -1
 
@@ -18,8 +18,11 @@ class Certificate(NamedTuple):
     """What the votes prove about one image; `predicted` is -1 for an abstention.
 
     `radius` is an L2 radius in pixel units on the [0, 1] scale, 0.0 for an abstention. `p_lower`
-    bounds the probability of `predicted` from below at confidence 1 - alpha, by `votes_top` of `n`
-    votes and the rule of `procedure`. `votes` is the number of all votes cast.
+    bounds the probability of the class that was picked from below, `p_upper` that of every other
+    class from above, together at confidence 1 - alpha, by the rule of `procedure`. Of `n` votes,
+    `votes_top` were for the class picked, and `votes_runner_up` for `runner_up`, the other class
+    with the most. It was picked by `votes_selected` of `n0` votes. `votes` is the number of all
+    votes cast.
     """
 
     predicted: int
@@ -32,6 +35,10 @@ class Certificate(NamedTuple):
     alpha: float
     procedure: str
     votes: int
+    runner_up: int
+    votes_runner_up: int
+    p_upper: float
+    votes_selected: int
 
 
 class Request(NamedTuple):
@@ -53,16 +60,16 @@ def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[in
     """
     request = Request("select", 0, procedure.n0)
     selection = _checked((yield request), request)
-    top = max(range(len(selection)), key=selection.__getitem__)
-    tallies: list[Tally] = []
-    while (stop := procedure.next_stop(selection[top], tallies, sigma)) is not None:
-        seen = tallies[-1] if tallies else Tally(0, 0)
-        request = Request("estimate", seen.n, stop)
-        counts = _checked((yield request), request)
-        tallies.append(Tally(stop, seen.votes_top + counts[top]))
-    claim = procedure.claim(tallies, sigma)
+    pilot = Pilot.of(procedure.n0, selection)
+    counts, tallies = [0] * len(selection), list[Tally]()
+    while (stop := procedure.next_stop(pilot, tallies, sigma)) is not None:
+        request = Request("estimate", tallies[-1].n if tallies else 0, stop)
+        fresh = _checked((yield request), request)
+        counts = [a + b for a, b in zip(counts, fresh, strict=True)]
+        tallies.append(Tally.of(stop, counts, pilot.picked))
+    claim = procedure.claim(pilot, tallies, sigma)
     return Certificate(
-        predicted=top if claim.proved else ABSTAIN,
+        predicted=pilot.picked if claim.proved else ABSTAIN,
         radius=claim.radius,
         votes_top=claim.tally.votes_top,
         n=claim.tally.n,
@@ -72,6 +79,10 @@ def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[in
         alpha=procedure.alpha,
         procedure=procedure.name,
         votes=procedure.n0 + tallies[-1].n,
+        runner_up=claim.tally.runner_up,
+        votes_runner_up=claim.tally.votes_runner_up,
+        p_upper=claim.p_upper,
+        votes_selected=pilot.votes_top,
     )
 
 

@@ -1,7 +1,8 @@
 """How many votes a certificate takes, and what they prove: three sound procedures.
 
-All draw `n0` votes that pick a class and are then discarded, and at most `n` fresh ones that count
-for or against that class. They evaluate the fresh votes at stops that are fixed in advance.
+All draw a pilot of `n0` votes, which pick a class and are then discarded, and at most `n` fresh
+votes, which bound its probability and those of the others. They evaluate the fresh votes at stops
+that are fixed in advance.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 
 from trainables.choices import ProcedureName
-from trainables.smoothing.bounds import log_evidence, lower_bound, posterior, radius_of
+from trainables.smoothing.bounds import (
+    log_evidence,
+    lower_bound,
+    posterior,
+    radius_of,
+    upper_bound,
+)
 from trainables.smoothing.noise import BLOCK_SIZE
 
 # Probability of giving up a radius that could still be certified; it does not affect soundness.
@@ -30,20 +37,56 @@ _QUANTILES, _CREDIBLE = 32, 0.95
 
 
 class Tally(NamedTuple):
-    """Votes for the picked class among the first `n` fresh ones."""
+    """Votes for the picked class, and for the runner-up of the others, among the first `n`."""
 
     n: int
     votes_top: int
+    runner_up: int
+    votes_runner_up: int
+
+    @classmethod
+    def of(cls, n: int, counts: Sequence[int], top: int) -> Tally:
+        """What `n` votes say about the class `top`; `counts` are votes for each class."""
+        others = [-1 if label == top else votes for label, votes in enumerate(counts)]
+        votes = max(others)
+        return cls(n, counts[top], others.index(votes), votes)
+
+
+class Pilot(NamedTuple):
+    """The votes that picked a class: `n`, those for it and for the runner-up, of `classes`."""
+
+    n: int
+    picked: int
+    votes_top: int
+    votes_runner_up: int
+    classes: int
+
+    @classmethod
+    def of(cls, n: int, counts: Sequence[int]) -> Pilot:
+        """What `n` votes pick; `counts` are votes for each of at least two classes."""
+        second, first = sorted(counts)[-2:]
+        return cls(n, list(counts).index(first), first, second, len(counts))
+
+    @property
+    def one_class(self) -> bool:
+        """Whether the picked class alone is to be bounded, which takes all of alpha.
+
+        If all votes are for it, the others are so rare that a bound on them is not worth half of
+        alpha. With two classes, a bound on one bounds the other.
+        """
+        return self.votes_top == self.n or self.classes == 2
 
 
 class Claim(NamedTuple):
-    """What votes prove: nothing, or a radius in pixel units, and the bound behind it.
+    """What votes prove: nothing, or a radius in pixel units, and the bounds behind it.
 
-    The proof needs only the `tally` and the procedure's own numbers.
+    The proof needs only the `tally`, the pilot and the procedure's own numbers. The picked class
+    has at least the probability `p_lower`, every other class at most `p_upper`.
     """
 
     tally: Tally
     p_lower: float
+    p_upper: float
     radius: float
     proved: bool
 
@@ -73,31 +116,46 @@ class Procedure(ABC):
             )
 
     @abstractmethod
-    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+    def next_stop(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> int | None:
         """The number of fresh votes after which to evaluate again; None when there are enough.
 
-        `selected` is how many of the `n0` votes were for the picked class; `tallies` holds the
-        votes at all stops so far, in order.
+        `tallies` holds the votes at all stops so far, in order.
         """
 
-    def claim(self, tallies: Sequence[Tally], sigma: float) -> Claim:
-        """What the votes prove when `next_stop` is None."""
+    def claim(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> Claim:
+        """What the votes prove when `next_stop` is None.
+
+        The pilot decides which bounds are computed, so its votes must not be among the `tallies`.
+        """
         last = tallies[-1]
-        p_lower = self._bound(last, self.alpha)
-        radius = radius_of(p_lower, sigma)
-        return Claim(last, p_lower, radius, proved=radius > 0)
+        if pilot.one_class:
+            p_lower = self._bound(last, self.alpha)
+            p_upper = 1 - p_lower
+        else:
+            p_lower = self._bound(last, self.alpha / 2)
+            p_upper = min(1 - p_lower, self._bound_others(last, self.alpha / 2))
+        radius = radius_of(p_lower, p_upper, sigma)
+        return Claim(last, p_lower, p_upper, radius, proved=radius > 0)
 
     def _bound(self, tally: Tally, alpha: float) -> float:
         return max(0.0, lower_bound(tally.votes_top, tally.n, alpha) - self.allowance)
 
+    def _bound_others(self, tally: Tally, alpha: float) -> float:
+        """An upper bound on the probability of every other class.
+
+        What must not be too low is the bound on that one which is in truth the most probable; the
+        runner-up's is at least as high. So alpha is not shared between the other classes.
+        """
+        return min(1.0, upper_bound(tally.votes_runner_up, tally.n, alpha) + self.allowance)
+
 
 @dataclass(frozen=True)
 class Fixed(Procedure):
-    """All n votes, one Clopper-Pearson bound. Source: Cohen et al. 2019, Section 3.2.2."""
+    """All n votes, Clopper-Pearson bounds. Source: Cohen et al. 2019, Section 3.2.2."""
 
     name: ClassVar[str] = "fixed"
 
-    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+    def next_stop(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> int | None:
         """As in `Procedure`."""
         return None if tallies else self.n
 
@@ -119,11 +177,11 @@ class Tolerance(Procedure):
         if not self.tolerance > 0:
             raise ValueError(f"tolerance must be positive; got {self.tolerance}")
 
-    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+    def next_stop(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> int | None:
         """As in `Procedure`."""
         if tallies:
             return None
-        return _sufficient(selected, self.n0, self.n, self.alpha, self.tolerance / sigma)
+        return _sufficient(pilot.votes_top, self.n0, self.n, self.alpha, self.tolerance / sigma)
 
 
 @dataclass(frozen=True)
@@ -146,20 +204,20 @@ class Adaptive(Procedure):
         if not (self.radii and ascending and self.radii[0] >= 0 and math.isfinite(self.radii[-1])):
             raise ValueError(f"radii must ascend from 0 or above; got {self.radii}")
 
-    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
+    def next_stop(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> int | None:
         """As in `Procedure`."""
         if tallies and self._decide(tallies, sigma).open == 0:
             return None
         return _stops(self.n)[len(tallies)]
 
-    def claim(self, tallies: Sequence[Tally], sigma: float) -> Claim:
+    def claim(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> Claim:
         """As in `Procedure`."""
         decided = self._decide(tallies, sigma)
         if decided.tally is None:
-            return Claim(tallies[-1], 0.0, 0.0, proved=False)
+            return Claim(tallies[-1], 0.0, 1.0, 0.0, proved=False)
         radius = self.radii[decided.certified - 1]
         p_lower = float(ndtr(radius / sigma))
-        return Claim(decided.tally, p_lower, radius, proved=True)
+        return Claim(decided.tally, p_lower, 1 - p_lower, radius, proved=True)
 
     def _decide(self, tallies: Sequence[Tally], sigma: float) -> _Decisions:
         certified, given_up, proof = 0, len(self.radii), None
@@ -174,7 +232,7 @@ class Adaptive(Procedure):
         return _Decisions(certified, given_up - certified, proof)
 
     def _proves(self, tally: Tally, quantile: float) -> bool:
-        n, votes_top = tally
+        n, votes_top, *_ = tally
         if log_evidence(votes_top, n, self._raised(quantile)) >= math.log(2 / self.alpha):
             return True
         return n == self.n and self._bound(tally, self.alpha / 2) >= ndtr(quantile)
@@ -187,10 +245,11 @@ class Adaptive(Procedure):
         return -float(ndtri(rest)) if rest > 0 else math.inf
 
     def _hopeless(self, tally: Tally, quantile: float) -> bool:
-        n, votes_top = tally
+        n, votes_top, *_ = tally
         if n == self.n:
             return True
-        most = self._bound(Tally(self.n, votes_top + self.n - n), self.alpha / 2)
+        unanimous = tally._replace(n=self.n, votes_top=votes_top + self.n - n)
+        most = self._bound(unanimous, self.alpha / 2)
         # The same kind of evidence for the opposite: that the probability is below `quantile`.
         against = log_evidence(n - votes_top, n, -quantile)
         return most < ndtr(quantile) or against >= math.log(1 / FUTILITY)

@@ -81,6 +81,7 @@ def certificate_metadata(
         "pixel_steps": str(subject.pixel_steps),
         "pixels": str(subject.test.images[0].numel()),
         "precision": precision,
+        "classes": str(len(subject.dataset.classes)),
         "block_size": str(BLOCK_SIZE),
         "forward_pixels": str(forward_pixels(torch.device(device))),
         "device": device,
@@ -115,4 +116,8 @@ def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
         "seconds": certified.seconds,
         "procedure": c.procedure,
         "votes": c.votes,
+        "votes_selected": c.votes_selected,
+        "runner_up": c.runner_up,
+        "votes_runner_up": c.votes_runner_up,
+        "p_upper": c.p_upper,
     }

@@ -100,7 +100,8 @@ class Scorer:
         indices = [index for fold in self.folds for index in fold.tuning_indices]
         unseen = ~np.isin(indices, self.setting.shots.tuning_indices)
         objective = Objective.parse(self.config.objective, self.setting.radii)
-        certification = Certification(self.config.n, sigma, self.config.alpha)
+        config = self.config
+        certification = Certification(config.n0, config.n, sigma, config.alpha)
         return FoldScores(
             objective.scores(all_votes, labels, certification),
             clean_accuracy(all_votes, labels, certification),

@@ -227,6 +227,7 @@ def _task(
         tuning_labels=setting.shots.tuning_labels,
         objective=Objective.parse(config.objective, setting.radii),
         tuning_votes=config.tuning_votes,
+        n0=config.n0,
         n=config.n,
         alpha=config.alpha,
         shared_seed=context.seed(setting.name, "tuning"),

@@ -17,8 +17,8 @@ from trainables.data.splits import HeldOutImages, Shots, draw_shots, held_out_im
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.training import steps_in_epoch
 from trainables.errors import InputError
+from trainables.smoothing.bounds import certified_radius
 from trainables.smoothing.noise import derive_seed
-from trainables.smoothing.prediction import Certification
 from trainables.smoothing.quantised import steps_of
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser
 from tuning.config import RunConfig, setting_name
@@ -130,7 +130,7 @@ def _steps_in_epoch(space: SearchSpace, images: int) -> dict[int, int]:
 
 def _check_radii(config: RunConfig, space: SearchSpace, radii: tuple[float, ...]) -> None:
     """Refuse radii that the votes cannot prove, even if all of them are for the right class."""
-    limit = Certification(config.n, space.largest_sigma, config.alpha).largest_radius
+    limit = certified_radius(config.n, config.n, space.largest_sigma, config.alpha)
     for name, named in (("radii", radii), ("objective", objective_radii(config.objective) or ())):
         if named and named[-1] > limit:
             raise InputError(

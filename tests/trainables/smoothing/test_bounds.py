@@ -1,13 +1,14 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, binomtest, norm
 from statsmodels.stats.proportion import proportion_confint
 
-from trainables.smoothing.bounds import certified_radius, lower_bound
+from trainables.smoothing.bounds import certified_radius, lower_bound, radius_of, upper_bound
 
 ALPHAS = st.floats(1e-12, 0.5)
 
@@ -131,6 +132,31 @@ def test_the_radius_is_sigma_times_the_normal_quantile_of_the_bound(
     bound = lower_bound(*votes, alpha)
     expected = sigma * norm.ppf(bound) if bound > 0.5 else 0.0
     assert certified_radius(*votes, sigma, alpha) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(votes_of_n(), ALPHAS)
+def test_the_upper_bound_agrees_with_scipy(votes: tuple[int, int], alpha: float) -> None:
+    top, n = votes
+    expected = beta.ppf(1 - alpha, top + 1, n - top) if top < n else 1.0
+    assert upper_bound(*votes, alpha) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.001])
+@pytest.mark.parametrize("n", [1, 5, 40])
+def test_the_upper_bound_is_too_low_with_probability_alpha_at_most(n: int, alpha: float) -> None:
+    bounds = np.array([upper_bound(votes, n, alpha) for votes in range(n + 1)])
+    for p in np.linspace(0.001, 0.999, 200):
+        assert binom.pmf(np.flatnonzero(bounds < p), n, p).sum() <= alpha * (1 + 1e-9)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 2))
+def test_two_bounds_prove_half_the_difference_of_their_quantiles(
+    p_lower: float, p_upper: float, sigma: float
+) -> None:
+    expected = sigma / 2 * (norm.ppf(p_lower) - norm.ppf(p_upper)) if p_lower > p_upper else 0.0
+    assert radius_of(p_lower, p_upper, sigma) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1000, 2.46), (10_000, 3.20), (100_000, 3.81)])

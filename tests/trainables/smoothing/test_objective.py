@@ -14,8 +14,9 @@ from trainables.errors import InputError
 from trainables.smoothing.bounds import certified_radius
 from trainables.smoothing.objective import Objective, Score, clean_accuracy
 from trainables.smoothing.prediction import Certification
+from trainables.smoothing.procedures import Fixed, Pilot, Tally
 
-CERTIFICATION = Certification(10_000, 0.25, 0.001)
+CERTIFICATION = Certification(100, 10_000, 0.25, 0.001)
 # Votes for each class of test images: of digits, and of a ResNet-20 on CIFAR-10, which under more
 # noise answers nearly always the same.
 VOTES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("votes.json").read_text())
@@ -70,13 +71,15 @@ def test_classes_weigh_the_same_however_many_images_they_have() -> None:
 
 
 def certified(shares: np.ndarray, labels: np.ndarray, certification: Certification) -> float:
-    """The mean mark at the default radii of certificates from n votes in these shares."""
+    """The mean mark at the default radii of certificates from votes in these shares."""
+    n0, n, sigma, alpha = certification
     marks = []
-    for image, label in zip(np.round(shares * certification.n).astype(int), labels, strict=True):
-        n, sigma, alpha = certification
-        radius = certified_radius(int(image.max()), n, sigma, alpha)
-        mark = 1 if image.argmax() == label else -1 / 9
-        marks.append(np.mean([mark * (0 < radius >= at) for at in DEFAULT_RADII]))
+    for image, label in zip(shares, labels, strict=True):
+        pilot, fresh = (np.round(image * votes).astype(int).tolist() for votes in (n0, n))
+        picked = Pilot.of(n0, pilot)
+        claim = Fixed(n0, n, alpha).claim(picked, [Tally.of(n, fresh, picked.picked)], sigma)
+        mark = 1 if picked.picked == label else -1 / 9
+        marks.append(np.mean([mark * (0 < claim.radius >= at) for at in DEFAULT_RADII]))
     # The images of a class share its weight.
     return float(np.average(marks, weights=1 / np.bincount(labels)[labels]))
 

@@ -20,20 +20,38 @@ from trainables.smoothing import procedures
 from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
-from trainables.smoothing.procedures import Adaptive, Claim, Fixed, Procedure, Tally, Tolerance
+from trainables.smoothing.procedures import (
+    Adaptive,
+    Claim,
+    Fixed,
+    Pilot,
+    Procedure,
+    Tally,
+    Tolerance,
+)
 
 SIGMA = 0.5
 
 
+def pilot(selected: int, n0: int = 100) -> Pilot:
+    """A pilot that picks the first of two classes, whatever its votes."""
+    return Pilot(n0, 0, selected, n0 - selected, 2)
+
+
+def tally(n: int, votes: int) -> Tally:
+    """Votes for the first of two classes."""
+    return Tally(n, votes, 1, n - votes)
+
+
 def run(procedure: Procedure, p: float, generator: np.random.Generator) -> tuple[int, Claim]:
     """Fresh votes and claim for a class with the true probability p."""
-    selected, tallies = int(generator.binomial(procedure.n0, p)), [Tally(0, 0)][:0]
-    n = votes = 0
-    while (stop := procedure.next_stop(selected, tallies, SIGMA)) is not None:
+    picked = pilot(int(generator.binomial(procedure.n0, p)), procedure.n0)
+    n, votes, tallies = 0, 0, list[Tally]()
+    while (stop := procedure.next_stop(picked, tallies, SIGMA)) is not None:
         votes += int(generator.binomial(stop - n, p))
         n = stop
-        tallies.append(Tally(n, votes))
-    return n, procedure.claim(tallies, SIGMA)
+        tallies.append(tally(n, votes))
+    return n, procedure.claim(picked, tallies, SIGMA)
 
 
 class Peeking(Procedure):
@@ -42,8 +60,8 @@ class Peeking(Procedure):
     name: ClassVar[str] = "peeking"
     radius = 0.25
 
-    def next_stop(self, selected: int, tallies: Sequence[Tally], sigma: float) -> int | None:
-        enough = bool(tallies) and self.claim(tallies, sigma).radius >= self.radius
+    def next_stop(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> int | None:
+        enough = bool(tallies) and self.claim(pilot, tallies, sigma).radius >= self.radius
         done = enough or (bool(tallies) and tallies[-1].n == self.n)
         return None if done else 100 * (len(tallies) + 1)
 
@@ -124,7 +142,7 @@ def exact_error(procedure: Adaptive, quantile: float) -> float:
         before = stop
         # Elsewhere lies less than can be computed.
         for votes in np.flatnonzero(alive > 1e-18):
-            if procedure._proves(Tally(stop, int(votes)), quantile):
+            if procedure._proves(tally(stop, int(votes)), quantile):
                 error += alive[votes]
                 alive[votes] = 0.0
     return error
@@ -161,7 +179,7 @@ def test_the_evidence_is_the_likelihood_ratio_averaged_over_the_prior(
 @given(st.integers(0, 100), st.integers(100, 100_000), st.sampled_from([0.05, 0.001, 1e-6]))
 def test_a_tolerance_costs_less_the_larger_it_is(selected: int, n: int, alpha: float) -> None:
     numbers = [
-        Tolerance(100, n, alpha, tolerance).next_stop(selected, [], 0.25)
+        Tolerance(100, n, alpha, tolerance).next_stop(pilot(selected), [], 0.25)
         for tolerance in (1e-9, 0.01, 0.02, 0.1, 10)
     ]
     assert all(b is not None for b in numbers)
@@ -197,7 +215,7 @@ def test_a_claim_is_recomputed_from_its_own_counts() -> None:
     generator, procedure = np.random.default_rng(6), Adaptive(100, 2000, 0.01, (0.25, 0.5))
     for p in generator.uniform(0.6, 0.999, 200):
         _, claim = run(procedure, p, generator)
-        n, votes = claim.tally
+        n, votes, *_ = claim.tally
         if claim.radius:
             assert claim.radius == pytest.approx(SIGMA * ndtri(claim.p_lower), abs=1e-9)
             proved = log_evidence(votes, n, claim.radius / SIGMA) >= math.log(2 / 0.01)
@@ -260,7 +278,7 @@ def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_to_its_bou
         model, blocks = HalfSpace(normal, offset), plan_blocks(400, case)
         votes = total_votes(model, image, Noise(SIGMA), blocks)[1]
         procedure = every[case % 3]
-        claim = procedure.claim([Tally(400, votes)], SIGMA)
+        claim = procedure.claim(pilot(11, 20), [tally(400, votes)], SIGMA)
         certified += claim.radius > 0
         assert claim.radius <= distance + 1e-6
     assert certified > 300

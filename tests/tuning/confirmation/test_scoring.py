@@ -19,7 +19,7 @@ from tuning.votes.job import Outcome, VoteJob
 from tuning.votes.store import VoteStore
 
 RADII = (0.0, 0.1, 0.3)
-CLASSES, FEW, VOTES, N = 3, 100, 400, 1000
+CLASSES, FEW, VOTES, N0, N = 3, 100, 400, 10, 1000
 
 
 class PretendedCounter(VoteCounter):
@@ -67,7 +67,7 @@ def voter(number: int) -> Voter:
 
 def scores(objective: str, tuned: Sequence[int], tmp_path: Path) -> list[FoldScores]:
     """Of two contenders, the second under more noise, on two folds of different sizes."""
-    votes = {"confirm_votes": VOTES, "tuning_votes": FEW - 50, "n": N, "n0": 10}
+    votes = {"confirm_votes": VOTES, "tuning_votes": FEW - 50, "n": N, "n0": N0}
     config = make_config({"name": "x", "objective": objective, **votes})
     counter = PretendedCounter(VoteStore(tmp_path / "votes.db"), "float32", Resources(1, 0.0, 1))
     setting: Any = SimpleNamespace(radii=RADII, shots=SimpleNamespace(tuning_indices=tuned))
@@ -93,7 +93,7 @@ def test_scores_are_those_of_each_folds_own_model_on_its_own_images(
         found, (0.25, 0.5), (counts((1, 1, 1, 2, 2), 0), counts((3,) * 5, 80)), strict=True
     ):
         votes = np.array([split(index, count, VOTES) for index, count in enumerate(right)])
-        certification = Certification(N, sigma, 0.001)
+        certification = Certification(N0, N, sigma, 0.001)
         expected = Objective.parse(objective, RADII).scores(votes, labels, certification)
         assert own.objective == pytest.approx(expected)
         assert own.correct == pytest.approx(clean_accuracy(votes, labels, certification))
@@ -106,7 +106,7 @@ def test_unseen_are_the_images_the_search_did_not_tune_on_with_as_many_votes(
     own, _ = scores("certified-accuracy", [0, 4], tmp_path)
     right = [count * FEW // VOTES + FEW // 10 for count in counts((1, 1, 1, 2, 2), 0)]
     votes = np.array([split(index, right[index], FEW) for index in (1, 2, 3)])
-    expected = Objective(RADII).scores(votes, [1, 2, 0], Certification(N, 0.25, 0.001))
+    expected = Objective(RADII).scores(votes, [1, 2, 0], Certification(N0, N, 0.25, 0.001))
     assert own.unseen == pytest.approx(expected.mean())
 
 
