@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from results.curves import Estimate, paired_difference
 from results.schema import Row
@@ -35,15 +35,28 @@ def compare(
     """What certificates gain over `others`, those of the variant `against`, at `radii`.
 
     Raises:
-        ValueError: if the two were certified on different images.
+        ValueError: if the two were certified on different images or in different ways.
     """
     images = [sorted(row["image_index"] for row in group) for group in (rows, others)]
     if images[0] != images[1]:
         raise ValueError(f"variant {against} was certified on different images")
-    mine, theirs = Answers.of(rows), Answers.of(others)
+    # Other procedures choose the number of votes for each image.
+    fixed = all(row["procedure"] == "fixed" for row in (*rows, *others))
+    for name in ("alpha", "n0", "procedure", *(["n"] if fixed else [])):
+        mine, other = ({row[name] for row in group} for group in (rows, others))
+        if mine != other:
+            raise ValueError(
+                f"variant {against} was certified with {name} {_listed(other)}, not with "
+                f"{_listed(mine)}: the two are not comparable"
+            )
+    a, b = Answers.of(rows), Answers.of(others)
     return Comparison(
         against,
-        paired_difference(mine.scores(radii), theirs.scores(radii)),
-        {at: paired_difference(mine.right(at), theirs.right(at)) for at in radii},
-        paired_difference(mine.right(0) * mine.radius, theirs.right(0) * theirs.radius),
+        paired_difference(a.scores(radii), b.scores(radii)),
+        {at: paired_difference(a.right(at), b.right(at)) for at in radii},
+        paired_difference(a.right(0) * a.radius, b.right(0) * b.radius),
     )
+
+
+def _listed(values: set[Any]) -> str:
+    return ", ".join(map(str, sorted(values)))

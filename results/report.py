@@ -25,7 +25,13 @@ from results.figures import (
 )
 from results.insight import rungs
 from results.run import Run, Setting, load_run
-from results.schema import accuracy_column, front_number, variant_label, wrong_column
+from results.schema import (
+    accuracy_column,
+    front_number,
+    joint_column,
+    variant_label,
+    wrong_column,
+)
 from results.sentences import details, headline
 from results.store import write_text
 from results.terminal import objective_label, round_down
@@ -90,6 +96,7 @@ def _render(run: Run, verdicts: Mapping[str, Verdict]) -> str:
         objective=objective,
         accuracy_column=accuracy_column,
         wrong_column=wrong_column,
+        joint_column=joint_column,
         sections=[
             _section(run, setting, verdicts.get(setting.name), objective)
             for setting in run.settings

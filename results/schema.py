@@ -46,7 +46,7 @@ SEARCHED = frozenset({"start", "transferred", "search"})
 
 # L2 radii, in pixel units on the [0, 1] scale, that have columns whatever radii are named.
 _ALWAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_RIGHT, _WRONG = "certified_accuracy_", "certified_wrong_"
+_RIGHT, _WRONG, _JOINT = "certified_accuracy_", "certified_wrong_", "joint_accuracy_"
 _NONE = "1"
 _PIXELS = "pixels on [0, 1], L2"
 
@@ -93,6 +93,11 @@ def accuracy_column(radius: float) -> str:
 def wrong_column(radius: float) -> str:
     """The column of the share of images that are certified at `radius`, but as a wrong class."""
     return _WRONG + _suffix(radius)
+
+
+def joint_column(radius: float) -> str:
+    """The column of the share certified right at `radius` by certificates that all hold at once."""
+    return _JOINT + _suffix(radius)
 
 
 def tabulated(radii: Iterable[float]) -> list[float]:
@@ -172,6 +177,7 @@ CERTIFICATES: pa.Schema = _schema(
     _field("runner_up", pa.int16(), "class", "class with the most votes of n beside that one"),
     _field("votes_runner_up", pa.int64(), "votes", "votes of n for the runner-up"),
     _field("p_upper", pa.float64(), "probability", "upper bound of every class but the one picked"),
+    _field("joint_radius", pa.float64(), _PIXELS, "radius at alpha / images; null abstains", True),
     _field("precision", pa.string(), _NONE, "in which the model voted: float32 or bfloat16"),
     _field("device", pa.string(), _NONE, "on which it voted: cpu or cuda"),
 )
@@ -207,13 +213,17 @@ BASELINES: pa.Schema = _schema(
 
 def _at_radii(radii: Iterable[float]) -> list[pa.Field]:
     """Certified right and wrong at each radius; null in settings that do not name a further one."""
-    columns = ((accuracy_column, "images correct"), (wrong_column, "images given a wrong class"))
+    columns = (
+        (accuracy_column, "images correct with a radius"),
+        (wrong_column, "images given a wrong class with a radius"),
+        (joint_column, "images correct with a joint radius"),
+    )
     return [
         _field(
             column(at),
             pa.float64(),
             "share",
-            f"{what} with a radius of at least {at:g}",
+            f"{what} of at least {at:g}",
             nullable=at not in _ALWAYS,
         )
         for column, what in columns
@@ -249,6 +259,7 @@ def summary_schema(radii: Iterable[float] = ()) -> pa.Schema:
         _field("acr", pa.float64(), _PIXELS, "average certified radius; wrong or abstaining is 0"),
         _field("acr_low", pa.float64(), _PIXELS, "lower end of its 95 % interval over images"),
         _field("acr_high", pa.float64(), _PIXELS, "upper end of its 95 % interval over images"),
+        _field("joint_acr", pa.float64(), _PIXELS, "ACR of joint radii"),
         _field("abstained", pa.float64(), "share", "images on which the classifier abstains"),
         _field("seconds", pa.float64(), "s", "compute time of all certificates, summed"),
     )

@@ -21,7 +21,8 @@ Integers = NDArray[np.int64]
 class Answers:
     """Certificates of one variant as arrays [images], in order of the image index.
 
-    `predicted` is the class, or -1 for an abstention; `radius` is L2 in pixel units.
+    `predicted` is the class, or -1 for an abstention; `radius` is L2 in pixel units, and `joint`
+    the radius with which all certificates hold at once, -1 for an abstention.
 
         answers = Answers.of(rows)
         answers.right(0.25).mean()   # certified accuracy at 0.25
@@ -31,6 +32,7 @@ class Answers:
     label: Integers
     predicted: Integers
     radius: Floats
+    joint: Floats
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Answers":
@@ -40,6 +42,7 @@ class Answers:
             np.array([row["label"] for row in ordered], dtype=np.int64),
             np.array([row["predicted"] for row in ordered], dtype=np.int64),
             np.array([row["radius"] for row in ordered], dtype=np.float64),
+            np.array([_or_abstain(row["joint_radius"]) for row in ordered], dtype=np.float64),
         )
 
     def right(self, at: float) -> Bools:
@@ -52,6 +55,11 @@ class Answers:
         other = (self.predicted >= 0) & (self.predicted != self.label)
         wrong: Bools = other & (self.radius >= at)
         return wrong
+
+    def jointly_right(self, at: float) -> Bools:
+        """Which images get their true class with a joint radius of at least `at`."""
+        right: Bools = (self.predicted == self.label) & (self.joint >= at)
+        return right
 
     def scores(self, radii: Sequence[float]) -> Floats:
         """What each image contributes to the score, averaged over `radii`.
@@ -82,3 +90,7 @@ class Answers:
             return None, 0.0, 0.0
         most = int(np.bincount(answered).argmax())
         return most, float(np.mean(self.predicted == most)), float(np.mean(self.label == most))
+
+
+def _or_abstain(joint_radius: float | None) -> float:
+    return -1.0 if joint_radius is None else joint_radius

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from results.curves import Estimate
+from results.schema import joint_column
 from results.verdict import Verdict
 
 NOTHING = "no configuration found is better than answering always the same"
@@ -52,7 +53,7 @@ def details(verdict: Verdict) -> list[str]:
     if verdict.one_sided:
         found.append(_one_sided(verdict))
     if verdict.beats_guessing:
-        found += _gains(verdict)
+        found += [*_gains(verdict), _jointly(verdict)]
     elif verdict.useful:
         found.append(f"Better than guessing: {_joined([_NAMES[n] for n in verdict.useful])}.")
     return found + _tied(verdict)
@@ -89,6 +90,15 @@ def _score(verdict: Verdict) -> str:
     origin = _FROM[best["origin"]]
     who = origin if best["trial"] is None else f"trial {best['trial']}, {origin}"
     return f"The winner, {who} at sigma {best['sigma']:.3g}, {score}; guessing scores 0."
+
+
+def _jointly(verdict: Verdict) -> str:
+    best = verdict.best
+    shares = [f"{percent(best[joint_column(at)])}% at {at:g}" for at in best["radii"]]
+    return (
+        f"With {100 * (1 - best['alpha']):.8g}% confidence that none of its {best['images']} "
+        f"certificates is wrong, it certifies {_joined(shares)}."
+    )
 
 
 def _one_sided(verdict: Verdict) -> str:

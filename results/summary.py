@@ -12,6 +12,7 @@ from results.schema import (
     Row,
     accuracy_column,
     classes_schema,
+    joint_column,
     summary_schema,
     tabulated,
     wrong_column,
@@ -73,6 +74,7 @@ def summary_row(
         "acr": acr.value,
         "acr_low": acr.low,
         "acr_high": acr.high,
+        "joint_acr": float(np.mean(answers.jointly_right(0) * answers.joint)),
         "abstained": float(np.mean(answers.predicted == -1)),
         "seconds": float(sum(row["seconds"] for row in certificates)),
     }
@@ -122,10 +124,15 @@ def write_classes(path: Path, rows: Sequence[Row], radii: Sequence[float]) -> No
 def _at_radii(
     answers: Answers, radii: Sequence[float], of: Bools | slice = slice(None)
 ) -> dict[str, float]:
-    """The shares of images that are certified right and wrong, among those in `of`."""
+    """The shares of images that are certified right, wrong and jointly right, of those in `of`."""
+    columns = (
+        (accuracy_column, answers.right),
+        (wrong_column, answers.wrong),
+        (joint_column, answers.jointly_right),
+    )
     return {
         column(at): float(certified(at)[of].mean())
-        for column, certified in ((accuracy_column, answers.right), (wrong_column, answers.wrong))
+        for column, certified in columns
         for at in tabulated(radii)
     }
 

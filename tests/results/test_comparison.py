@@ -42,3 +42,29 @@ def test_a_constant_answer_with_a_large_radius_wins_in_acr_only() -> None:
 def test_variants_on_different_images_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different images"):
         compare(certificate_rows("best"), "none", certificate_rows("none", 5), [0.0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"alpha": 0.01}, "alpha 0.01, not with 0.001"),
+        ({"n0": 50}, "n0 50, not with 100"),
+        ({"n": 5000}, "n 5000, not with 10000"),
+        ({"procedure": "tolerance"}, "procedure tolerance, not with fixed"),
+    ],
+)
+def test_variants_that_were_certified_in_different_ways_are_not_compared(
+    changed: dict[str, object], said: str
+) -> None:
+    others = [row | changed for row in certificate_rows("none")]
+    with pytest.raises(ValueError, match=f"variant none was certified with {said}"):
+        compare(certificate_rows("best"), "none", others, [0.0])
+
+
+def test_each_image_may_have_its_own_number_of_votes() -> None:
+    best, none = (
+        [row | {"procedure": "tolerance"} for row in certificate_rows(name)]
+        for name in ("best", "none")
+    )
+    others = [row | {"n": 10_000 - 10 * row["image_index"]} for row in none]
+    assert compare(best, "none", others, RADII).verdict == "gain"

@@ -96,7 +96,9 @@ def test_differences_of_score_accuracies_and_acr_have_paired_intervals(html: str
 def test_certified_wrong_and_the_most_frequent_answer_stand_in_the_table(html: str) -> None:
     text, best = cells(html), summary_of("best", certificate_rows("best"))
     right, wrong = best["certified_accuracy_0"], best["certified_wrong_0"]
-    assert f"{right:.1%}wrong {wrong:.1%}" in text
+    joint = best["joint_accuracy_0"]
+    assert joint < right
+    assert f"{right:.1%}jointly {joint:.1%}wrong {wrong:.1%}" in text
     answer, true = best["most_frequent"], best["most_frequent_true"]
     assert f"{best['most_frequent_share']:.1%}class {answer}: {true:.1%} are" in text
     assert "best: trial 9, search" in text

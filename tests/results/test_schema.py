@@ -50,6 +50,7 @@ def test_certificates_have_the_promised_columns_and_types() -> None:
         ("runner_up", "int16"),
         ("votes_runner_up", "int64"),
         ("p_upper", "double"),
+        ("joint_radius", "double"),
         ("precision", "string"),
         ("device", "string"),
     ]

@@ -17,7 +17,7 @@ def answers(labels: list[int], predicted: list[int], radius: list[float]) -> Ans
     pairs = zip(labels, predicted, radius, strict=True)
     return Answers.of(
         [
-            {"image_index": i, "label": label, "predicted": answer, "radius": r}
+            {"image_index": i, "label": label, "predicted": answer, "radius": r, "joint_radius": r}
             for i, (label, answer, r) in enumerate(pairs)
         ]
     )

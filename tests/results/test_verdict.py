@@ -48,11 +48,15 @@ def always(answer: int, on: int = 200, radius: float = 0.9) -> Rows:
 def test_a_proposal_that_is_better_is_said_to_be() -> None:
     verdict = judged()
     assert headline(verdict) == "the winner is a proposal of the sampler (trial 9, sigma 0.375)"
-    score, better = details(verdict)
+    score, better, jointly = details(verdict)
     assert score.startswith("It scores ")
     assert "on 200 test images" in score
     assert better.startswith("It is better than no denoiser by ")
     assert "DE-CROP as published by " in better
+    confident = "With 99.9% confidence that none of its 200 certificates is wrong, it certifies "
+    assert jointly.startswith(confident)
+    share = 100 * verdict.best["joint_accuracy_0_25"]
+    assert f", {share:.1f}% at 0.25, " in jointly
     assert verdict.is_improvement
 
 
@@ -169,7 +173,7 @@ def test_a_class_that_has_most_of_the_images_may_have_most_of_the_answers() -> N
 def test_what_cannot_be_told_apart_is_said_with_its_difference() -> None:
     twin = [row | {"variant": "published", "sigma": 0.25} for row in certificate_rows("best")]
     verdict = judged(baselines={"published": twin})
-    assert details(verdict)[-1] == (
+    assert details(verdict)[2] == (
         "It cannot be told apart from DE-CROP as published (0.0 points [0.0, 0.0])."
     )
     assert not verdict.is_improvement
@@ -206,4 +210,5 @@ def test_a_denoiser_that_was_certified_by_itself_is_the_denoiser_that_was_given(
     verdict = judge(setting)
     assert verdict is not None
     assert headline(verdict) == "the denoiser that was given, sigma 0.375"
-    assert len(details(verdict)) == 1
+    score, jointly = details(verdict)
+    assert (score[:9], jointly[:10]) == ("It scores", "With 99.9%")

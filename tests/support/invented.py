@@ -34,6 +34,11 @@ _CERTIFIED = {  # trial, sigma and the typical log-odds of the top class
 }
 
 
+def _joint_radius(votes: int, sigma: float, images: int) -> float | None:
+    p_lower = float(beta.ppf(0.001 / images, votes, 10_001 - votes)) if votes else 0.0
+    return float(sigma * norm.ppf(p_lower)) if p_lower > 0.5 else None
+
+
 def certificate_rows(variant: str, images: int = 200, seed: int = 0) -> list[dict[str, Any]]:
     """Rows of CERTIFICATES of one variant; one image of ten is misclassified, some abstain."""
     _, sigma, odds = _CERTIFIED[variant]
@@ -66,6 +71,7 @@ def certificate_rows(variant: str, images: int = 200, seed: int = 0) -> list[dic
                 "runner_up": (label + 1) % 10 if predicted in (-1, label) else label,
                 "votes_runner_up": (10_000 - votes) // 2,
                 "p_upper": 1 - p_lower,
+                "joint_radius": _joint_radius(votes, sigma, images),
                 "precision": "float32",
                 "device": "cpu",
             }

@@ -7,6 +7,7 @@ ICML 2019, Section 3.2.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import NamedTuple
 
 from trainables.smoothing.procedures import Pilot, Procedure, Tally
@@ -22,7 +23,8 @@ class Certificate(NamedTuple):
     class from above, together at confidence 1 - alpha, by the rule of `procedure`. Of `n` votes,
     `votes_top` were for the class picked, and `votes_runner_up` for `runner_up`, the other class
     with the most. It was picked by `votes_selected` of `n0` votes. `votes` is the number of all
-    votes cast.
+    votes cast. `joint_radius` is what the same votes prove for all images together, such that the
+    probability that any of these certificates is wrong is at most alpha; None: nothing.
     """
 
     predicted: int
@@ -39,6 +41,7 @@ class Certificate(NamedTuple):
     votes_runner_up: int
     p_upper: float
     votes_selected: int
+    joint_radius: float | None
 
 
 class Request(NamedTuple):
@@ -52,8 +55,12 @@ class Request(NamedTuple):
     stop: int
 
 
-def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[int], Certificate]:
+def certifying(
+    procedure: Procedure, sigma: float, images: int = 1
+) -> Generator[Request, list[int], Certificate]:
     """A generator that yields requests, is sent votes per class, and returns the certificate.
+
+    It is one of as many `images`, among which the joint radius shares alpha (Bonferroni).
 
     Raises:
         ValueError: when it is sent more votes than it asked for, or sigma is not positive.
@@ -68,6 +75,8 @@ def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[in
         counts = [a + b for a, b in zip(counts, fresh, strict=True)]
         tallies.append(Tally.of(stop, counts, pilot.picked))
     claim = procedure.claim(pilot, tallies, sigma)
+    sharing = replace(procedure, alpha=procedure.alpha / images)
+    joint = sharing.claim(pilot, [claim.tally], sigma)
     return Certificate(
         predicted=pilot.picked if claim.proved else ABSTAIN,
         radius=claim.radius,
@@ -83,6 +92,7 @@ def certifying(procedure: Procedure, sigma: float) -> Generator[Request, list[in
         votes_runner_up=claim.tally.votes_runner_up,
         p_upper=claim.p_upper,
         votes_selected=pilot.votes_top,
+        joint_radius=joint.radius if joint.proved else None,
     )
 
 

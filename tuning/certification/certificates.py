@@ -36,12 +36,21 @@ def certify(
     """
     models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
     procedure = context.config.certificates(subject.radii)
-    seed = context.seed(subject.name, "certify")
+    seed = context.seed(subject.name, *draws_of(procedure))
     votes = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
     with context.reporter.track(f"{subject.name}: certification votes", votes) as advance:
         certified = certify_models(subject, models, procedure, seed, counter, advance)
     metadata = certificate_metadata(context, subject, models, counter.precision)
     return summary_rows(subject, write_certificates(folder, subject, certified, metadata))
+
+
+def draws_of(procedure: Procedure) -> tuple[str | int | float, ...]:
+    """What the draws of certificates depend on, beside the run's seed, the setting and the image.
+
+    Certificates with other numbers get fresh draws: whoever looks at some before choosing the
+    numbers of the next ones must not count the same votes again.
+    """
+    return "certify", procedure.name, procedure.n0, procedure.n, procedure.alpha
 
 
 def certify_models(
@@ -69,7 +78,7 @@ def certify_models(
             indices=test.indices,
             noise=noise,
             seed=seed,
-            evaluate=partial(certifying, allowing, noise.sigma),
+            evaluate=partial(certifying, allowing, noise.sigma, len(test.indices)),
             most=procedure.n0 + procedure.n,
         )
         jobs.append(job)

@@ -120,4 +120,5 @@ def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
         "runner_up": c.runner_up,
         "votes_runner_up": c.votes_runner_up,
         "p_upper": c.p_upper,
+        "joint_radius": c.joint_radius,
     }

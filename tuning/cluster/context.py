@@ -24,6 +24,6 @@ class Context:
         """What the run uses of the cluster."""
         return self.cluster.resources
 
-    def seed(self, setting: str, purpose: str) -> int:
+    def seed(self, setting: str, *purpose: str | int | float) -> int:
         """The seed of everything random that serves one purpose in one setting."""
-        return derive_seed(self.config.seed, setting, purpose)
+        return derive_seed(self.config.seed, setting, *purpose)
