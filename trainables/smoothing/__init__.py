@@ -7,6 +7,7 @@ From the noise to the certificate:
     counting.py     votes per class over noisy copies of many images, in passes of one size
     bounds.py       bounds on the probability of a class, and the radius that they prove
     procedures.py   how many votes to cast, and when to stop: fixed, tolerance, adaptive
+    sufficient.py   how many votes prove nearly the radius of all n
     certify.py      Certificate: a procedure applied to the votes of one image
     precision.py    the precision in which a model votes fastest
     prediction.py   what many votes would certify, predicted from a few

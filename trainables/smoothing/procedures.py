@@ -15,25 +15,17 @@ from functools import cache
 from itertools import takewhile
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-from scipy.special import betaincinv, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from trainables.choices import ProcedureName
-from trainables.smoothing.bounds import (
-    log_evidence,
-    lower_bound,
-    posterior,
-    radius_of,
-    upper_bound,
-)
+from trainables.smoothing.bounds import log_evidence, lower_bound, radius_of, upper_bound
 from trainables.smoothing.noise import BLOCK_SIZE
+from trainables.smoothing.sufficient import Promise, Votes
 
 # Probability of giving up a radius that could still be certified; it does not affect soundness.
 FUTILITY = 0.05
-# Successive stops, and candidate numbers of votes, grow by this factor.
+# Successive stops grow by this factor.
 _GROWTH = 1.1
-# Quantiles that represent the distribution of the unknown probability, and the share that counts.
-_QUANTILES, _CREDIBLE = 32, 0.95
 
 
 class Tally(NamedTuple):
@@ -164,9 +156,10 @@ class Fixed(Procedure):
 class Tolerance(Procedure):
     """As many votes as promise a radius at most `tolerance` (pixel units) below that of n votes.
 
-    They do so with a probability of 95 %, judged by the votes that pick the class. Only those votes
-    decide the number, so the bound is as valid as for a number fixed in advance.
-    Source: Horvath et al. 2022, Section 4 (adaptive sampling).
+    They do so for 95 % of the images, judged by the votes that pick the class. Only those votes
+    decide the number, so the bound is as valid as for a number fixed in advance. An image is given
+    up early when the fresh votes show that n of them would hardly prove a radius above the
+    tolerance; nothing is claimed then. Source: Chen et al., AAAI 2022 (arXiv 2112.12084).
     """
 
     tolerance: float
@@ -179,9 +172,16 @@ class Tolerance(Procedure):
 
     def next_stop(self, pilot: Pilot, tallies: Sequence[Tally], sigma: float) -> int | None:
         """As in `Procedure`."""
-        if tallies:
+        level = self.alpha if pilot.one_class else self.alpha / 2
+        promise = Promise(self.n, level, self.tolerance / sigma, two_class=not pilot.one_class)
+        stops = promise.stops(Votes(pilot.n, pilot.votes_top, pilot.votes_runner_up))
+        if not tallies:
+            return stops[0]
+        last = tallies[-1]
+        hopeless = promise.is_hopeless(Votes(last.n, last.votes_top, last.votes_runner_up))
+        if last.n == stops[-1] or (hopeless and not self.claim(pilot, tallies, sigma).proved):
             return None
-        return _sufficient(pilot.votes_top, self.n0, self.n, self.alpha, self.tolerance / sigma)
+        return stops[len(tallies)]
 
 
 @dataclass(frozen=True)
@@ -292,20 +292,3 @@ def _stops(n: int) -> tuple[int, ...]:
         blocks = math.ceil(stops[-1] * _GROWTH / BLOCK_SIZE)
         stops.append(min(n, max(blocks * BLOCK_SIZE, stops[-1] + BLOCK_SIZE)))
     return tuple(stops)
-
-
-@cache
-def _sufficient(selected: int, n0: int, n: int, alpha: float, tolerance: float) -> int:
-    """The least number of votes whose radius is probably within `tolerance` of that of n.
-
-    Radii are in units of sigma. Probably: for a share `_CREDIBLE` of the posterior of the unknown
-    probability under Jeffreys' prior, given `selected` of `n0` votes.
-    """
-    (p,) = posterior(np.array([selected]), n0, _QUANTILES)
-    steps = math.floor(math.log(max(1.0, n / BLOCK_SIZE), _GROWTH))
-    numbers = np.array([math.ceil(n / _GROWTH**k) for k in range(steps + 1)])
-    votes = p * numbers[:, None]
-    bounds = betaincinv(votes, numbers[:, None] - votes + 1, alpha)
-    radii = np.maximum(ndtri(bounds), 0)
-    loss = np.quantile(radii[0] - radii, _CREDIBLE, axis=1)
-    return int(numbers[loss <= tolerance].min())

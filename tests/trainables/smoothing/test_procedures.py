@@ -17,7 +17,7 @@ from scipy.stats import beta, binom, norm
 from torch import Tensor, nn
 
 from trainables.smoothing import procedures
-from trainables.smoothing.bounds import certified_radius, log_evidence, lower_bound
+from trainables.smoothing.bounds import log_evidence, lower_bound
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import (
@@ -29,6 +29,7 @@ from trainables.smoothing.procedures import (
     Tally,
     Tolerance,
 )
+from trainables.smoothing.sufficient import Promise, Votes
 
 SIGMA = 0.5
 
@@ -43,9 +44,13 @@ def tally(n: int, votes: int) -> Tally:
     return Tally(n, votes, 1, n - votes)
 
 
-def run(procedure: Procedure, p: float, generator: np.random.Generator) -> tuple[int, Claim]:
+def run(
+    procedure: Procedure, p: float, generator: np.random.Generator, selected: int | None = None
+) -> tuple[int, Claim]:
     """Fresh votes and claim for a class with the true probability p."""
-    picked = pilot(int(generator.binomial(procedure.n0, p)), procedure.n0)
+    if selected is None:
+        selected = int(generator.binomial(procedure.n0, p))
+    picked = pilot(selected, procedure.n0)
     n, votes, tallies = 0, 0, list[Tally]()
     while (stop := procedure.next_stop(picked, tallies, SIGMA)) is not None:
         votes += int(generator.binomial(stop - n, p))
@@ -179,26 +184,29 @@ def test_the_evidence_is_the_likelihood_ratio_averaged_over_the_prior(
 @given(st.integers(0, 100), st.integers(100, 100_000), st.sampled_from([0.05, 0.001, 1e-6]))
 def test_a_tolerance_costs_less_the_larger_it_is(selected: int, n: int, alpha: float) -> None:
     numbers = [
-        Tolerance(100, n, alpha, tolerance).next_stop(pilot(selected), [], 0.25)
+        Promise(n, alpha, tolerance / 0.25, two_class=False).sufficient(Votes(100, selected, 0))
         for tolerance in (1e-9, 0.01, 0.02, 0.1, 10)
     ]
-    assert all(b is not None for b in numbers)
-    assert numbers == sorted(numbers, key=lambda b: -(b or 0))
-    assert all(1 <= (b or 0) <= n for b in numbers)
+    assert numbers == sorted(numbers, reverse=True)
+    assert all(1 <= number <= n for number in numbers)
 
 
-def test_a_tolerance_keeps_its_promise_for_nearly_every_image() -> None:
-    generator = np.random.default_rng(3)
-    lost, cast = [], []
-    for p in generator.beta(6, 1.0, 800):
-        votes, claim = run(Tolerance(100, 10_000, 0.001, 0.02), p, generator)
-        expected = certified_radius(round(p * 10_000), 10_000, SIGMA, 0.001)
-        there = certified_radius(round(p * votes), votes, SIGMA, 0.001)
-        lost.append(expected - there)
-        cast.append(votes)
+def test_an_image_is_given_up_early_only_without_a_claim() -> None:
+    generator, procedure = np.random.default_rng(3), Tolerance(100, 10_000, 0.001, 0.02)
+    promise = Promise(10_000, 0.001, 0.02 / SIGMA, two_class=False)
+    early, cast = 0, []
+    for p in generator.uniform(0.4, 0.6, 400):
+        selected = int(generator.binomial(100, p))
+        votes, claim = run(procedure, p, generator, selected)
+        *stops, sufficient = promise.stops(Votes(100, selected, 0))
         assert claim.tally.n == votes
-    assert np.mean(np.array(lost) <= 0.02) > 0.93
-    assert np.mean(cast) < 10_000 / 2
+        if votes < sufficient:
+            early += 1
+            assert votes in stops
+            assert (claim.proved, claim.radius) == (False, 0.0)
+        cast.append(votes)
+    assert early > 100
+    assert np.mean(cast) < 10_000 / 3
 
 
 def test_radii_are_decided_with_few_votes_and_monotonically() -> None:

@@ -48,10 +48,12 @@ def claims(
     """Pilots of independent certificates of one image, and what they claim."""
     for pilot_votes in generator.multinomial(procedure.n0, probabilities, CERTIFICATES):
         pilot = Pilot.of(procedure.n0, pilot_votes.tolist())
-        n = procedure.next_stop(pilot, [], SIGMA)
-        assert n is not None
-        fresh = generator.multinomial(n, probabilities).tolist()
-        yield pilot, procedure.claim(pilot, [Tally.of(n, fresh, pilot.picked)], SIGMA)
+        n, votes, tallies = 0, np.zeros(len(probabilities), dtype=int), list[Tally]()
+        while (stop := procedure.next_stop(pilot, tallies, SIGMA)) is not None:
+            votes += generator.multinomial(stop - n, probabilities)
+            n = stop
+            tallies.append(Tally.of(n, votes.tolist(), pilot.picked))
+        yield pilot, procedure.claim(pilot, tallies, SIGMA)
 
 
 def over_claims(procedure: Procedure, probabilities: Sequence[float]) -> int:
