@@ -145,7 +145,7 @@ def test_a_classifier_in_training_mode_is_put_in_evaluation_mode(export: Path) -
 
 
 def test_the_seed_decides_the_votes_and_every_call_draws_afresh(export: Path) -> None:
-    image = torch.rand((1, 4, 4), generator=torch.Generator().manual_seed(4))
+    image = torch.rand((1, 4, 4), generator=torch.Generator().manual_seed(6))
     votes = []
     for seed in (0, 0, 1):
         loaded = SmoothedClassifier.load(export, linear_classifier(), seed=seed)
