@@ -16,7 +16,7 @@ import pytest
 from results.schema import CERTIFICATES
 from results.store import read_metadata, write_table
 from tests.support.bounds import expected_bounds
-from tests.support.runs import SETTING, Finished, Launcher, without_incidentals
+from tests.support.runs import CERTIFIED, SETTING, Finished, Launcher, without_incidentals
 from trainables.acceleration.voting import prepared
 from trainables.data.datasets import load_dataset
 from trainables.models.architectures import DigitsCNN
@@ -97,7 +97,9 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
     sigma = json.loads((run / "smoothed_classifier" / "config.json").read_text())["sigma"]
     file = tmp_path / "any.safetensors"
     shutil.copy(run / "denoisers" / "best.safetensors", file)
-    assert all(trained_sigma(path.read_bytes()) for path in run.rglob("*.safetensors"))
+    denoisers = [*run.glob("denoisers/*.safetensors"), *run.rglob("denoiser.safetensors")]
+    assert len(denoisers) == len(CERTIFIED)
+    assert all(trained_sigma(path.read_bytes()) for path in denoisers)
     said = refusal(capsys, "--denoiser", file, "--sigma=0.9", "--out", tmp_path / "no")
     assert f"--sigma: {file} was trained for {sigma:g}; leave the flag out, or pass a" in said
     assert not (tmp_path / "no").exists()
@@ -134,7 +136,7 @@ def test_a_denoiser_file_that_says_nothing_is_certified_at_any_sigma(
     assert {row["sigma"] for row in before} == {0.9}
     # The configuration is the same; what is certified is not.
     said = launcher.certify(*arguments, "--sigma=0.5", code=2)
-    assert f"error: --out: {tmp_path / 'out'} holds certificates of different models" in said
+    assert f"error: --out: {tmp_path / 'out'} holds certificates of models that differ" in said
     assert certificates(tmp_path / "out" / "digits") == before
 
 

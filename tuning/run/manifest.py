@@ -72,14 +72,13 @@ class Manifest:
             ConfigError: when the folder holds certificates of something else.
         """
         models = {variant: model.identity for variant, model in subject.models.items()}
-        found = {"classifier_hash": weights_hash(classifier), "models": models}
+        found = {"models": models, "classifier_hash": weights_hash(classifier)}
         entry = self._entry(subject.name)
-        for name, value in found.items():
-            if entry and entry.get(name) != value:
-                what = "a different classifier" if name == "classifier_hash" else "different models"
+        for name, whose in (("models", "models"), ("classifier_hash", "classifiers")):
+            if entry and entry.get(name) != found[name]:
                 raise ConfigError(
-                    f"--out: {self._path.parent} holds certificates of {what}; pass a different "
-                    "folder"
+                    f"--out: {self._path.parent} holds certificates of {whose} that differ from "
+                    "these; pass a different folder"
                 )
         self.record(subject.name, **found)
 

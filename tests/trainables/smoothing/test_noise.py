@@ -18,6 +18,10 @@ from trainables.smoothing.quantised import draw_steps
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
 SHAPE = torch.Size((1, 4, 4))
 parts = st.lists(st.text() | st.integers() | st.floats(allow_nan=False), max_size=5)
 
@@ -120,17 +124,22 @@ def test_there_is_noise_beyond_what_uniforms_of_24_bits_reach() -> None:
     assert draw_noise(Block(100, 1398), torch.Size((3, 32, 32)), 1.0, CPU).abs().max() > 5.99
 
 
-def test_as_many_draws_are_large_as_should_be() -> None:
-    size = torch.Size((3, 64, 64))
-    drawn = torch.cat([draw_noise(Block(100, seed), size, 1.0, CPU) for seed in range(5)]).abs()
+@pytest.mark.parametrize("device", DEVICES)
+def test_as_many_draws_are_large_as_should_be(device: str) -> None:
+    size, where = torch.Size((3, 64, 64)), torch.device(device)
+    drawn = torch.cat([draw_noise(Block(100, seed), size, 1.0, where) for seed in range(5)]).abs()
     for least in (3.0, 3.6, 4.0, 4.5):
         found = int((drawn > least).sum())
         assert binomtest(found, drawn.numel(), 2 * norm.sf(least)).pvalue > 0.01
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("least", [0.0, 3.66])
-def test_draws_have_40_binary_places_in_the_middle_and_in_the_tails(least: float) -> None:
-    drawn = draw_noise(Block(300, 11), torch.Size((3, 64, 64)), 1.0, CPU).flatten()
+def test_draws_have_40_binary_places_in_the_middle_and_in_the_tails(
+    least: float, device: str
+) -> None:
+    where = torch.device(device)
+    drawn = draw_noise(Block(300, 11), torch.Size((3, 64, 64)), 1.0, where).flatten().cpu()
     drawn = drawn[drawn.abs() >= least][:50_000]
     assert len(drawn) > 500
     assert kstest((drawn * 2.0**40 % 1).numpy(), "uniform").pvalue > 0.01

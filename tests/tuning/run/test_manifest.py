@@ -106,9 +106,9 @@ def test_a_folder_keeps_the_certificates_of_its_models(config: RunConfig, tmp_pa
         subject(Model(None, 0.25)),
         subject(Model(denoiser, 0.25), Model(other, 0.25)),
     ):
-        with pytest.raises(ConfigError, match=r"--out: .* holds certificates of different models"):
+        with pytest.raises(ConfigError, match=r"--out: .* of models that differ"):
             start(config, tmp_path).add_subject(different, classifier)
-    with pytest.raises(ConfigError, match="certificates of a different classifier"):
+    with pytest.raises(ConfigError, match="certificates of classifiers that differ"):
         start(config, tmp_path).add_subject(certified, foreign)
     assert (tmp_path / "manifest.json").read_bytes() == before
 
