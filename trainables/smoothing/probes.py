@@ -134,7 +134,8 @@ def _difference(expected: Tensor, found: Tensor) -> str | None:
     spread = float(finite.std(correction=0)) if len(finite) else 0.0
     if torch.allclose(found, expected, rtol=0, atol=TOLERANCE * spread, equal_nan=True):
         return None
-    largest = float((found - expected).abs().max()) / spread if spread else math.inf
+    apart = float((found - expected).abs().nan_to_num(math.inf).max())
+    largest = apart / spread if spread else math.inf
     return (
         f"on the probe images its logits differ by {largest:.1g} standard deviations, more than "
         f"the {TOLERANCE:g} of rounding"
