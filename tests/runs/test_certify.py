@@ -98,7 +98,7 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
     file = tmp_path / "any.safetensors"
     shutil.copy(run / "denoisers" / "best.safetensors", file)
     denoisers = [*run.glob("denoisers/*.safetensors"), *run.rglob("denoiser.safetensors")]
-    assert len(denoisers) == len(CERTIFIED)
+    assert len(denoisers) >= len(CERTIFIED)
     assert all(trained_sigma(path.read_bytes()) for path in denoisers)
     said = refusal(capsys, "--denoiser", file, "--sigma=0.9", "--out", tmp_path / "no")
     assert f"--sigma: {file} was trained for {sigma:g}; leave the flag out, or pass a" in said
