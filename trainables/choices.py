@@ -14,6 +14,9 @@ PUBLISHED_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 DATASETS = ("digits", *PUBLISHED_DATASETS, "folder")
 NoiseName = Literal["gaussian", "quantised"]
 ProcedureName = Literal["fixed", "tolerance", "adaptive"]
+# Votes that a certificate may take, and votes that may pick its class.
+MOST_VOTES = 100_000_000
+MOST_PILOT_VOTES = 1_000_000
 # Stands for two objectives: the default one and the clean accuracy.
 PARETO = "pareto"
 ACR = "acr"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -23,11 +23,16 @@ def prepare_worker(device: str, threads: int, gpu_share: float) -> torch.device:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread: with a different number, sums differ in the last bits."""
+def using_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use `count` threads: with a different number, sums differ in the last bits."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Let PyTorch use one thread, as `using_threads`."""
+    return using_threads(1)

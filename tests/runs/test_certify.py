@@ -16,12 +16,13 @@ import pytest
 from results.schema import CERTIFICATES
 from results.store import read_metadata, write_table
 from tests.support.bounds import expected_bounds
-from tests.support.runs import SETTING, Finished, Launcher, without_incidentals
+from tests.support.runs import CERTIFIED, SETTING, Finished, Launcher, without_incidentals
 from trainables.acceleration.voting import prepared
 from trainables.data.datasets import load_dataset
+from trainables.models.architectures import DigitsCNN
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
-from trainables.weights.checkpoint import load_classifier
+from trainables.weights.checkpoint import load_classifier, save_classifier
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser, trained_sigma
 from tuning.certify import main
 from tuning.votes.store import VERSION
@@ -80,6 +81,12 @@ def test_an_export_is_certified_without_its_run(
 
     said = refusal(capsys, export, "--sigma=0.9", "--out", tmp_path / "no")
     assert f"--sigma: {export} was trained for {sigma:g}" in said
+    foreign = tmp_path / "foreign.pt"
+    save_classifier(foreign, "digits_cnn", DigitsCNN())
+    arguments = (export, f"--classifier={foreign}", "--certify-images=3", "--out", tmp_path / "no")
+    said = launcher.certify(*arguments, code=2)
+    assert "error: --classifier: the export was made for the classifier" in said
+    assert known["classifier_hash"][:12] in said
     assert not (tmp_path / "no").exists()
 
 
@@ -90,7 +97,9 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
     sigma = json.loads((run / "smoothed_classifier" / "config.json").read_text())["sigma"]
     file = tmp_path / "any.safetensors"
     shutil.copy(run / "denoisers" / "best.safetensors", file)
-    assert all(trained_sigma(path.read_bytes()) for path in run.rglob("*.safetensors"))
+    denoisers = [*run.glob("denoisers/*.safetensors"), *run.rglob("denoiser.safetensors")]
+    assert len(denoisers) >= len(CERTIFIED)
+    assert all(trained_sigma(path.read_bytes()) for path in denoisers)
     said = refusal(capsys, "--denoiser", file, "--sigma=0.9", "--out", tmp_path / "no")
     assert f"--sigma: {file} was trained for {sigma:g}; leave the flag out, or pass a" in said
     assert not (tmp_path / "no").exists()
@@ -123,7 +132,12 @@ def test_a_denoiser_file_that_says_nothing_is_certified_at_any_sigma(
     arguments = ("--denoiser", file, "--certify-images=2", "--n=200", "--out", tmp_path / "out")
     assert "--sigma: is missing; pass the noise" in refusal(capsys, *arguments)
     launcher.certify(*arguments, "--sigma=0.9")
-    assert {row["sigma"] for row in certificates(tmp_path / "out" / "digits")} == {0.9}
+    before = certificates(tmp_path / "out" / "digits")
+    assert {row["sigma"] for row in before} == {0.9}
+    # The configuration is the same; what is certified is not.
+    said = launcher.certify(*arguments, "--sigma=0.5", code=2)
+    assert f"error: --out: {tmp_path / 'out'} holds certificates of models that differ" in said
+    assert certificates(tmp_path / "out" / "digits") == before
 
 
 def test_quantised_noise_makes_certificates_of_its_own_that_are_verified(

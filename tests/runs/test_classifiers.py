@@ -25,6 +25,7 @@ from tests.support.runs import (
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.data.datasets import load_dataset
 from trainables.smoothing import SmoothedClassifier
+from trainables.smoothing.probes import QUERIES
 from trainables.weights.checkpoint import load_classifier
 
 # Enough for every stage to run; `none` is certified as in the reference run.
@@ -82,6 +83,7 @@ def test_black_box_survives_its_endpoint_and_is_certified_by_its_answers_within_
     for row in pq.read_table(table).to_pylist():
         cast[hashes[f"model_hash_{row['variant']}"], row["image_index"]] = row["votes"]
     assert queries["certification"] == sum(cast.values())
+    assert queries["export"] == QUERIES
     assert "Black box" in (finished.folder / "report.html").read_text()
 
 

@@ -15,6 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.support.bounds import expected_bounds
 from tests.support.runs import CERTIFIED, REPO, SETTING, VARIANTS, Finished, tables
 from trainables.data.datasets import load_dataset
+from trainables.errors import InputError
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import load_classifier
 from tuning.certify import main as certify
@@ -32,6 +35,7 @@ def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
         "classes.parquet",
         "curves.png",
         "smoothed_classifier/denoiser.safetensors",
+        "smoothed_classifier/probes.safetensors",
         "smoothed_classifier/config.json",
         *(f"certificates/{variant}.tsv" for variant in VARIANTS),
     ):
@@ -187,7 +191,10 @@ def test_report_is_rebuilt_from_the_tables(reference_run: Finished, tmp_path: Pa
 
 def test_exported_classifier_certifies(reference_run: Finished, trained_classifier: Path) -> None:
     folder = reference_run.folder / SETTING / "smoothed_classifier"
-    model = SmoothedClassifier.load(folder, classifier=load_classifier(trained_classifier))
+    classifier = load_classifier(trained_classifier)
+    with pytest.raises(InputError, match="pass the classifier that the run used"):
+        SmoothedClassifier.load(folder, classifier=BaseClassifier(DigitsCNN()))
+    model = SmoothedClassifier.load(folder, classifier=classifier, seed=0)
     dataset = load_dataset("digits")
     images, labels = dataset.test.load(range(5)), dataset.test.labels[:5].tolist()
     certificates = [model.certify(image) for image in images]

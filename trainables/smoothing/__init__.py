@@ -12,6 +12,8 @@ From the noise to the certificate:
     precision.py    the precision in which a model votes fastest
     prediction.py   what many votes would certify, predicted from a few
     objective.py    what a search maximises: predicted certificates, wrong ones subtracted
+    probes.py       what a classifier answers about a few images, to recognise it by
+    export.py       an export on disk: its configuration, and hashes and probes to check it by
     smoothed.py     SmoothedClassifier: an exported denoiser in front of its classifier
 """
 

@@ -29,10 +29,12 @@ class Piece(NamedTuple):
     blocks: Sequence[Block]
 
     def copies(self, block: Block) -> Tensor:
-        """The copies of one block: [block.size, C, H, W]."""
+        """The copies of one block: float32 [block.size, C, H, W]."""
         if self.noise.pixel_steps:
             return quantised_copies(self.image, self.noise, block)
-        return self.image + draw_noise(block, self.image.shape, self.noise.sigma, self.image.device)
+        noise = draw_noise(block, self.image.shape, self.noise.sigma, self.image.device)
+        # In double precision as well: each pixel is rounded once, to float32.
+        return noise.add_(self.image).float()
 
 
 def forward_pixels(device: torch.device) -> int:

@@ -51,9 +51,12 @@ def load_denoiser(data: bytes) -> Denoiser:
         # On the meta device: no memory or random numbers are used before the weights are checked.
         with torch.device("meta"):
             denoiser = build_denoiser(str(spec["architecture"]), int(spec["channels"]), spec)
-        if _shapes(weights) != _shapes(denoiser.state_dict()):
+        expected = denoiser.state_dict()
+        if _shapes(weights) != _shapes(expected):
             raise ValueError("the weights belong to a different denoiser")
-        denoiser.to_empty(device="cpu").load_state_dict(weights)
+        # Not `to_empty`, which imports SymPy: that takes longer than everything else here.
+        typed = {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}
+        denoiser.load_state_dict(typed, assign=True)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the denoiser's weights are damaged, or were not written by this project"

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from results import files
 from results.run import load_run
 from trainables.acceleration.voting import Precision
 from trainables.choices import DEFAULT_RADII
 from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import HeldOutImages, held_out_images
+from trainables.errors import InputError
 from trainables.models.denoisers import Denoiser
+from trainables.smoothing.export import CONFIG as EXPORT
+from trainables.smoothing.export import Export, read_export
 from trainables.smoothing.quantised import steps_of
-from trainables.smoothing.smoothed import CONFIG as EXPORT
-from trainables.smoothing.smoothed import Origin, read_export
+from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser, trained_sigma
 from tuning.config import RunConfig, read_yaml, setting_name
 from tuning.errors import ConfigError
@@ -39,6 +43,12 @@ class Model(NamedTuple):
     objective: float | None = None
     accuracy: float | None = None
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What distinguishes its certificates from those of other models."""
+        denoiser = None if self.denoiser is None else weights_hash(self.denoiser)
+        return {"sigma": self.sigma, "denoiser_hash": denoiser}
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -46,6 +56,7 @@ class Subject:
 
     `precision` is the one of an earlier certification, if any. The noise is rounded to multiples of
     1 / `pixel_steps`; 0 stands for Gaussian noise. `radii` are those that its users care about.
+    `export` is what the classifier is checked against, if it is an export that is certified.
     """
 
     name: str
@@ -55,6 +66,19 @@ class Subject:
     pixel_steps: int
     radii: tuple[float, ...] = DEFAULT_RADII
     precision: Precision | None = None
+    export: Export | None = None
+
+    def check_classifier(self, classifier: nn.Module) -> None:
+        """Make sure that an export is certified with the classifier that it was made for.
+
+        Raises:
+            ConfigError: when it is a different one.
+        """
+        if self.export is not None:
+            try:
+                self.export.check_classifier(classifier)
+            except InputError as error:
+                raise ConfigError(f"--classifier: {error}") from error
 
 
 def configuration_of_run(run: Path) -> dict[str, Any]:
@@ -67,8 +91,8 @@ def configuration_of_export(path: Path | None) -> dict[str, Any]:
     """The configuration that follows from an export: its noise, unless flags say otherwise."""
     if path is None or not (path / EXPORT).is_file():
         return {}
-    export, _ = read_export(path)
-    return {"noise": "quantised" if export.pixel_steps else "gaussian"}
+    config = read_export(path).config
+    return {"noise": "quantised" if config.pixel_steps else "gaussian"}
 
 
 def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
@@ -114,18 +138,19 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
     if path is None:
         return _subject(config, dataset, dataset, {"none": Model(None, _valid(sigma))})
     data = read_denoiser(path, "denoiser")
-    denoiser, trained, precision = load_denoiser(data), trained_sigma(data), None
-    origin: Origin = "file"
-    if path.is_dir():
-        export, _ = read_export(path)
-        trained, precision, origin = export.sigma, export.precision, export.origin
+    denoiser, trained = load_denoiser(data), trained_sigma(data)
+    export = read_export(path) if path.is_dir() else None
     if None not in (sigma, trained) and sigma != trained:
         raise ConfigError(
             f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
             f"denoiser trained for {sigma:g}"
         )
-    model = Model(denoiser, _valid(sigma if trained is None else trained), origin)
-    subject = replace(_subject(config, dataset, dataset, {"best": model}), precision=precision)
+    model = Model(denoiser, _valid(sigma if trained is None else trained), "file")
+    if export is not None:
+        model = model._replace(origin=export.config.origin)
+    subject = _subject(config, dataset, dataset, {"best": model})
+    if export is not None:
+        subject = replace(subject, precision=export.config.precision, export=export)
     channels = subject.test.images.shape[1]
     if denoiser.channels != channels:
         raise ConfigError(

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from trainables.choices import NoiseName, ProcedureName, ascending
+from trainables.choices import (
+    MOST_PILOT_VOTES,
+    MOST_VOTES,
+    NoiseName,
+    ProcedureName,
+    ascending,
+)
 from trainables.command import Flag
 from tuning.config.lists import Numbers
 from tuning.errors import ConfigError
@@ -22,10 +28,10 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     n: int = Field(
         10_000,
         ge=1,
-        le=100_000_000,
+        le=MOST_VOTES,
         description="votes that bound the probability of the class, at most",
     )
-    n0: int = Field(100, ge=1, le=1_000_000, description="votes that pick the class")
+    n0: int = Field(100, ge=1, le=MOST_PILOT_VOTES, description="votes that pick the class")
     alpha: float = Field(
         0.001, gt=0, lt=1, description="probability that one certificate is wrong, at most"
     )

@@ -6,12 +6,11 @@ import torch
 from torch import nn
 
 from results import files
-from results.store import write_bytes, write_text
+from results.store import write_bytes
 from trainables.acceleration.voting import Precision
 from trainables.black_box.queries import BlackBox
+from trainables.smoothing.export import export_files
 from trainables.smoothing.noise import Noise
-from trainables.smoothing.smoothed import CONFIG, ExportConfig, export_config
-from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes
 from tuning.cluster.context import Context
 from tuning.confirmation.final import Finalist
 from tuning.monitoring.tensorboard import StudyBoard
@@ -24,27 +23,29 @@ SHOWN = 8
 def export(
     setting: Setting, best: Finalist, classifier: nn.Module, precision: Precision, context: Context
 ) -> None:
-    """Write smoothed_classifier/: the winner's weights and everything that deploying it needs."""
+    """Write smoothed_classifier/: the winner's weights and everything that deploying it needs.
+
+    The classifier is asked about `probes.QUERIES` images.
+
+    Raises:
+        InputError: when the classifier fails.
+    """
     assert best.denoiser is not None
     # Users load the export with the classifier itself, not with the wrapper that hides gradients.
     network = classifier.network if isinstance(classifier, BlackBox) else classifier
     trial, sigma = best.confirmed.trial, best.confirmed.sigma
     assert trial is not None
-    config = export_config(
-        network,
-        setting.shots.tuning_images[0],
-        len(setting.dataset.classes),
+    contents = export_files(
+        nn.Sequential(best.denoiser, network).eval(),
+        setting.shots.tuning_images.shape[1:],
         Noise(sigma, setting.pixel_steps),
         context.config.certificates(setting.radii),
-        precision,
+        precision=precision,
+        origin=trial.origin,
+        trial=trial.number,
     )
-    # Validated anew: what cannot be read back must not be written.
-    config = ExportConfig.model_validate(
-        config.model_dump() | {"origin": trial.origin, "trial": trial.number}
-    )
-    folder = setting.folder / files.EXPORT
-    write_bytes(folder / WEIGHTS, denoiser_bytes(best.denoiser, sigma))
-    write_text(folder / CONFIG, config.text)
+    for name, content in contents.items():
+        write_bytes(setting.folder / files.EXPORT / name, content)
 
 
 def show_denoised(setting: Setting, best: Finalist, board: StudyBoard, seed: int) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from results.store import write_json
 from trainables.acceleration.voting import Precision
 from trainables.weights.checkpoint import weights_hash
+from tuning.certification.subjects import Subject
 from tuning.cluster.connection import Cluster
 from tuning.config import RunConfig, config_hash
 from tuning.errors import ConfigError
@@ -63,6 +64,23 @@ class Manifest:
         entry = setting_manifest(setting, classifier, self._previous)
         self._content["settings"][setting.name] = entry
         self._write()
+
+    def add_subject(self, subject: Subject, classifier: nn.Module) -> None:
+        """Record what is certified without a search: models, their sigmas and the classifier.
+
+        Raises:
+            ConfigError: when the folder holds certificates of something else.
+        """
+        models = {variant: model.identity for variant, model in subject.models.items()}
+        found = {"models": models, "classifier_hash": weights_hash(classifier)}
+        entry = self._entry(subject.name)
+        for name, whose in (("models", "models"), ("classifier_hash", "classifiers")):
+            if entry and entry.get(name) != found[name]:
+                raise ConfigError(
+                    f"--out: {self._path.parent} holds certificates of {whose} that differ from "
+                    "these; pass a different folder"
+                )
+        self.record(subject.name, **found)
 
     def precision(self, setting: str) -> Precision | None:
         """The precision in which an earlier start decided to count the votes of a setting."""

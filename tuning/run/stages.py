@@ -9,6 +9,7 @@ from results.schema import variant_place
 from trainables.choices import ACR
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import build_denoiser
+from trainables.smoothing.probes import QUERIES
 from tuning.certification.certificates import certify
 from tuning.certification.subjects import Model, Subject
 from tuning.cluster.context import Context
@@ -55,6 +56,8 @@ def certify_subjects(
     for subject in subjects:
         images = subject.test.images[:2]
         classifier = base_classifier(context.config, subject.dataset, images, context.reporter)
+        subject.check_classifier(classifier)
+        manifest.add_subject(subject, classifier)
         place = folder.path / subject.name
         place.mkdir(exist_ok=True)
         store = VoteStore(place / files.VOTES)
@@ -143,7 +146,11 @@ def _model(finalist: Finalist) -> Model:
 
 
 def _queries(store: VoteStore) -> dict[str, int]:
-    """The queries to a black box after its training: one for each vote."""
+    """The queries to a black box after its training: one for each vote, and the export's probes."""
     votes = store.votes_by_phase()
     certification = votes.get("select", 0) + votes.get("estimate", 0)
-    return {"confirmation": votes.get("confirm", 0), "certification": certification}
+    return {
+        "confirmation": votes.get("confirm", 0),
+        "export": QUERIES,
+        "certification": certification,
+    }

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tuning.errors import ConfigError
 
 # The version of the file format and of the meaning of its counts.
-VERSION = 2
+VERSION = 3
 
 
 class VoteKey(NamedTuple):

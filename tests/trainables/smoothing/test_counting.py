@@ -52,7 +52,7 @@ def random_linear(classes: int = 5, seed: int = 0) -> nn.Sequential:
 
 def share_above(block: Block) -> int:
     noise = draw_noise(block, IMAGE.shape, 0.25, torch.device("cpu"))
-    return int((IMAGE + noise)[:, 0, 0, 0].gt(0.5).sum())
+    return int((IMAGE + noise).float()[:, 0, 0, 0].gt(0.5).sum())
 
 
 class Watched(nn.Module):
@@ -78,7 +78,7 @@ def test_votes_are_those_of_a_naive_count_and_sum_to_the_block(
 ) -> None:
     model, block = random_linear(), Block(size, seed)
     counts = total_votes(model, IMAGE, Noise(sigma), [block])
-    noisy = (IMAGE + draw_noise(block, IMAGE.shape, sigma, IMAGE.device)).numpy()
+    noisy = (IMAGE + draw_noise(block, IMAGE.shape, sigma, IMAGE.device)).float().numpy()
     weights = model.get_parameter("1.weight").detach().numpy().astype(np.float64)
     winners = (noisy.reshape(size, 16).astype(np.float64) @ weights.T).argmax(axis=1)
     assert counts == np.bincount(winners, minlength=5).tolist()

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 from mpmath import mp
-from scipy.stats import chisquare, norm
+from scipy.stats import chisquare, kstest, norm
 from torch import Tensor, nn
 
 from trainables.data.datasets import Dataset, TensorImages, load_dataset
 from trainables.data.splits import held_out_images
 from trainables.errors import InputError
+from trainables.smoothing import counting
 from trainables.smoothing.certify import Certificate, certifying
-from trainables.smoothing.counting import total_votes
+from trainables.smoothing.counting import Piece, total_votes
 from trainables.smoothing.noise import Block, Noise, plan_blocks
 from trainables.smoothing.procedures import Fixed
 from trainables.smoothing.quantised import (
@@ -153,15 +154,38 @@ class Rounding(nn.Module):
         return torch.stack((1 - coarse, coarse), dim=1)
 
 
-def test_a_network_that_reads_the_rounding_fools_gaussian_noise_and_not_quantised_noise() -> None:
+def in_float32(block: Block, shape: torch.Size, sigma: float, device: torch.device) -> Tensor:
+    """Gaussian noise as it is usually drawn, and then added to the image in float32."""
+    generator = torch.Generator(device).manual_seed(block.seed)
+    return sigma * torch.randn((block.size, *shape), generator=generator, device=device)
+
+
+def test_a_network_that_reads_the_rounding_fools_noise_in_float32_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     white, black = torch.ones(1, 2, 2), torch.zeros(1, 2, 2)
     distance = float((white - black).norm())
+    for steps in (0, 255):
+        of_both = [certificate(Rounding(), x, 1.0, steps, 5000, 1) for x in (white, black)]
+        assert all(one.radius < distance for one in of_both)
+    monkeypatch.setattr(counting, "draw_noise", in_float32)
     of_white, of_black = (certificate(Rounding(), x, 1.0, 0, 5000, 1) for x in (white, black))
     # This is wrong: black is within the radius, and is certainly of the other class.
     assert (of_white.predicted, of_black.predicted) == (1, 0)
     assert of_white.radius > distance
-    quantised = [certificate(Rounding(), x, 1.0, 255, 5000, 1) for x in (white, black)]
-    assert all(one.radius < distance for one in quantised)
+
+
+def test_gaussian_noise_is_rounded_in_the_same_way_whatever_the_image() -> None:
+    """The bits of float32 sums of the same size, for images from which they are differently far."""
+    places = {}
+    for pixel in (0.0, 0.5, 1.0):
+        piece = Piece(torch.full((1, 40, 40), pixel), Noise(1.0), ())
+        sums = torch.cat([piece.copies(Block(100, seed)) for seed in range(10)]).double().flatten()
+        low = (sums.abs() > 2.0**-10) & (sums.abs() < 2.0**-9)
+        # Their spacing is 2^-33; noise in float32 would be a multiple of 2^-24 where a pixel is 1.
+        places[pixel] = (sums[low] * 2.0**33 % 512).numpy()
+        assert len(places[pixel]) > 400
+        assert kstest((places[pixel] + 0.5) / 512, "uniform").pvalue > 0.01
 
 
 class Nearest(nn.Module):

@@ -1,35 +1,34 @@
-import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 
+from tests.support.exports import (
+    SHAPE,
+    Constant,
+    linear_classifier,
+    rewrite_config,
+    trained_denoiser,
+    write_export,
+)
 from trainables import smoothing
-from trainables.errors import InputError
-from trainables.models.denoisers import DnCNN
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.bounds import lower_bound
 from trainables.smoothing.counting import total_votes
+from trainables.smoothing.export import ExportConfig
 from trainables.smoothing.noise import Noise, plan_blocks
-from trainables.smoothing.procedures import Adaptive, Fixed
+from trainables.smoothing.procedures import Adaptive
 from trainables.smoothing.quantised import allowance
-from trainables.smoothing.smoothed import CONFIG, ExportConfig, export_config
 from trainables.weights.checkpoint import weights_hash
-from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes
 
 torch.set_num_threads(1)
 IMAGE = torch.full((1, 4, 4), 0.5)
-
-
-class Constant(nn.Module):
-    """Always class 2 of three."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.tensor([0.0, 1.0, 2.0]).expand(len(images), 3)
 
 
 class Coin(nn.Module):
@@ -40,88 +39,36 @@ class Coin(nn.Module):
         return torch.stack((-side, side), dim=1)
 
 
-def trained_denoiser() -> DnCNN:
-    denoiser = DnCNN(1, 3, 4)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-        denoiser.train()(torch.rand(8, 1, 4, 4, generator=generator))
-    return denoiser.eval()
-
-
-def linear_classifier() -> nn.Sequential:
-    linear = nn.Linear(16, 3)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        linear.weight.copy_(torch.randn(3, 16, generator=generator))
-        linear.bias.zero_()
-    return nn.Sequential(nn.Flatten(), linear).eval()
-
-
 def config(**changes: Any) -> ExportConfig:
     values = {
         "sigma": 0.25, "n0": 50, "n": 1000,
-        "alpha": 0.001, "num_classes": 3, "image_shape": (1, 4, 4), "classifier_hash": "0" * 64,
-        "procedure": "fixed",
+        "alpha": 0.001, "num_classes": 3, "image_shape": SHAPE, "procedure": "fixed",
+        "classifier_hash": "0" * 64, "denoiser_hash": "0" * 64, "probes_hash": "0" * 64,
     }  # fmt: skip
     return ExportConfig.model_validate(values | changes)
 
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    made = export_config(
-        linear_classifier(), IMAGE, 3, Noise(0.25), Fixed(50, 1000, 0.001), "float32"
-    )
-    (tmp_path / CONFIG).write_text(made.text)
-    (tmp_path / WEIGHTS).write_bytes(denoiser_bytes(trained_denoiser()))
-    return tmp_path
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        SmoothedClassifier.load(folder, linear_classifier())
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return write_export(tmp_path / "export")
 
 
 def test_an_export_certifies_like_the_classifier_it_was_made_from(export: Path) -> None:
-    original = SmoothedClassifier(nn.Sequential(trained_denoiser(), linear_classifier()), config())
-    loaded = SmoothedClassifier.load(str(export), linear_classifier())
+    model = nn.Sequential(trained_denoiser(), linear_classifier())
+    original = SmoothedClassifier(model, config(), seed=5)
+    loaded = SmoothedClassifier.load(str(export), linear_classifier(), seed=5)
     for value in (0.2, 0.5, 0.9):
         image = torch.full((1, 4, 4), value)
         assert loaded.certify(image) == original.certify(image)
         assert loaded.predict(image) == original.predict(image)
 
 
-def test_the_exported_configuration_describes_image_numbers_and_classifier(export: Path) -> None:
-    assert json.loads((export / CONFIG).read_text()) == {
-        "schema_version": 5, "origin": "file", "trial": None, "pixel_steps": 0,
-        "procedure": "fixed", "tolerance": 0.02, "radii": [],
-        "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
-        "image_shape": [1, 4, 4], "precision": "float32",
-        "classifier_hash": weights_hash(linear_classifier()),
-    }  # fmt: skip
-
-
-def test_an_export_of_the_version_before_does_not_know_its_origin(export: Path) -> None:
-    known = json.loads((export / CONFIG).read_text())
-    del known["origin"], known["trial"]
-    (export / CONFIG).write_text(json.dumps(known | {"schema_version": 4}))
-    loaded = SmoothedClassifier.load(export, linear_classifier()).config
-    assert (loaded.origin, loaded.trial) == ("file", None)
-
-
-def test_the_procedure_of_the_export_decides_how_many_votes_are_cast(export: Path) -> None:
+def test_the_procedure_of_the_export_decides_how_many_votes_are_cast(tmp_path: Path) -> None:
     votes = {}
     procedure = Adaptive(50, 5000, 0.001, (0.0, 0.1))
-    adaptive = export_config(linear_classifier(), IMAGE, 3, Noise(0.25), procedure, "float32").text
-    for name, text in {
-        "adaptive": adaptive,
-        "tolerance": adaptive.replace('"adaptive"', '"tolerance"'),
-        "fixed": adaptive.replace('"adaptive"', '"fixed"'),
-    }.items():
-        (export / CONFIG).write_text(text)
+    export = write_export(tmp_path / "export", Constant(), procedure=procedure)
+    for name in ("adaptive", "tolerance", "fixed"):
+        rewrite_config(export, lambda values: values.update(procedure=name))  # noqa: B023
         proof = SmoothedClassifier.load(export, Constant()).certify(IMAGE)
         assert (proof.procedure, proof.predicted) == (name, 2)
         votes[name] = proof.votes
@@ -135,24 +82,81 @@ def test_the_denoiser_stands_in_front_of_the_classifier(export: Path) -> None:
     assert torch.allclose(loaded.model(images), expected, atol=1e-5)
 
 
-def test_a_classifier_in_training_mode_is_put_in_evaluation_mode(export: Path) -> None:
-    classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3)).train()
-    loaded = SmoothedClassifier.load(export, classifier)
+def test_a_classifier_in_training_mode_is_put_in_evaluation_mode(tmp_path: Path) -> None:
+    classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3)).eval()
+    export = write_export(tmp_path / "export", classifier)
+    loaded = SmoothedClassifier.load(export, classifier.train())
     before = weights_hash(loaded.model)
     loaded.certify(IMAGE)
     assert weights_hash(loaded.model) == before
     assert not any(module.training for module in loaded.model.modules())
 
 
+def votes_of(export: Path, seed: int | None) -> tuple[list[int], int]:
+    """The votes of two certificates of an image, and the seed that they can be repeated with."""
+    image = torch.rand((1, 4, 4), generator=torch.Generator().manual_seed(6))
+    loaded = SmoothedClassifier.load(export, linear_classifier(), seed=seed)
+    return [loaded.certify(image, n=20_000).votes_top for _ in range(2)], loaded.seed
+
+
 def test_the_seed_decides_the_votes_and_every_call_draws_afresh(export: Path) -> None:
-    image = torch.rand((1, 4, 4), generator=torch.Generator().manual_seed(4))
-    votes = []
-    for seed in (0, 0, 1):
-        loaded = SmoothedClassifier.load(export, linear_classifier(), seed=seed)
-        votes.append([loaded.certify(image, n=20_000).votes_top for _ in range(2)])
+    votes = [votes_of(export, seed)[0] for seed in (0, 0, 1)]
     assert votes[0] == votes[1]
     assert votes[0] != votes[2]
     assert votes[0][0] != votes[0][1]
+
+
+def test_without_a_seed_nobody_knows_the_noise_in_advance_but_it_can_be_repeated(
+    export: Path,
+) -> None:
+    torch.manual_seed(0)
+    one, seed = votes_of(export, None)
+    torch.manual_seed(0)
+    other, other_seed = votes_of(export, None)
+    assert seed != other_seed
+    assert one != other
+    assert votes_of(export, seed)[0] == one
+    assert max(seed, other_seed) > 2**32
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_votes_are_cast_by_as_many_threads_as_wanted_and_others_keep_theirs(
+    export: Path, threads: int
+) -> None:
+    seen = []
+    classifier = linear_classifier()
+    classifier.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        loaded = SmoothedClassifier.load(export, classifier, threads=threads)
+        loaded.certify(IMAGE)
+        loaded.predict(IMAGE)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert set(seen) == {threads}
+
+
+def test_nothing_slow_is_imported_to_certify_an_image(export: Path) -> None:
+    """In a process of its own, whose start-up would otherwise take as long as its votes."""
+    script = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "from tests.support.exports import linear_classifier\n"
+        "from trainables.smoothing import SmoothedClassifier\n"
+        "smoothed = SmoothedClassifier.load(sys.argv[1], linear_classifier())\n"
+        "image = torch.rand(1, 4, 4)\n"
+        "smoothed.certify(image), smoothed.predict(image)\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})\n"
+        "print(*(name for name in sys.modules if name.startswith('scipy.stats')))\n"
+    )
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", script, str(export)]
+    done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    packages, stats = done.stdout.splitlines()
+    slow = {"sympy", "torchvision", "sklearn", "matplotlib", "pandas", "ray", "requests", "pyarrow"}
+    assert not slow & set(packages.split())
+    assert stats == ""
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(1000, 0.001), (5000, 1e-6)])
@@ -188,6 +192,28 @@ def test_prediction_at_a_looser_level_needs_fewer_votes() -> None:
     assert smoothed.predict(IMAGE, n=5, alpha=0.1) == 2
 
 
+class Counted(SmoothedClassifier):
+    """One whose votes are given."""
+
+    def __init__(self, votes: list[int]) -> None:
+        super().__init__(Constant(), config())
+        self.votes = votes
+
+    def _votes(self, image: Tensor, request: object) -> list[int]:
+        return self.votes
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.05, 0.5])
+def test_a_class_is_predicted_when_a_two_sided_test_of_the_two_largest_says_so(
+    alpha: float,
+) -> None:
+    for total in (1, 2, 7, 40, 101):
+        for first in range((total + 1) // 2, total + 1):
+            votes = [0, total - first, first]
+            told = binomtest(first, total, 0.5).pvalue <= alpha
+            assert Counted(votes).predict(IMAGE, alpha=alpha) == (2 if told else -1)
+
+
 def test_a_classifier_without_a_valid_vote_is_not_predicted() -> None:
     class Silent(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -217,19 +243,17 @@ def test_an_image_outside_the_pixel_range_is_refused(pixel: float) -> None:
 
 
 def test_an_export_with_quantised_noise_runs_it_and_refuses_images_off_its_grid(
-    export: Path,
+    tmp_path: Path,
 ) -> None:
     image = torch.full((1, 4, 4), 0.6)
-    gaussian = SmoothedClassifier.load(export, linear_classifier()).certify(image)
-    procedure = Fixed(50, 1000, 0.001)
-    made = export_config(linear_classifier(), IMAGE, 3, Noise(0.25, 255), procedure, "float32")
-    (export / CONFIG).write_text(made.text)
-    smoothed = SmoothedClassifier.load(export, linear_classifier())
+    export = write_export(tmp_path / "export", noise=Noise(0.25, 255))
+    smoothed = SmoothedClassifier.load(export, linear_classifier(), seed=0)
     proof = smoothed.certify(image)
     assert smoothed.config.pixel_steps == 255
     blocks = plan_blocks(1000, 0, 1, "estimate")
     votes = total_votes(smoothed.model, image, Noise(0.25, 255), blocks)
-    assert proof.votes_top == max(votes) != gaussian.votes_top
+    gaussian = total_votes(smoothed.model, image, Noise(0.25), blocks)
+    assert proof.votes_top == max(votes) != max(gaussian)
     taken = allowance(Noise(0.25, 255), (1, 4, 4))
     assert proof.p_lower == lower_bound(proof.votes_top, 1000, 0.001) - taken
     assert 1e-12 < taken < 1e-11
@@ -245,45 +269,6 @@ def test_an_export_with_quantised_noise_runs_it_and_refuses_images_off_its_grid(
 def test_numbers_out_of_range_are_refused_instead_of_replaced(numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         SmoothedClassifier(Constant(), config()).certify(IMAGE, **numbers)
-
-
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-def test_an_incomplete_export_is_refused(export: Path, name: str) -> None:
-    (export / name).unlink()
-    assert str(export) in refusal(export)
-
-
-def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    assert "nowhere" in refusal(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b'{"sigma": 0.25}', b"\xff\xfe\x00"],
-    ids=["empty", "half", "list", "incomplete", "binary"],
-)  # fmt: skip
-def test_a_damaged_configuration_is_refused(export: Path, data: bytes) -> None:
-    (export / CONFIG).write_bytes(data)
-    assert str(export) in refusal(export)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"unknown": 1}, {"sigma": None}, {"image_shape": [4, 4]}, {"image_shape": [3, 4, 4]},
-     {"schema_version": 1}, {"procedure": "adaptive"}],
-    ids=str,
-)  # fmt: skip
-def test_a_configuration_that_does_not_fit_is_refused(
-    export: Path, change: dict[str, object]
-) -> None:
-    values = json.loads((export / CONFIG).read_text())
-    (export / CONFIG).write_text(json.dumps(values | change))
-    refusal(export)
-
-
-@pytest.mark.parametrize("kept", [0, 10, 200, -1])
-def test_damaged_weights_are_refused(export: Path, kept: int) -> None:
-    (export / WEIGHTS).write_bytes((export / WEIGHTS).read_bytes()[:kept])
-    assert "damaged" in refusal(export)
 
 
 def test_the_index_of_the_package_names_every_file() -> None:

@@ -3,7 +3,7 @@
 from typing import get_args
 
 from results.schema import ORIGINS
-from trainables.smoothing.smoothed import Origin
+from trainables.smoothing.export import Origin
 
 
 def test_whatever_can_win_can_be_exported() -> None:

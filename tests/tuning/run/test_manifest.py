@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 
+from trainables.data.datasets import load_dataset
+from trainables.data.splits import held_out_images
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import DnCNN
+from tuning.certification.subjects import Model, Subject
 from tuning.cluster.connection import Cluster
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
@@ -81,3 +85,38 @@ def test_resumption_with_something_else_is_refused(setting: Setting, name: str, 
     before: dict[str, Any] = setting_manifest(setting, classifier, {}) | {name: "other"}
     with pytest.raises(ConfigError, match=f"{flag}: .* changed since the run started"):
         setting_manifest(setting, classifier, {"settings": {setting.name: before}})
+
+
+def subject(*models: Model) -> Subject:
+    digits = load_dataset("digits")
+    named = dict(zip(("none", "best"), models, strict=False))
+    return Subject("digits", digits, held_out_images(digits, 2), named, pixel_steps=0)
+
+
+def test_a_folder_keeps_the_certificates_of_its_models(config: RunConfig, tmp_path: Path) -> None:
+    classifier, foreign = BaseClassifier(DigitsCNN()), BaseClassifier(DigitsCNN())
+    denoiser, other = DnCNN(1, 3, 4), DnCNN(1, 3, 5)
+    certified = subject(Model(denoiser, 0.25))
+    start(config, tmp_path).add_subject(certified, classifier)
+    start(config, tmp_path).add_subject(subject(Model(denoiser, 0.25, "file")), classifier)
+    before = (tmp_path / "manifest.json").read_bytes()
+    for different in (
+        subject(Model(denoiser, 0.5)),
+        subject(Model(other, 0.25)),
+        subject(Model(None, 0.25)),
+        subject(Model(denoiser, 0.25), Model(other, 0.25)),
+    ):
+        with pytest.raises(ConfigError, match=r"--out: .* of models that differ"):
+            start(config, tmp_path).add_subject(different, classifier)
+    with pytest.raises(ConfigError, match="certificates of classifiers that differ"):
+        start(config, tmp_path).add_subject(certified, foreign)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+
+
+def test_a_folder_that_does_not_say_what_it_certified_is_left_alone(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    start(config, tmp_path).record("digits", precision="float32")
+    certified = subject(Model(DnCNN(1, 3, 4), 0.25))
+    with pytest.raises(ConfigError, match="--out"):
+        start(config, tmp_path).add_subject(certified, BaseClassifier(DigitsCNN()))

@@ -1,0 +1,84 @@
+"""What is certified again: models, and the classifier that an export was made for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.models.architectures import DigitsCNN
+from trainables.models.classifiers import BaseClassifier
+from trainables.models.denoisers import DnCNN
+from trainables.smoothing.export import CONFIG, export_files
+from trainables.smoothing.noise import Noise
+from trainables.smoothing.procedures import Fixed
+from trainables.weights.checkpoint import weights_hash
+from tuning.certification.subjects import Model, configuration_of_export, subject_of_file
+from tuning.config import RunConfig, make_config
+from tuning.errors import ConfigError
+
+torch.set_num_threads(1)
+
+
+def classifier(seed: int) -> BaseClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BaseClassifier(DigitsCNN())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return make_config({"name": "x", "out": tmp_path, "certify_images": 2})
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    model = nn.Sequential(DnCNN(1, 3, 4).eval(), classifier(1))
+    files = export_files(
+        model, (1, 8, 8), Noise(0.3, 16), Fixed(9, 99, 0.1), precision="bfloat16", origin="mse"
+    )
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_an_export_is_certified_as_it_says_and_only_with_its_classifier(
+    config: RunConfig, export: Path
+) -> None:
+    assert configuration_of_export(export) == {"noise": "quantised"}
+    subject = subject_of_file(config, export, None)
+    assert (subject.precision, subject.models["best"].origin) == ("bfloat16", "mse")
+    assert subject.models["best"].sigma == 0.3
+    subject.check_classifier(classifier(1))
+    with pytest.raises(
+        ConfigError, match="--classifier: the export was made for the classifier"
+    ) as told:
+        subject.check_classifier(classifier(2))
+    assert weights_hash(classifier(2))[:12] in str(told.value)
+
+
+def test_an_export_whose_configuration_was_edited_is_not_certified(
+    config: RunConfig, export: Path
+) -> None:
+    text = (export / CONFIG).read_text()
+    (export / CONFIG).write_text(text.replace('"sigma": 0.3', '"sigma": 0.6'))
+    with pytest.raises(ValueError, match="was changed after it was written"):
+        subject_of_file(config, export, None)
+
+
+def test_a_denoiser_file_is_certified_with_any_classifier(config: RunConfig, export: Path) -> None:
+    subject = subject_of_file(config, export / "denoiser.safetensors", None)
+    for seed in (1, 2):
+        subject.check_classifier(classifier(seed))
+
+
+def test_models_differ_by_denoiser_and_sigma() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        one, other = DnCNN(1, 3, 4), DnCNN(1, 3, 4)
+    models = [Model(one, 0.25), Model(other, 0.25), Model(one, 0.5), Model(None, 0.25)]
+    identities = [model.identity for model in models]
+    assert all(identities.count(identity) == 1 for identity in identities)
+    assert Model(one, 0.25, "file", 3).identity == identities[0]
