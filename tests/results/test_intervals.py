@@ -28,7 +28,7 @@ def certified(votes: list[list[int]], labels: list[int], sigma: float) -> Answer
     top = np.random.default_rng(0).binomial(N, shares)
     radius = sigma * norm.ppf(beta.ppf(ALPHA, top, N - top + 1))
     predicted = np.where(radius > 0, counts.argmax(axis=1), -1)
-    return Answers(np.array(labels), predicted, np.maximum(radius, 0))
+    return Answers(np.array(labels), predicted, np.maximum(radius, 0), radius)
 
 
 def populations() -> Iterator[tuple[Answers, Answers, float]]:
@@ -48,7 +48,8 @@ POPULATIONS = list(populations())
 
 
 def part(answers: Answers, images: np.ndarray) -> Answers:
-    return Answers(answers.label[images], answers.predicted[images], answers.radius[images])
+    arrays = (answers.label, answers.predicted, answers.radius, answers.joint)
+    return Answers(*(each[images] for each in arrays))
 
 
 def gained(answers: Answers) -> np.ndarray:
