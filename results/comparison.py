@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from results.curves import Estimate, paired_difference
+from results.curves import Estimate, largest_radius, paired_difference
 from results.schema import Row
 from results.score import Answers
 
@@ -50,11 +50,12 @@ def compare(
                 f"{_listed(mine)}: the two are not comparable"
             )
     a, b = Answers.of(rows), Answers.of(others)
+    most = max(largest_radius(rows), largest_radius(others))
     return Comparison(
         against,
-        paired_difference(a.scores(radii), b.scores(radii)),
+        paired_difference(a.scores(radii), b.scores(radii), 1 - a.lowest_mark),
         {at: paired_difference(a.right(at), b.right(at)) for at in radii},
-        paired_difference(a.right(0) * a.radius, b.right(0) * b.radius),
+        paired_difference(a.right(0) * a.radius, b.right(0) * b.radius, most),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from results.curves import Bools, Floats
+from results.curves import Bools, Estimate, Floats, mean_of_images
 from results.schema import Row
 
 Integers = NDArray[np.int64]
@@ -62,10 +62,12 @@ class Answers:
         return right
 
     def scores(self, radii: Sequence[float]) -> Floats:
-        """What each image contributes to the score, averaged over `radii`.
+        """What each image says about the score, averaged over `radii`; their mean is the score.
 
-        Images of a rare class weigh more, such that classes weigh equally. If all images are of one
-        class, knowing it cannot be told from guessing it, and every score is 0.
+        Images of a rare class weigh more, such that classes weigh equally: a mark is as far from
+        the score as its weight says. So unequal weights do not look like differences between
+        images (the linearised ratio estimator: Särndal et al. 1992, Section 5.6). If all images are
+        of one class, knowing it cannot be told from guessing it, and every score is 0.
 
         Raises:
             ValueError: without radii.
@@ -77,8 +79,19 @@ class Answers:
             return np.zeros(len(self.label))
         weights = len(self.label) / (len(classes) * images[of_image])
         marks = [self.right(at) - self.wrong(at) / (len(classes) - 1) for at in radii]
-        scores: Floats = weights * np.mean(marks, axis=0)
+        mark = np.mean(marks, axis=0)
+        score = np.mean(weights * mark)
+        scores: Floats = score + weights * (mark - score)
         return scores
+
+    def score(self, radii: Sequence[float]) -> Estimate:
+        """The score and its interval; raises as `scores`."""
+        return mean_of_images(self.scores(radii), self.lowest_mark, 1.0)
+
+    @property
+    def lowest_mark(self) -> float:
+        """The mark of an image that is certified wrong."""
+        return -1 / max(1, len(np.unique(self.label)) - 1)
 
     def most_frequent(self) -> tuple[int | None, float, float]:
         """The class answered most often, the share of images with that answer, and of that class.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from results.curves import Bools, average_certified_radius, mean_of_images
+from results.curves import Bools, average_certified_radius, largest_radius
 from results.schema import (
     Row,
     accuracy_column,
@@ -47,8 +47,8 @@ def summary_row(
         ValueError: without certificates or radii, or if sigma, alpha or n0 differ between them.
     """
     answers = Answers.of(certificates)
-    acr = average_certified_radius(answers.right(0), answers.radius)
-    score = mean_of_images(answers.scores(radii))
+    acr = average_certified_radius(answers.right(0), answers.radius, largest_radius(certificates))
+    score = answers.score(radii)
     most, share, true = answers.most_frequent()
     return {
         "setting": setting,

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.stats import norm, sem, t
 
 from results.curves import (
     accuracy_curve,
     average_certified_radius,
     certified_accuracy,
+    largest_radius,
     outcomes,
     paired_difference,
 )
@@ -111,7 +112,7 @@ def test_acr_agrees_with_a_naive_loop_and_lies_in_its_interval(rows: Rows) -> No
     for correct, radius in rows:
         if correct:
             total += radius
-    acr = average_certified_radius(*zip(*rows, strict=True))
+    acr = average_certified_radius([row[0] for row in rows], [row[1] for row in rows])
     assert acr.value == pytest.approx(total / len(rows))
     assert acr.low - 1e-12 <= acr.value <= acr.high + 1e-12
 
@@ -123,24 +124,45 @@ def test_acr_is_the_area_under_the_curve() -> None:
     assert area == pytest.approx(average_certified_radius(correct, radius).value)
 
 
-@pytest.mark.parametrize("count", [1, 40])
-def test_equal_images_give_an_interval_of_no_width(count: int) -> None:
-    acr = average_certified_radius([True] * count, [0.5] * count)
-    assert (acr.value, acr.low, acr.high) == (0.5, 0.5, 0.5)
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("radius", [0.0, 0.5, 0.8])
+def test_equal_images_might_have_been_different_as_wilsons_interval_says(
+    count: int, radius: float
+) -> None:
+    acr = average_certified_radius([True] * count, [radius] * count, 0.8)
+    others = certified_accuracy([False] * count, [0.0] * count, 0).high
+    assert acr.value == radius
+    assert (acr.low, acr.high) == pytest.approx(
+        (radius - others * radius, radius + others * (0.8 - radius))
+    )
+    assert acr.low < acr.high
 
 
-def test_intervals_are_the_same_at_every_call() -> None:
-    correct, radius = outcomes(certificate_rows("best"))
-    first, second = (average_certified_radius(correct, radius) for _ in range(2))
-    assert first == second
+@given(rows=images, most=st.floats(4, 5))
+def test_every_interval_has_a_width_and_lies_in_the_range_of_the_values(
+    rows: Rows, most: float
+) -> None:
+    correct, radius = zip(*rows, strict=True)
+    acr = average_certified_radius(correct, radius, most)
+    assert 0 <= acr.low <= acr.value <= acr.high <= most
+    assert acr.low < acr.high
+    gain = paired_difference(np.array(correct) * np.array(radius), np.zeros(len(rows)), most)
+    assert -most <= gain.low <= gain.value <= gain.high <= most
+    assert gain.low < gain.high
 
 
-def test_the_bootstrap_interval_is_close_to_the_normal_one() -> None:
-    values = scores("best")
-    acr = average_certified_radius(np.ones(len(values), bool), values)
-    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
-    assert acr.low == pytest.approx(values.mean() - half, abs=0.15 * half)
-    assert acr.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+def test_without_equal_values_the_interval_is_close_to_students() -> None:
+    values = np.random.default_rng(0).uniform(0, 1, 30)
+    acr = average_certified_radius(np.ones(30, bool), values, 1.0)
+    student = t.interval(0.95, 29, values.mean(), sem(values))
+    assert (acr.low, acr.high) == pytest.approx(student, abs=0.02 * (student[1] - student[0]))
+
+
+def test_no_radius_is_larger_than_that_of_equal_votes() -> None:
+    row = {"sigma": 0.25, "alpha": 0.001, "n": 10_000, "radius": 0.3}
+    assert largest_radius([row]) == pytest.approx(0.25 * norm.ppf(0.001 ** (1 / 10_000)))
+    assert largest_radius([row, row | {"radius": 2.0}]) == 2
+    assert largest_radius([row | {"n": 1, "radius": 0.0}]) == 0
 
 
 def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
@@ -153,7 +175,8 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
 
 def test_a_variant_gains_nothing_over_itself() -> None:
     gain = paired_difference(scores("best"), scores("best"))
-    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+    assert gain.value == 0
+    assert 0 < gain.high == -gain.low < 0.03
 
 
 @pytest.mark.parametrize("call", [certified_accuracy, average_certified_radius, accuracy_curve])

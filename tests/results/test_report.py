@@ -126,8 +126,8 @@ def test_a_difference_whose_interval_holds_zero_is_called_none(tmp_path: Path) -
     run = write_run(tmp_path)
     certified(run, "published", certificate_rows("best"))
     text = cells(built(run))
-    assert "cannot be told apart from DE-CROP as published (0.0 points [0.0, 0.0])" in text
-    assert "DE-CROP, publishedcannot be told apart +0.000[+0.000, +0.000]" in text
+    assert "cannot be told apart from DE-CROP as published (0.0 points [-2.1, 2.1])" in text
+    assert "DE-CROP, publishedcannot be told apart +0.000[\u22120.021, +0.021]" in text
 
 
 def test_a_baseline_that_won_is_labelled_as_one_and_not_compared_with_itself(

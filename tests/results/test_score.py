@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.curves import mean_of_images
 from results.score import Answers
 from tests.support.invented import certificate_rows
 
@@ -73,7 +72,7 @@ def test_images_of_one_class_cannot_tell_knowing_from_guessing() -> None:
 def test_a_constant_answer_is_not_above_guessing_but_an_average_radius_pays_it() -> None:
     labels = np.random.default_rng(0).integers(0, 10, 500).tolist()
     constant = answers(labels, [3] * 500, [1.9] * 500)
-    found = mean_of_images(constant.scores(RADII))
+    found = constant.score(RADII)
     assert found.low < 0 < found.high
     assert np.mean(constant.right(0) * constant.radius) > 0.15
 
@@ -90,6 +89,21 @@ def test_answers_are_in_order_of_the_images() -> None:
     rows = certificate_rows("best", 30)
     shuffled: Any = Answers.of(rows[::-1])
     assert shuffled.scores(RADII).tolist() == Answers.of(rows).scores(RADII).tolist()
+
+
+def test_unequal_classes_do_not_widen_the_interval_of_a_constant_score() -> None:
+    labels = [0] * 18 + [1, 2]
+    right = answers(labels, labels, [0.5] * 20)
+    assert right.scores((0.0, 0.25)) == pytest.approx(np.ones(20))
+    half = answers(labels, labels, [0.3] * 20).score(RADII)
+    assert half.value == pytest.approx(2 / 3)
+    assert half.low > 0.35
+
+
+def test_a_score_of_one_image_says_next_to_nothing() -> None:
+    found = answers([3], [3], [1.0]).score(RADII)
+    assert found.value == 0
+    assert found.low < -0.5 < 0.5 < found.high
 
 
 def test_a_score_without_radii_is_refused() -> None:

@@ -174,7 +174,7 @@ def test_what_cannot_be_told_apart_is_said_with_its_difference() -> None:
     twin = [row | {"variant": "published", "sigma": 0.25} for row in certificate_rows("best")]
     verdict = judged(baselines={"published": twin})
     assert details(verdict)[2] == (
-        "It cannot be told apart from DE-CROP as published (0.0 points [0.0, 0.0])."
+        "It cannot be told apart from DE-CROP as published (0.0 points [-2.1, 2.1])."
     )
     assert not verdict.is_improvement
 

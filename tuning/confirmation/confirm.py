@@ -138,8 +138,9 @@ def choose_variants(
         Confirmed(
             contender.trial,
             contender.sigma,
-            Score.of(found.objective),
+            Score(float(found.objective.mean()), found.draws.standard_error(found.objective)),
             tuple(found.objective.tolist()),
+            found.draws,
             float(found.correct.mean()),
             found.unseen,
         )

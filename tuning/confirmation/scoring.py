@@ -18,6 +18,7 @@ from trainables.smoothing.noise import BLOCK_SIZE, Noise
 from trainables.smoothing.objective import Objective, Score, clean_accuracy
 from trainables.smoothing.prediction import Certification
 from tuning.config import RunConfig
+from tuning.confirmation.draws import Draws
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 from tuning.votes.counter import VoteCounter, Voter
@@ -39,12 +40,13 @@ class Contender:
 class FoldScores(NamedTuple):
     """Score and correctness of each tuning image, in order of the folds.
 
-    `unseen` is the score with as many votes as in the search, on the images that the search did not
-    tune on; None if there are no such images.
+    `draws` are their folds and images. `unseen` is the score with as many votes as in the search,
+    on the images that the search did not tune on; None if there are no such images.
     """
 
     objective: Floats
     correct: Floats
+    draws: Draws
     unseen: float | None
 
 
@@ -97,14 +99,15 @@ class Scorer:
         votes = [outcome.result for of_images in outcomes for outcome in of_images]
         few, all_votes = (np.array(counts) for counts in zip(*votes, strict=True))
         labels = torch.cat([fold.tuning_labels for fold in self.folds]).numpy()
-        indices = [index for fold in self.folds for index in fold.tuning_indices]
-        unseen = ~np.isin(indices, self.setting.shots.tuning_indices)
+        draws = Draws.of(self.folds)
+        unseen = ~np.isin(draws.images, self.setting.shots.tuning_indices)
         objective = Objective.parse(self.config.objective, self.setting.radii)
         config = self.config
         certification = Certification(config.n0, config.n, sigma, config.alpha)
         return FoldScores(
             objective.scores(all_votes, labels, certification),
             clean_accuracy(all_votes, labels, certification),
+            draws,
             Score.of(objective.scores(few[unseen], labels[unseen], certification)).mean
             if unseen.any()
             else None,

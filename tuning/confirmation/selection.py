@@ -11,6 +11,7 @@ from results.terminal import round_down
 from trainables.decrop.config import BASELINES
 from trainables.models.denoisers import DENOISERS
 from trainables.smoothing.objective import Score
+from tuning.confirmation.draws import Draws
 from tuning.errors import AllTrialsFailed, ConfigError
 from tuning.study.attempts import TrialRecord, best_first
 from tuning.study.pareto import front
@@ -21,7 +22,8 @@ from tuning.study.points import PUBLISHED_SIGMA
 class Confirmed:
     """A configuration and its score on fresh splits; `trial` is None for the bare classifier.
 
-    `scores` has one entry for each image of each fold, in the same order for all candidates;
+    `scores` has one entry for each image of each fold, in the same order for all candidates, and
+    `draws` says which these are; the standard error of the `score` is over folds and images.
     `accuracy` is the clean accuracy on the same images. `unseen` is the score with as many votes as
     in the search, on those of them that the search did not tune on, if there are any.
     """
@@ -30,6 +32,7 @@ class Confirmed:
     sigma: float
     score: Score
     scores: tuple[float, ...]
+    draws: Draws
     accuracy: float
     unseen: float | None = None
 
@@ -83,9 +86,10 @@ def shortlisted(
 def tied(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> list[Confirmed]:
     """The candidates that score as well as the best one, which cannot be told apart.
 
-    "As well" means: lower by no more than one standard error of the difference, image by image.
-    Source: Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule). Candidates whose clean
+    "As well" means: lower by no more than one standard error of the difference, which is taken
+    image by image and varies between folds as well as between images. Candidates whose clean
     accuracy is below `min_accuracy` do not count.
+    Source: Breiman et al. 1984, Section 3.4.3 (the one-standard-error rule).
 
     Raises:
         ConfigError: when no candidate is that accurate.
@@ -123,7 +127,7 @@ def highest(confirmed: Sequence[Confirmed]) -> Confirmed:
 
 def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
     lost = np.subtract(best.scores, candidate.scores)
-    return bool(lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)))
+    return bool(lost.mean() <= best.draws.standard_error(lost))
 
 
 def _complexity(confirmed: Confirmed) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from trainables.data.splits import Shots
 from trainables.models.denoisers import Denoiser, DnCNN
 from tuning.config import make_config
 from tuning.confirmation.confirm import choose_variants, fresh_folds, train_on_folds
+from tuning.confirmation.draws import Draws
 from tuning.confirmation.scoring import Contender, FoldScores
 from tuning.confirmation.training import Training
 from tuning.errors import AllTrialsFailed
@@ -60,7 +61,8 @@ def contender(origin: str | None, number: int = 0) -> Contender:
 
 
 def scored(level: float) -> FoldScores:
-    return FoldScores(level + np.array([0.0, 0.1, 0.2]), np.array([1.0, 1.0, 0.0]), level)
+    draws = Draws((0, 0, 1), (16, 17, 18))
+    return FoldScores(level + np.array([0.0, 0.1, 0.2]), np.array([1.0, 1.0, 0.0]), draws, level)
 
 
 def test_each_variant_is_the_highest_of_its_kind() -> None:

@@ -98,6 +98,7 @@ def test_scores_are_those_of_each_folds_own_model_on_its_own_images(
         assert own.objective == pytest.approx(expected)
         assert own.correct == pytest.approx(clean_accuracy(votes, labels, certification))
         assert own.correct.sum() > 0.1
+        assert own.draws == ((0, 0, 0, 1, 1), (0, 1, 2, 3, 4))
 
 
 def test_unseen_are_the_images_the_search_did_not_tune_on_with_as_many_votes(

@@ -1,10 +1,12 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.records import record
 from trainables.smoothing.objective import Score
+from tuning.confirmation.draws import Draws
 from tuning.confirmation.selection import Confirmed, pareto_front, shortlisted, simplest, tied
 from tuning.errors import AllTrialsFailed, ConfigError
 
@@ -12,8 +14,10 @@ from tuning.errors import AllTrialsFailed, ConfigError
 def confirmed(
     number: int, scores: list[float], confirmed_accuracy: float = 0.9, **changes: Any
 ) -> Confirmed:
-    trial = record(number, **changes)
-    return Confirmed(trial, 0.25, Score.of(scores), tuple(scores), confirmed_accuracy)
+    trial, half = record(number, **changes), len(scores) // 2
+    draws = Draws((0,) * half + (1,) * (len(scores) - half), tuple(range(len(scores))))
+    score = Score(float(np.mean(scores)), draws.standard_error(scores))
+    return Confirmed(trial, 0.25, score, tuple(scores), draws, confirmed_accuracy)
 
 
 def choose(candidates: list[Confirmed], min_accuracy: float | None = None) -> Confirmed:
@@ -53,6 +57,16 @@ def test_as_good_means_within_one_standard_error_of_the_difference(
     full, simple = confirmed(1, scores), confirmed(2, [0.5] * 16, **SIMPLE)
     assert choose([full, simple]) is {"simple": simple, "full": full}[chosen]
     assert tied([full, simple]) == ([full, simple] if chosen == "simple" else [full])
+
+
+def test_what_is_better_on_one_fold_only_may_have_been_a_better_training() -> None:
+    # Twice as much in the first fold as the standard error of independent images.
+    scores = [0.5 + (0.2 if i < 8 else 0.0) + (0.01 if i % 2 else -0.01) for i in range(16)]
+    full, simple = confirmed(1, scores), confirmed(2, [0.5] * 16, **SIMPLE)
+    lost = np.subtract(scores, 0.5)
+    assert lost.mean() > 3 * lost.std(ddof=1) / 4
+    assert tied([full, simple]) == [full, simple]
+    assert choose([full, simple]) is simple
 
 
 def test_of_equally_simple_ones_the_better_is_chosen() -> None:
