@@ -5,95 +5,32 @@ is imported from the code that makes certificates.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from scipy.special import betaln
 from scipy.stats import beta, norm
 
-from results import files
-from results.run import Run, Setting, load_run
-from results.schema import CERTIFICATES, Row
-from results.store import read_cohen_tsv, read_table
-from results.summary import Candidate, summary_row
+from results.schema import Row
 
 _CLOSE = 1e-9
-# Cohen's logs have six decimals, rounded down.
-_PRINTED = 1e-6
 # What is subtracted from a bound under quantised noise for rounding errors.
 _ROUNDING = 1e-12
 
 
-def verify(folder: Path) -> tuple[int, list[str]]:
-    """The number of certificates of a run, and one line for each that does not hold.
+def check_bounds(
+    rows: Sequence[Row], config: Mapping[str, Any], metadata: Mapping[str, str]
+) -> Iterator[tuple[Row, str]]:
+    """Certificates of one variant that do not follow from their own counts, with what is wrong.
 
-    Raises:
-        StoreError: if a file is missing or damaged.
+    `metadata` is that of their table.
     """
-    run = load_run(folder)
-    found = [
-        (setting, variant, rows)
-        for setting in run.settings
-        for variant, rows in _certificates(folder, setting).items()
-    ]
-    wrong = [
-        line for setting, variant, rows in found for line in _check(run, setting, variant, rows)
-    ]
-    return sum(len(rows) for _, _, rows in found), wrong
-
-
-def _certificates(folder: Path, setting: Setting) -> dict[str, list[Row]]:
-    groups = {variant: list(rows) for variant, rows in setting.certificates.items()}
-    front = folder / setting.name / files.FRONT
-    for row in read_table(front, CERTIFICATES) if front.exists() else ():
-        if row["variant"] not in setting.certificates:
-            groups.setdefault(row["variant"], []).append(row)
-    for rows in groups.values():
-        rows.sort(key=lambda row: row["image_index"])
-    return groups
-
-
-def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterator[str]:
-    where = f"{setting.name}: {variant}"
-    named, meant = (kind.get("noise", "gaussian") for kind in (setting.metadata, run.config))
-    if named != meant:
-        yield f"{where}: certified with {named} noise, but the run is configured for {meant}"
-    taken = _allowance(setting.metadata, rows[0]["sigma"]) if meant == "quantised" else 0.0
-    two_classes = setting.metadata.get("classes") == "2"
+    quantised = config.get("noise") == "quantised"
+    taken = _allowance(metadata, rows[0]["sigma"]) if quantised else 0.0
+    two_classes = metadata.get("classes") == "2"
     for row in rows:
-        for problem in _problems(row, int(run.config["n"]), taken, two_classes):
-            yield f"{where}, image {row['image_index']}: {problem}"
-    log = read_cohen_tsv(run.folder / setting.name / files.log(variant))
-    expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
-    if sorted((line.idx, line.label, line.predict) for line in log) != expected:
-        yield f"{where}: the log in certificates/ has different images, labels or predictions"
-    printed = {line.idx: line.radius for line in log}
-    for row in rows:
-        short = row["radius"] - printed.get(row["image_index"], 0.0)
-        if not 0 <= short < 2 * _PRINTED:
-            yield f"{where}, image {row['image_index']}: the log's radius is {short} off"
-    for line in setting.summary:
-        if line["variant"] == variant:
-            for problem in _summary_problems(line, rows):
-                yield f"{where}: {problem}"
-
-
-def _summary_problems(line: Row, rows: list[Row]) -> Iterator[str]:
-    """The columns of a row of the summary that do not follow from the certificates."""
-    candidate = Candidate(line["variant"], line["origin"], line["trial"])
-    try:
-        expected = summary_row(line["setting"], candidate, rows, line["radii"])
-    except ValueError as error:
-        yield f"the summary does not follow from the certificates: {error}"
-        return
-    expected["beats_guessing"] = line["score_low"] > 0
-    for name, value in expected.items():
-        # Intervals are drawn at random: repeatable here, but perhaps not with a different SciPy.
-        if name.startswith("tuning_") or name.endswith(("_low", "_high")):
-            continue
-        close = isinstance(value, float) and abs(value - line[name]) <= _CLOSE
-        if not close and value != line[name]:
-            yield f"the summary's {name} is {line[name]}, the certificates' {value}"
+        for problem in _problems(row, int(config["n"]), taken, two_classes):
+            yield row, problem
 
 
 def _allowance(metadata: Mapping[str, str], sigma: float) -> float:

@@ -1,0 +1,87 @@
+"""No change of anything in a run folder passes verification."""
+
+import json
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from results import curves, summary
+from results.curves import Estimate, Floats
+from results.digests import FILES, file_digests
+from results.schema import CERTIFICATES
+from results.verification import verify
+from tests.support.finished import write_finished
+from tests.support.mutations import Change, changeable, changed
+from tuning.certification.replay import replay
+
+CHANGES, SEALED_CHANGES = 500, 300
+# What certificates and tables are recomputed from, and what is recomputed.
+PROVED = ("config.yaml", "summary", "certificates", "front", "classes", "votes.db", ".tsv")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_finished(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute the interval of the same numbers only once."""
+    original = curves.mean_of_images
+
+    @cache
+    def known(content: bytes) -> Estimate:
+        return original(np.frombuffer(content))
+
+    def quick(values: Floats) -> Estimate:
+        return known(values.tobytes())
+
+    monkeypatch.setattr(curves, "mean_of_images", quick)
+    monkeypatch.setattr(summary, "mean_of_images", quick)
+
+
+def sealed(run: Path) -> None:
+    """Record the digests of the run as it is now, as somebody would who wants it to pass."""
+    path = run / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, FILES: file_digests(run, manifest)}))
+
+
+def only_recorded(change: Change) -> bool:
+    """Whether nothing else in the folder follows from what was changed."""
+    if change.file.endswith("votes.db"):
+        # The votes of confirmation are for models that are not certified.
+        pilot = "votes_selected" not in CERTIFICATES.names and "'select'" in change.how
+        return change.field in ("seconds", "node") or pilot or "'confirm'" in change.how
+    return change.field == "forward_pixels"
+
+
+def test_no_change_of_anything_passes(run: Path) -> None:
+    random, files = Random(0), changeable(run)
+    passed, places = [], Counter[str]()
+    for _ in range(CHANGES):
+        with changed(run, random.choice(files), random) as change:
+            places[change.file] += 1
+            if not verify(run, replay)[1]:
+                passed.append(change)
+    assert not passed
+    assert {run / place for place in places} == {*files}
+    assert verify(run, replay) == (5 * 8, [])
+
+
+def test_what_is_recomputed_is_not_believed_even_if_its_digest_is_changed_too(run: Path) -> None:
+    random = Random(1)
+    files = [path for path in changeable(run) if any(part in path.name for part in PROVED)]
+    manifest = (run / "manifest.json").read_bytes()
+    passed = []
+    for _ in range(SEALED_CHANGES):
+        with changed(run, random.choice(files), random) as change:
+            sealed(run)
+            if not verify(run, replay)[1]:
+                passed.append(change)
+        (run / "manifest.json").write_bytes(manifest)
+    assert [change for change in passed if not only_recorded(change)] == []
