@@ -78,10 +78,12 @@ class Counts:
             rows = db.execute(f"SELECT {_COLUMNS} FROM counts ORDER BY start, stop").fetchall()
         if version != _FORMAT:
             self.problems.append(f"format {version}: expected {_FORMAT}")
-        for *stream, start, stop, votes, seconds, node in rows:
-            self._add(Stream(*stream), start, stop, votes)
+        for row in rows:
+            *_, start, stop, votes, seconds, node = row
+            stream = Stream(*row[: len(Stream._fields)])
+            self._add(stream, start, stop, votes)
             if not (type(seconds) is float and 0 <= seconds < math.inf and type(node) is str):
-                self._wrong(Stream(*stream), start, f"{seconds!r} s on {node!r}")
+                self._wrong(stream, start, f"{seconds!r} s on {node!r}")
 
     def of(self, stream: Stream, *, longest: bool) -> Counted:
         """What was counted of a stream; of two pieces from the same draw, the `longest`, or not."""
@@ -116,4 +118,4 @@ class Counts:
 
 def _counts(values: Sequence[Any]) -> bool:
     """Whether all are whole numbers from 0."""
-    return all(type(value) is int and value >= 0 for value in values)
+    return {*map(type, values)} == {int} and min(values) >= 0

@@ -38,16 +38,17 @@ from tuning.run.manifest import Manifest
 from tuning.search.trials_table import write_trials
 from tuning.setting.setting import Setting, make_settings
 from tuning.study.attempts import TrialRecord
+from tuning.votes.collector import PIECES
 from tuning.votes.counter import VoteCounter, Voter
 from tuning.votes.job import ImageVotes, Outcome, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
 
 # Few images and votes, so that it can be verified many times a second.
 SMALL: dict[str, Any] = {
-    "shots": "3", "certify_images": 8, "n": 1000, "n0": 50, "confirm_votes": 100,
+    "shots": "3", "certify_images": 8, "n": 2000, "n0": 50, "confirm_votes": 100,
     "trials": 3, "precision": "float32",
 }  # fmt: skip
-CLASSES, PIECE = 10, 400
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class InventedVotes(VoteCounter):
         counted: dict[VoteKey, Counts] = {}
         outcomes = [
             [
-                self._outcome(ImageVotes(job, (number, place), job.evaluate(), PIECE), counted)
+                self._outcome(
+                    ImageVotes(job, (number, place), job.evaluate(), PIECES["cpu"]), counted
+                )
                 for place, _ in enumerate(job.indices)
             ]
             for number, job in enumerate(jobs)
