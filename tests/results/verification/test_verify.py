@@ -161,12 +161,12 @@ def test_tables_of_different_runs_are_refused_side_by_side(
     shutil.copy(write_finished(tmp_path / "other") / name, run / name)
     with pytest.raises(StoreError, match=rf"{name}: is of the run \w+, but manifest\.json of"):
         load_run(run)
-    for command, code in (
-        (lambda: report([str(run)]), 2),
-        (lambda: certify([str(run), "--out", str(tmp_path / "again")]), 2),
-        (lambda: certify(["--verify", str(run)]), 1),
+    for command, arguments, code in (
+        (report, [run], 2),
+        (certify, [run, "--out", tmp_path / "again"], 2),
+        (certify, ["--verify", run], 1),
     ):
-        assert command() == code
+        assert command([str(argument) for argument in arguments]) == code
         said = capsys.readouterr()
         assert f"{name}: is of the run " in said.err + said.out
     assert not (tmp_path / "again").exists()
