@@ -29,7 +29,9 @@ def check_bounds(
     taken = _allowance(metadata, rows[0]["sigma"]) if quantised else 0.0
     two_classes = metadata.get("classes") == "2"
     for row in rows:
-        for problem in _problems(row, int(config["n"]), taken, two_classes):
+        found = list(_problems(row, int(config["n"]), taken, two_classes))
+        joint = _joint_problems(row, int(config["n"]), taken, two_classes, len(rows))
+        for problem in found or joint:
             yield row, problem
 
 
@@ -65,6 +67,22 @@ def _problems(row: Row, most: int, taken: float, two_classes: bool) -> Iterator[
         yield f"the radius is {row['radius']}, recomputed {radius}"
     if (row["predicted"] >= 0) != proved:
         yield f"it {'abstains' if proved else 'claims a class'}, contrary to its votes"
+
+
+def _joint_problems(
+    row: Row, most: int, taken: float, two_classes: bool, images: int
+) -> Iterator[str]:
+    """What is wrong with the radius at alpha / `images`; an adaptive one may be too small."""
+    shared, found = {**row, "alpha": row["alpha"] / images}, row["joint_radius"]
+    if row["procedure"] == "adaptive":
+        claimed = float(norm.cdf((found or 0.0) / row["sigma"]))
+        if found is not None and not _decided({**shared, "p_lower": claimed}, most, taken):
+            yield f"the joint radius is {found}, which the votes do not prove"
+        return
+    lower, upper = _bounds(shared, taken, two_classes)
+    radius = row["sigma"] / 2 * float(norm.ppf(lower) - norm.ppf(upper)) if lower > upper else None
+    if (found is None) != (radius is None) or abs((found or 0.0) - (radius or 0.0)) > _CLOSE:
+        yield f"the joint radius is {found}, recomputed {radius}"
 
 
 def _bounds(row: Row, taken: float, two_classes: bool) -> tuple[float, float]:

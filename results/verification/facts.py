@@ -78,6 +78,7 @@ def check_metadata(run: Run, setting: Setting, variants: Sequence[str]) -> Itera
         "noise": noise,
         "pixels": str(math.prod(facts["image_shape"])),
         "precision": facts["precision"],
+        "classes": str(facts["classes"]),
         "block_size": _BLOCK_SIZE,
         "model_hash": hashes.get("best", hashes.get("none", "")),
         **({"model_hash_none": bare} if "none" in hashes else {}),

@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from results import files
@@ -18,7 +19,8 @@ class Recipe:
     """What a certificate is made with: its run's configuration, and what the setting adds to it.
 
     `sigma` and `radii` are in pixel units. The noise is rounded to multiples of 1 / `pixel_steps`;
-    0 stands for Gaussian noise. An image has as many `pixels`, channels counted.
+    0 stands for Gaussian noise. An image has as many `pixels`, channels counted; it is one of as
+    many `images`.
     """
 
     config: Mapping[str, Any]
@@ -26,6 +28,7 @@ class Recipe:
     sigma: float
     pixel_steps: int
     pixels: int
+    images: int
 
 
 Draws = Callable[[str, int, int], list[int]]
@@ -80,10 +83,18 @@ class VoteCheck:
             row["image_index"],
             row["sigma"],
             int(metadata["pixel_steps"]),
-            _seed(self.run.config["seed"], self.setting.name, "certify"),
+            self._seed,
         )
         # A run that went on with a different device has pieces of both; a GPU's are the longer.
         return counts.of(stream, longest=metadata["device"] != "cpu")
+
+    @cached_property
+    def _seed(self) -> int:
+        """The seed of the draws: 63 bits of a hash of what they depend on in all images."""
+        config = self.run.config
+        numbers = (config["procedure"], config["n0"], config["n"], config["alpha"])
+        parts = (config["seed"], self.setting.name, "certify", *numbers)
+        return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
     def _against_procedure(self, row: Row, select: Counted, estimate: Counted) -> Iterator[str]:
         """What the certificate's procedure would make of the same votes, where it differs."""
@@ -97,6 +108,7 @@ class VoteCheck:
             row["sigma"],
             int(metadata["pixel_steps"]),
             int(metadata["pixels"]),
+            len(facts["test_indices"]),
         )
         try:
             made = self.replay(recipe, lambda phase, *draws: phases[phase].between(*draws))
@@ -118,19 +130,21 @@ def _against_counts(row: Row, select: Counted, estimate: Counted) -> Iterator[st
         yield f"votes is {row['votes']}, but {cast} were counted"
     picked = select.totals[select.draws]
     top = picked.index(max(picked))
-    if row.get("votes_selected", picked[top]) != picked[top]:
+    if row["votes_selected"] != picked[top]:
         yield f"votes_selected is {row['votes_selected']}, but {picked[top]} were counted"
     if row["predicted"] not in (-1, top):
         yield f"predicted is {row['predicted']}, but the votes picked {top}"
     if row["n"] not in estimate.totals:
         yield f"n is {row['n']}, but {estimate.draws} votes were counted"
         return
-    if row["votes_top"] != (counted := estimate.totals[row["n"]][top]):
-        yield f"votes_top is {row['votes_top']}, but {counted} were counted"
-    if row["procedure"] == "fixed" and row["n"] != row["votes"] - row["n0"]:
+    votes = estimate.totals[row["n"]]
+    if row["votes_top"] != votes[top]:
+        yield f"votes_top is {row['votes_top']}, but {votes[top]} were counted"
+    others = [-1 if label == top else of_class for label, of_class in enumerate(votes)]
+    if row["votes_runner_up"] != max(others) or row["runner_up"] != others.index(max(others)):
+        yield (
+            f"runner_up is {row['runner_up']} with {row['votes_runner_up']} votes, but "
+            f"{others.index(max(others))} with {max(others)} was counted"
+        )
+    if row["procedure"] != "adaptive" and row["n"] != row["votes"] - row["n0"]:
         yield f"n is {row['n']}, but all votes but n0 count: {row['votes'] - row['n0']}"
-
-
-def _seed(*parts: str | int) -> int:
-    """The seed of what has one purpose in one setting: 63 bits of a hash of all `parts`."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

@@ -28,7 +28,7 @@ def replay(recipe: Recipe, draws: Draws) -> dict[str, Any]:
     )
     noise = Noise(recipe.sigma, recipe.pixel_steps)
     allowing = replace(procedure, allowance=allowance(noise, (recipe.pixels,)))
-    steps = certifying(allowing, recipe.sigma)
+    steps = certifying(allowing, recipe.sigma, recipe.images)
     request = next(steps)
     while True:
         try:

@@ -87,13 +87,16 @@ def bounded_beside_the_others(row: Row, alpha: float = 0.0005) -> Row:
         ("votes_selected", 100, "the bound is"),
         ("votes_selected", 101, "4700 of 10000 votes"),
         ("radius", 0.15, "the radius is 0.15"),
+        ("joint_radius", 0.1, "the joint radius is 0.1"),
+        ("joint_radius", None, "the joint radius is None"),
     ],
 )
 def test_a_certificate_that_rests_on_two_bounds_is_recomputed(
-    rows: list[Row], column: str, value: float, problem: str
+    rows: list[Row], column: str, value: float | None, problem: str
 ) -> None:
     row = next(row for row in rows if certified(row))
     row.update(bounded_beside_the_others(row))
+    row["joint_radius"] = bounded_beside_the_others(row, 0.0005 / len(rows))["radius"]
     assert wrong(rows) == []
     row[column] = value
     assert any(line.startswith(f"image {row['image_index']}: {problem}") for line in wrong(rows))
@@ -109,6 +112,15 @@ def test_an_adaptive_certificate_is_checked_by_its_evidence(
     adaptive = {"procedure": "adaptive", "p_lower": p0, "p_upper": 1 - p0, "radius": 0.3}
     change(rows, certified, votes_top=votes, votes_runner_up=0, n=n, **adaptive)
     assert any("the radius is" in line for line in wrong(rows)) != holds
+
+
+def test_a_joint_radius_is_proved_at_a_share_of_alpha(rows: list[Row]) -> None:
+    row = next(row for row in rows if certified(row) and row["votes_top"] < 9_000)
+    p0 = float(norm.cdf(0.05 / 0.375))
+    row |= {"procedure": "adaptive", "p_lower": p0, "p_upper": 1 - p0, "radius": 0.05}
+    for joint, holds in ((None, True), (0.05, True), (row["joint_radius"] + 0.1, False)):
+        row["joint_radius"] = joint
+        assert bool(wrong(rows)) != holds
 
 
 def lowered(rows: list[Row], taken: float) -> list[Row]:

@@ -10,7 +10,6 @@ import pytest
 
 from results import curves, summary
 from results.curves import Estimate, Floats
-from results.schema import CERTIFICATES
 from results.verification import verify
 from tests.support.finished import sealed
 from tests.support.mutations import Change, changeable, changed
@@ -41,8 +40,7 @@ def only_recorded(change: Change) -> bool:
     """Whether nothing else in the folder follows from what was changed."""
     if change.file.endswith("votes.db"):
         # The votes of confirmation are for models that are not certified.
-        pilot = "votes_selected" not in CERTIFICATES.names and "'select'" in change.how
-        return change.field in ("seconds", "node") or pilot or "'confirm'" in change.how
+        return change.field in ("seconds", "node") or "'confirm'" in change.how
     return change.field == "forward_pixels"
 
 

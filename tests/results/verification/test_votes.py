@@ -46,7 +46,7 @@ def test_a_count_that_does_not_fit_is_named(run: Path, assignment: str, expected
 
 
 def test_votes_that_were_counted_but_not_used_and_the_reverse_are_named(run: Path) -> None:
-    update(run, "start = start + 100, stop = stop + 100", "image = 0 AND phase = 'estimate'")
+    update(run, "start = start + 7, stop = stop + 7", "image = 0 AND phase = 'estimate'")
     lines = [line for line in verify(sealed(run))[1] if "image 0" in line]
     assert len([line for line in lines if ": votes is " in line]) == 5
     assert all(line.endswith("but 0 votes were counted") for line in lines if ": n is " in line)
