@@ -31,8 +31,10 @@ def file_digests(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         OSError: if a file cannot be read.
         sqlite3.Error: if `votes.db` is damaged.
     """
+    settings = manifest.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
     found = {
-        path for setting in manifest["settings"] for pattern in _PATTERNS
+        path for setting in settings for pattern in _PATTERNS
         for path in (folder / setting).glob(pattern) if path.is_file()
     }  # fmt: skip
     named = {folder / files.CONFIG, folder / files.SUMMARY, *found}

@@ -147,7 +147,8 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     `trials_schema({})`.
 
     Raises:
-        StoreError: if the file is missing or damaged, or a column is missing or has a wrong type.
+        StoreError: if the file is missing or damaged, or a column is missing, has a wrong type, or
+            has no value where one must be.
     """
     with _opened(path) as file:
         table = file.read()
@@ -163,6 +164,9 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
         kind = table.schema.field(field.name).type if field.name in table.column_names else None
         if kind != field.type:
             raise StoreError(f"{path}: column {field.name} is {kind}, expected {field.type}")
+        if not field.nullable and (column := table[field.name]).null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise StoreError(f"{path}: row {row} has no value for {field.name}")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 

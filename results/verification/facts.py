@@ -11,20 +11,23 @@ from results.schema import Row
 from results.store import read_metadata
 from results.verification.differences import differences
 
-_NUMBERS = (int, float)
-_CONFIG = {
-    **dict.fromkeys(("seed", "n", "n0", "certify_images"), (int,)),
-    **dict.fromkeys(("alpha", "tolerance"), _NUMBERS),
-    **dict.fromkeys(("procedure", "noise"), (str,)),
-    "radii": (list,),
+# A type, or that of the parts of a list.
+_Kind = type | tuple[type]
+_CONFIG: Mapping[str, _Kind] = {
+    **dict.fromkeys(("seed", "n", "n0", "certify_images"), int),
+    **dict.fromkeys(("alpha", "tolerance"), float),
+    **dict.fromkeys(("procedure", "noise"), str),
+    "radii": (float,),
 }
-_SEARCH_CONFIG = dict.fromkeys(("confirm_votes", "confirm_folds"), (int,))
+_SEARCH_CONFIG: Mapping[str, _Kind] = dict.fromkeys(("confirm_votes", "confirm_folds"), int)
 # What the manifest says about a setting whose models are certified.
-_FACTS = {
-    **dict.fromkeys(("precision", "classifier_hash"), (str,)),
-    **dict.fromkeys(("radii", "image_shape", "test_indices"), (list,)),
-    "classes": (int,),
+_FACTS: Mapping[str, _Kind] = {
+    **dict.fromkeys(("precision", "classifier_hash"), str),
+    **dict.fromkeys(("image_shape", "test_indices"), (int,)),
+    "radii": (float,),
+    "classes": int,
 }
+_SEARCH_FACTS: Mapping[str, _Kind] = {"tuning_indices": (int,)}
 _BLOCK_SIZE = "100"
 
 
@@ -55,11 +58,11 @@ def check_run(run: Run) -> Iterator[str]:
 
 def check_facts(run: Run, name: str, searched: bool) -> Iterator[str]:
     """What is missing or of the wrong kind in what is known of a setting beforehand."""
-    facts, kinds = _settings(run)[name], _FACTS
+    facts, where = _settings(run)[name], f"{files.MANIFEST}, {name}"
+    yield from _wrong_types(where, facts, _FACTS)
     if searched:
-        kinds = kinds | {"tuning_indices": (list,)}
+        yield from _wrong_types(where, facts, _SEARCH_FACTS)
         yield from _wrong_types(files.CONFIG, run.config, _SEARCH_CONFIG)
-    yield from _wrong_types(f"{files.MANIFEST}, {name}", facts, kinds)
 
 
 def check_metadata(run: Run, setting: Setting, variants: Sequence[str]) -> Iterator[str]:
@@ -84,6 +87,8 @@ def check_metadata(run: Run, setting: Setting, variants: Sequence[str]) -> Itera
         **({"model_hash_none": bare} if "none" in hashes else {}),
     }
     yield from differences(where, metadata, expected)
+    if "device" not in metadata:
+        yield f"{where}: device is missing"
     for key in ("pixel_steps", "forward_pixels"):
         if not (steps := metadata.get(key, "")).isdigit():
             yield f"{where}: {key} is {steps or 'missing'}"
@@ -123,13 +128,25 @@ def check_rows(run: Run, setting: Setting, groups: Mapping[str, Sequence[Row]]) 
 
 
 def _settings(run: Run) -> Mapping[str, Mapping[str, Any]]:
-    found: Mapping[str, Mapping[str, Any]] = run.manifest.get("settings", {})
-    return found
+    """What the manifest says about settings, by name; nothing if it is no such thing."""
+    found = run.manifest.get("settings")
+    entries = found if isinstance(found, dict) else {}
+    return {name: facts for name, facts in entries.items() if isinstance(facts, dict)}
 
 
 def _wrong_types(
-    where: str, values: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]
+    where: str, values: Mapping[str, Any], kinds: Mapping[str, _Kind]
 ) -> Iterator[str]:
     for name, kind in kinds.items():
-        if type(values.get(name)) not in kind:
-            yield f"{where}: {name} is {values.get(name, 'missing')!r}, not a {kind[0].__name__}"
+        value = values.get(name)
+        if isinstance(kind, tuple):
+            right = type(value) is list and all(_is(part, kind[0]) for part in value)
+        else:
+            right = _is(value, kind)
+        if not right:
+            yield f"{where}: {name} is {'missing' if value is None else repr(value)}"
+
+
+def _is(value: object, kind: type) -> bool:
+    # JSON and YAML write 1.0 as 1 in places; a truth value is no number.
+    return type(value) is kind or (kind is float and type(value) is int)

@@ -59,7 +59,8 @@ def _trial_problems(
 
 def _of_trial(row: Row, trial: Row | None) -> dict[str, Any]:
     """What follows for a confirmed trial from the table of trials and from its own row."""
-    gap = None if (unseen := row["unseen_objective"]) is None else row["search_objective"] - unseen
+    before, unseen = row["search_objective"], row["unseen_objective"]
+    gap = None if None in (before, unseen) else before - unseen
     expected = {"optimism_gap": gap, "selected": bool(row["variant"])}
     if "best" in row["variant"].split(", "):
         expected["tied"] = True

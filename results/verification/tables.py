@@ -44,18 +44,17 @@ def check_summary(
 
 
 def check_classes(
-    setting: Setting,
-    groups: Mapping[str, Sequence[Row]],
-    radii: Sequence[float],
-    classes: int,
+    setting: Setting, groups: Mapping[str, Sequence[Row]], radii: Sequence[float]
 ) -> Iterator[str]:
     """Rows by class that do not follow from the certificates, which are by variant."""
     table = f"{setting.name}/{files.CLASSES}"
     found = {(row["variant"], row["class"]): row for row in setting.classes}
     if len(found) != len(setting.classes):
         yield f"{table}: has more than one row of a class"
-    names = {row["class"]: row["name"] for row in setting.classes}
-    rows = class_rows(groups, [names.get(label, "") for label in range(classes)], radii)
+    named = {row["class"]: row["name"] for row in setting.classes}
+    highest = max(row["label"] for rows in groups.values() for row in rows)
+    names = [named.get(label, "") for label in range(highest + 1)]
+    rows = class_rows(groups, names, radii)
     expected = {(row["variant"], row["class"]): row for row in rows}
     for key in sorted({*found, *expected}):
         where = f"{table}: {key[0]}, class {key[1]}"

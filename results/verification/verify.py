@@ -35,13 +35,15 @@ def verify(folder: Path, replay: Replay | None = None) -> tuple[int, list[str]]:
         if not (folder / files.MANIFEST).is_file():
             raise
         return 0, [str(error)]
-    wrong, certificates = list(check_run(run)), 0
-    if not wrong:
-        for setting in run.settings:
-            groups = _certificates(run, setting)
-            certificates += sum(map(len, groups.values()))
-            wrong += _check_setting(run, setting, groups, replay)
-    return certificates, [*wrong, *changed_files(folder, run.manifest)]
+    certificates = {setting.name: _certificates(run, setting) for setting in run.settings}
+    count = sum(len(rows) for groups in certificates.values() for rows in groups.values())
+    # Everything else rests on these.
+    wrong = list(check_run(run)) or [
+        line
+        for setting in run.settings
+        for line in _check_setting(run, setting, certificates[setting.name], replay)
+    ]
+    return count, [*wrong, *changed_files(folder, run.manifest)]
 
 
 def _certificates(run: Run, setting: Setting) -> dict[str, list[Row]]:
@@ -75,14 +77,13 @@ def _check_contents(
     run: Run, setting: Setting, groups: Mapping[str, Sequence[Row]], replay: Replay | None
 ) -> Iterator[str]:
     facts = run.manifest["settings"][setting.name]
-    radii, classes = facts["radii"], facts["classes"]
     yield from check_rows(run, setting, groups)
     for variant, rows in groups.items():
         for row, problem in check_bounds(rows, run.config, setting.metadata):
             yield f"{setting.name}: {variant}, image {row['image_index']}: {problem}"
     yield from VoteCheck(run, setting, replay).problems(groups)
     yield from check_logs(run.folder / setting.name, groups)
-    yield from check_summary(setting, groups, radii)
-    yield from check_classes(setting, groups, radii, classes)
+    yield from check_summary(setting, groups, facts["radii"])
+    yield from check_classes(setting, groups, facts["radii"])
     if _SEARCHED in facts:
         yield from check_selection(run, setting)

@@ -123,7 +123,8 @@ def edit(path: Path, column: str, change: Callable[[Any], Any]) -> None:
     place = table.schema.get_field_index(column)
     first, *others = table[column].to_pylist()
     values = pa.array([change(first), *others], table.schema.field(place).type)
-    pq.write_table(table.set_column(place, table.schema.field(place), values), path)
+    field = table.schema.field(place).with_nullable(True)
+    pq.write_table(table.set_column(place, field, values), path)
 
 
 def test_what_is_wrong_is_named_by_row_and_field(run: Path) -> None:
@@ -189,3 +190,40 @@ def test_the_command_names_every_difference_and_counts_them(
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"summary\.parquet"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("test_indices", [0, "62"]),
+        ("radii", "0.25"),
+        ("classes", True),
+        ("image_shape", None),
+        ("precision", 32),
+        ("tuning_indices", {}),
+    ],
+)
+def test_a_manifest_with_values_of_another_kind_is_named(
+    run: Path, key: str, value: object
+) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"][SETTING][key] = value
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (line,) = verify(sealed(run))[1]
+    assert line.startswith(f"manifest.json, {SETTING}: {key} is ")
+
+
+@pytest.mark.parametrize("settings", [None, [], 3, {SETTING: 3}])
+def test_a_manifest_without_settings_does_not_pass(run: Path, settings: object) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"] = settings
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    lines = verify(run)[1]
+    assert lines[0] == f"manifest.json: has no setting {SETTING}, which summary.parquet has"
+
+
+def test_an_empty_cell_is_named(run: Path) -> None:
+    path = run / SETTING / "certificates.parquet"
+    edit(path, "radius", lambda _: None)
+    assert verify(run) == (0, [f"{path}: row 0 has no value for radius"])
+    assert report([str(run)]) == 2
