@@ -111,7 +111,12 @@ def largest_radius(rows: Sequence[Row]) -> float:
     """The largest radius that equal votes could prove; pixel units.
 
     `rows` are rows of `schema.CERTIFICATES`. None of their radii is larger.
+
+    Raises:
+        ValueError: unless each has votes, and an alpha in (0, 1).
     """
+    if not all(row["n"] > 0 and 0 < row["alpha"] < 1 for row in rows):
+        raise ValueError("every certificate must have n > 0 and alpha in (0, 1)")
     unanimous = [row["sigma"] * ndtri(row["alpha"] ** (1 / row["n"])) for row in rows]
     return float(max([0.0, *unanimous, *(row["radius"] for row in rows)]))
 

@@ -26,6 +26,8 @@ DENOISERS = "denoisers"
 EXPORT = "smoothed_classifier"
 LOGS = "certificates"
 
+TABLES = (TRIALS, CONFIRMATION, BASELINES, CERTIFICATES, FRONT, CLASSES)
+
 
 def log(variant: str) -> str:
     """The name of the file with a variant's certificates in Cohen et al.'s format."""

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from results import files
+from results.digests import FILES
 from results.figures import (
     bounds_figure,
     curves_figure,
@@ -102,7 +103,7 @@ def _render(run: Run, verdicts: Mapping[str, Verdict]) -> str:
             for setting in run.settings
         ],
         config=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
-        manifest=list(_flatten(run.manifest)),
+        manifest=list(_flatten({k: v for k, v in run.manifest.items() if k != FILES})),
         certificate=_certificate(run),
         plotly=Markup(get_plotlyjs()) if any(s.insight for s in run.settings) else None,
     )

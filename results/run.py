@@ -1,7 +1,7 @@
 """A run folder, read back: configuration, manifest and tables, nothing else."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,27 +71,41 @@ def load_run(folder: Path) -> Run:
 
     Raises:
         StoreError: if config.yaml, manifest.json or summary.parquet is missing or damaged, or any
-            other table or insight.json is damaged.
+            other table or insight.json is damaged, or a table is of a different run.
     """
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such run folder")
     summary = _known_variants(folder / files.SUMMARY, summary_schema())
+    manifest = _mapping(folder / files.MANIFEST)
     if unknown := sorted({row["origin"] for row in summary} - set(ORIGINS)):
         raise StoreError(f"{folder / files.SUMMARY}: unknown origins {unknown}")
     names = dict.fromkeys(row["setting"] for row in summary)
     # A setting whose certification never ended is not in the summary, but has trials to report.
     searched = sorted(path.parent.name for path in folder.glob(f"*/{files.TRIALS}"))
     names.update(dict.fromkeys(searched))
+    _check_run(folder, names, manifest)
     return Run(
         folder,
         folder.resolve().name,
         _mapping(folder / files.CONFIG),
-        _mapping(folder / files.MANIFEST),
+        manifest,
         [
             _load_setting(folder / name, [row for row in summary if row["setting"] == name])
             for name in names
         ],
     )
+
+
+def _check_run(folder: Path, settings: Iterable[str], manifest: Mapping[str, Any]) -> None:
+    """Refuse tables of different runs side by side, such as one that was copied from elsewhere."""
+    run_id = manifest.get("run_id")
+    of_settings = [folder / setting / name for setting in settings for name in files.TABLES]
+    for path in [folder / files.SUMMARY, *(path for path in of_settings if path.exists())]:
+        if (found := read_metadata(path).get("run_id")) != run_id:
+            raise StoreError(
+                f"{path}: is of the run {found}, but {files.MANIFEST} of {run_id}; put back the "
+                "table of this run, or certify it again"
+            )
 
 
 def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:

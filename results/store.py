@@ -7,7 +7,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,9 +147,11 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     `trials_schema({})`.
 
     Raises:
-        StoreError: if the file is missing or damaged, or a column is missing or has a wrong type.
+        StoreError: if the file is missing or damaged, or a column is missing, has a wrong type, or
+            has no value where one must be.
     """
-    table = _read(path)
+    with _opened(path) as file:
+        table = file.read()
     version = table.schema.metadata or {}
     wanted = schema.metadata[b"schema_version"].decode()
     found = version.get(b"schema_version", b"none").decode()
@@ -162,6 +164,9 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
         kind = table.schema.field(field.name).type if field.name in table.column_names else None
         if kind != field.type:
             raise StoreError(f"{path}: column {field.name} is {kind}, expected {field.type}")
+        if not field.nullable and (column := table[field.name]).null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise StoreError(f"{path}: row {row} has no value for {field.name}")
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
@@ -172,16 +177,18 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         StoreError: if the file is missing or damaged.
     """
-    metadata = _read(path).schema.metadata or {}
+    with _opened(path) as file:
+        metadata = file.schema_arrow.metadata or {}
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
-def _read(path: Path) -> pa.Table:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"{path}: not a readable Parquet file: {_one_line(error)}") from error
 

@@ -105,20 +105,30 @@ def class_rows(
     return rows
 
 
-def write_summary(path: Path, rows: Sequence[Row]) -> None:
+def write_summary(
+    path: Path, rows: Sequence[Row], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write summary.parquet, with columns for the radii that any of its settings names.
 
-    Raises as `store.write_table`.
+    `metadata` and what is raised are as in `store.write_table`.
     """
     schema = summary_schema({at for row in rows for at in row["radii"]})
     # A setting has no columns for radii that only a different one names.
     empty = dict.fromkeys(schema.names)
-    write_table(path, [{**empty, **row} for row in rows], schema)
+    write_table(path, [{**empty, **row} for row in rows], schema, metadata)
 
 
-def write_classes(path: Path, rows: Sequence[Row], radii: Sequence[float]) -> None:
-    """Write classes.parquet from `class_rows` with the same `radii`; raises as `write_table`."""
-    write_table(path, rows, classes_schema(radii))
+def write_classes(
+    path: Path,
+    rows: Sequence[Row],
+    radii: Sequence[float],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write classes.parquet from `class_rows` with the same `radii`.
+
+    `metadata` and what is raised are as in `store.write_table`.
+    """
+    write_table(path, rows, classes_schema(radii), metadata)
 
 
 def _at_radii(

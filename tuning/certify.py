@@ -95,11 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _verify(source: Path | None) -> None:
     from results.store import StoreError
     from results.verification import verify
+    from tuning.certification.replay import replay
 
     if source is None:
         raise ConfigError("--verify: name the run")
     try:
-        count, wrong = verify(source)
+        count, wrong = verify(source, replay)
     except StoreError as error:
         raise ConfigError(str(error)) from error
     for line in wrong:

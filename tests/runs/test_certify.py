@@ -77,6 +77,7 @@ def test_an_export_is_certified_without_its_run(
     sigma = known["sigma"]
     (summary,) = pq.read_table(tmp_path / "out" / "summary.parquet").to_pylist()
     assert (summary["origin"], summary["trial"]) == (known["origin"], None)
+    assert main(["--verify", str(tmp_path / "out")]) == 0
     assert [(row["variant"], row["sigma"]) for row in rows] == [("best", sigma)] * 3
 
     said = refusal(capsys, export, "--sigma=0.9", "--out", tmp_path / "no")

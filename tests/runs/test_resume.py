@@ -9,6 +9,7 @@ from collections.abc import Callable
 import psutil
 import pyarrow.parquet as pq
 
+from results.verification import verify
 from tests.support.runs import (
     CERTIFIED,
     POINTS,
@@ -22,6 +23,7 @@ from tests.support.runs import (
     wait_until,
     without_incidentals,
 )
+from tuning.certification.replay import replay
 
 
 def interrupt_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
@@ -104,6 +106,7 @@ def test_more_trials_extend_a_finished_run_though_a_worker_dies_and_its_votes_ar
     assert [row["root"] for row in after[len(before) :]] == [POINTS, POINTS + 1]
     assert all(row["state"] != "failed" for row in after)
     assert [row["variant"] for row in run.summary] == CERTIFIED
+    assert verify(run.folder, replay) == (12 * len(CERTIFIED), [])
     ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
     baselines = [
         [row for row in without_incidentals(rows) if row["variant"] != "best"]

@@ -236,8 +236,8 @@ def test_a_run_is_verified_and_a_changed_certificate_is_not(
     log.write_text(log.read_text().replace("\t0.", "\t5.", 1))
     assert certify(["--verify", str(changed)]) == 1
     said = capsys.readouterr()
-    assert "the log's radius" in said.out
-    assert said.err.startswith("error: 1 differences in 60 certificates")
+    assert ": the log: radius is 5." in said.out
+    assert said.err.startswith("error: 2 differences in 60 certificates")
 
 
 @pytest.mark.parametrize("flag", ["--shots=5", "--noise=quantised", "--trials=1"])

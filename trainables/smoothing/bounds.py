@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from scipy.special import betainc, betaincinv, betaln, log_ndtr, ndtr, ndtri
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+# More than the adaptive procedure computes for one image: at each stop, it asks for all before it.
+_REMEMBERED = 4096
 
 
 def posterior(votes: Counts, cast: int, count: int) -> Floats:
@@ -25,6 +28,7 @@ def posterior(votes: Counts, cast: int, count: int) -> Floats:
     return found
 
 
+@lru_cache(_REMEMBERED)
 def lower_bound(votes_top: int, n: int, alpha: float) -> float:
     """One-sided Clopper-Pearson bound: P(bound > true probability) <= alpha; in [0, 1).
 
@@ -87,6 +91,7 @@ def certified_radius(votes_top: int, n: int, sigma: float, alpha: float) -> floa
     return radius_of(p_lower, 1 - p_lower, sigma)
 
 
+@lru_cache(_REMEMBERED)
 def log_evidence(votes: int, n: int, quantile: float) -> float:
     """Logarithm of the evidence that a class has a probability above p0 = Phi(`quantile`).
 

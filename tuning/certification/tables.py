@@ -21,7 +21,6 @@ from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.weights.checkpoint import weights_hash
 from tuning.certification.subjects import Subject
 from tuning.cluster.context import Context
-from tuning.config import config_hash
 
 
 class Certified(NamedTuple):
@@ -60,7 +59,7 @@ def write_certificates(
         if path.stem not in by_variant:
             path.unlink()
     classes = class_rows(by_variant, subject.dataset.classes, subject.radii)
-    write_classes(folder / files.CLASSES, classes, subject.radii)
+    write_classes(folder / files.CLASSES, classes, subject.radii, metadata)
     labels = {name: variant_label(name, model.origin) for name, model in subject.models.items()}
     write_bytes(folder / files.CURVES, curves_figure(by_variant, labels))
     return by_variant
@@ -73,7 +72,7 @@ def certificate_metadata(
     config, device = context.config, context.resources.device
     hashes = {variant: weights_hash(model) for variant, model in models.items()}
     return {
-        "config_hash": config_hash(config),
+        **context.provenance,
         "model_hash": hashes.get("best", hashes.get("none", "")),
         **{f"model_hash_{variant}": found for variant, found in hashes.items()},
         "noise": config.noise,

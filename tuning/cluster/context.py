@@ -7,22 +7,31 @@ from dataclasses import dataclass
 from trainables.smoothing.noise import derive_seed
 from tuning.cluster.connection import Cluster
 from tuning.cluster.resources import Resources
-from tuning.config import RunConfig
+from tuning.config import RunConfig, config_hash
 from tuning.monitoring.progress import Reporter
 
 
 @dataclass(frozen=True)
 class Context:
-    """The configuration of a run, the Ray on which it computes, and its progress reporter."""
+    """The configuration of a run, the Ray on which it computes, and its progress reporter.
+
+    `run_id` distinguishes the run from all others.
+    """
 
     config: RunConfig
     cluster: Cluster
     reporter: Reporter
+    run_id: str = ""
 
     @property
     def resources(self) -> Resources:
         """What the run uses of the cluster."""
         return self.cluster.resources
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The metadata of every table that the run writes: which run, and how it is configured."""
+        return {"run_id": self.run_id, "config_hash": config_hash(self.config)}
 
     def seed(self, setting: str, *purpose: str | int | float) -> int:
         """The seed of everything random that serves one purpose in one setting."""

@@ -86,7 +86,7 @@ def confirm(
     with track(f"{step} votes", votes) as advance:
         scores = scorer.score(contenders, advance)
     confirmation = choose_variants(contenders, scores, config)
-    write_confirmation(setting, confirmation)
+    write_confirmation(setting, confirmation, context)
     return confirmation
 
 

@@ -7,17 +7,18 @@ from typing import Any
 from results import files
 from results.schema import BASELINES, CONFIRMATION
 from results.store import write_table
+from tuning.cluster.context import Context
 from tuning.confirmation.selection import Confirmation
 from tuning.setting.setting import Setting
 
 
-def write_confirmation(setting: Setting, confirmation: Confirmation) -> None:
+def write_confirmation(setting: Setting, confirmation: Confirmation, context: Context) -> None:
     """Write confirmation.parquet and baselines.parquet."""
     images = len(setting.shots.tuning_labels) * confirmation.folds
     rows = _confirmation_rows(confirmation, images)
-    write_table(setting.folder / files.CONFIRMATION, rows, CONFIRMATION)
+    write_table(setting.folder / files.CONFIRMATION, rows, CONFIRMATION, context.provenance)
     bare = _baseline_rows(confirmation, images)
-    write_table(setting.folder / files.BASELINES, bare, BASELINES)
+    write_table(setting.folder / files.BASELINES, bare, BASELINES, context.provenance)
 
 
 def _confirmation_rows(confirmation: Confirmation, images: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,8 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from results.digests import FILES, file_digests
 from results.store import write_json
 from trainables.acceleration.voting import Precision
+from trainables.data.datasets import Dataset
+from trainables.data.splits import HeldOutImages
 from trainables.weights.checkpoint import weights_hash
 from tuning.certification.subjects import Subject
 from tuning.cluster.connection import Cluster
@@ -117,6 +120,15 @@ class Manifest:
         self._content["lost_hosts"] += reasons
         self._write()
 
+    def seal(self, folder: Path) -> None:
+        """Record digests of the run's files in `folder`, which has ended: nothing changes anymore.
+
+        Raises:
+            OSError: when a file cannot be read.
+        """
+        self._content[FILES] = file_digests(folder, self._content)
+        self._write()
+
     def _entry(self, setting: str) -> dict[str, Any]:
         entry: dict[str, Any] = self._content["settings"].setdefault(setting, {})
         return entry
@@ -186,16 +198,26 @@ def setting_manifest(
             )
     return {
         **hashes,
+        **certified_facts(setting.dataset, setting.test, setting.radii, classifier),
         "space": setting.space.name,
-        "radii": list(setting.radii),
         "space_fingerprint": setting.space.fingerprint(),
-        "classes": len(setting.dataset.classes),
-        "image_shape": list(setting.shots.train_images.shape[1:]),
         "training_indices": setting.shots.train_indices,
         "tuning_indices": setting.shots.tuning_indices,
-        "test_indices": setting.test.indices,
         "seconds": dict(before.get("seconds", {})),
         **{name: before[name] for name in PRECISIONS if name in before},
+    }
+
+
+def certified_facts(
+    dataset: Dataset, test: HeldOutImages, radii: Sequence[float], classifier: nn.Module
+) -> dict[str, Any]:
+    """What the manifest says about the images to certify, with what else certificates rest on."""
+    return {
+        "classifier_hash": weights_hash(classifier),
+        "radii": list(radii),
+        "classes": len(dataset.classes),
+        "image_shape": list(test.images.shape[1:]),
+        "test_indices": test.indices,
     }
 
 

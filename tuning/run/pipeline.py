@@ -48,10 +48,11 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
             if cluster.dashboard:
                 reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             manifest = Manifest(folder.manifest, config, cluster, previous)
+            context = Context(config, cluster, reporter, manifest.run_id)
             lost_before = lost_hosts()
-            for setting_rows in stages(Context(config, cluster, reporter), manifest):
+            for setting_rows in stages(context, manifest):
                 rows += setting_rows
-                write_summary(folder.summary, rows)
+                write_summary(folder.summary, rows, context.provenance)
             manifest.add_lost_hosts(
                 reason for host, reason in lost_hosts().items() if host not in lost_before
             )
@@ -59,6 +60,7 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
             run = load_run(folder.path)
             verdicts = judge_all(run)
             write_report(run, verdicts)
+            manifest.seal(folder.path)
         reporter.out.print(summary_tables(rows, verdicts))
         reporter.out.print(f"report: {folder.report}", markup=False, highlight=False)
     return Result(rows, verdicts)

@@ -93,7 +93,7 @@ def search(
     seconds = _search(parts, context, trainable)
     for part in parts:
         setting, ledger = part.setting, part.ledger
-        write_trials(setting, ledger.attempts.records())
+        write_trials(setting, ledger.attempts.records(), context)
         write_insight(setting.folder, ledger.study, objective_label(context.config.objective))
     return seconds
 
@@ -164,7 +164,7 @@ def _search(
 
 def _study(part: Part, context: Context, progress: SearchProgress) -> Study:
     setting, attempts = part.setting, part.ledger.attempts
-    table = TrialsTable(setting)
+    table = TrialsTable(setting, context)
 
     def on_end() -> None:
         table.update(attempts.records)

@@ -14,6 +14,7 @@ from results.schema import trials_schema
 from results.store import write_table
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.training import steps_in_epoch
+from tuning.cluster.context import Context
 from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 
@@ -24,7 +25,7 @@ PAUSE = 20
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
-def write_trials(setting: Setting, records: Sequence[TrialRecord]) -> None:
+def write_trials(setting: Setting, records: Sequence[TrialRecord], context: Context) -> None:
     """Write trials.parquet: one row per finished attempt."""
     types = {name: _arrow_type(name) for name in setting.space.parameters}
     images = len(setting.shots.train_labels)
@@ -47,20 +48,20 @@ def write_trials(setting: Setting, records: Sequence[TrialRecord]) -> None:
         }
         for r in records
     ]
-    write_table(setting.folder / TRIALS, rows, trials_schema(types))
+    write_table(setting.folder / TRIALS, rows, trials_schema(types), context.provenance)
 
 
 class TrialsTable:
     """Keeps trials.parquet of a running search nearly up to date, without writing too often."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting, self._due = setting, -math.inf
+    def __init__(self, setting: Setting, context: Context) -> None:
+        self._setting, self._context, self._due = setting, context, -math.inf
 
     def update(self, records: Callable[[], Sequence[TrialRecord]]) -> None:
         """Write the table, unless it was written too recently for the time that this takes."""
         started = time.monotonic()
         if started >= self._due:
-            write_trials(self._setting, records())
+            write_trials(self._setting, records(), self._context)
             ended = time.monotonic()
             self._due = ended + max(TABLE_EVERY, PAUSE * (ended - started))
 

@@ -1,5 +1,7 @@
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +11,8 @@ from tuning.config import make_config
 from tuning.search import trials_table
 from tuning.search.trials_table import TrialsTable, write_trials
 from tuning.setting.setting import Setting, make_settings
+
+CONTEXT: Any = SimpleNamespace(provenance={"run_id": "7e57"})
 
 
 @pytest.fixture
@@ -21,8 +25,10 @@ def setting(tmp_path: Path) -> Setting:
 
 def test_steps_are_the_batches_of_all_epochs(setting: Setting) -> None:
     assert len(setting.shots.train_labels) == 40
-    write_trials(setting, [record(0, batch_size=40), record(1, batch_size=15)])
-    rows = pq.read_table(setting.folder / "trials.parquet").to_pylist()
+    write_trials(setting, [record(0, batch_size=40), record(1, batch_size=15)], CONTEXT)
+    table = pq.read_table(setting.folder / "trials.parquet")
+    assert table.schema.metadata[b"run_id"] == b"7e57"
+    rows = table.to_pylist()
     assert [(row["epochs"], row["steps"]) for row in rows] == [(600, 600), (600, 1800)]
 
 
@@ -39,7 +45,7 @@ def test_a_table_that_takes_long_is_written_seldom(
         written.append(setting)
         return []
 
-    table = TrialsTable(setting)
+    table = TrialsTable(setting, CONTEXT)
     ended = time.monotonic() + 0.5
     while time.monotonic() < ended:
         table.update(records)  # type: ignore[arg-type]

@@ -5,95 +5,34 @@ is imported from the code that makes certificates.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from scipy.special import betaln
 from scipy.stats import beta, norm
 
-from results import files
-from results.run import Run, Setting, load_run
-from results.schema import CERTIFICATES, Row
-from results.store import read_cohen_tsv, read_table
-from results.summary import Candidate, summary_row
+from results.schema import Row
 
 _CLOSE = 1e-9
-# Cohen's logs have six decimals, rounded down.
-_PRINTED = 1e-6
 # What is subtracted from a bound under quantised noise for rounding errors.
 _ROUNDING = 1e-12
 
 
-def verify(folder: Path) -> tuple[int, list[str]]:
-    """The number of certificates of a run, and one line for each that does not hold.
+def check_bounds(
+    rows: Sequence[Row], config: Mapping[str, Any], metadata: Mapping[str, str]
+) -> Iterator[tuple[Row, str]]:
+    """Certificates of one variant that do not follow from their own counts, with what is wrong.
 
-    Raises:
-        StoreError: if a file is missing or damaged.
+    `metadata` is that of their table.
     """
-    run = load_run(folder)
-    found = [
-        (setting, variant, rows)
-        for setting in run.settings
-        for variant, rows in _certificates(folder, setting).items()
-    ]
-    wrong = [
-        line for setting, variant, rows in found for line in _check(run, setting, variant, rows)
-    ]
-    return sum(len(rows) for _, _, rows in found), wrong
-
-
-def _certificates(folder: Path, setting: Setting) -> dict[str, list[Row]]:
-    groups = {variant: list(rows) for variant, rows in setting.certificates.items()}
-    front = folder / setting.name / files.FRONT
-    for row in read_table(front, CERTIFICATES) if front.exists() else ():
-        if row["variant"] not in setting.certificates:
-            groups.setdefault(row["variant"], []).append(row)
-    for rows in groups.values():
-        rows.sort(key=lambda row: row["image_index"])
-    return groups
-
-
-def _check(run: Run, setting: Setting, variant: str, rows: list[Row]) -> Iterator[str]:
-    where = f"{setting.name}: {variant}"
-    named, meant = (kind.get("noise", "gaussian") for kind in (setting.metadata, run.config))
-    if named != meant:
-        yield f"{where}: certified with {named} noise, but the run is configured for {meant}"
-    taken = _allowance(setting.metadata, rows[0]["sigma"]) if meant == "quantised" else 0.0
-    two_classes = setting.metadata.get("classes") == "2"
+    quantised = config.get("noise") == "quantised"
+    taken = _allowance(metadata, rows[0]["sigma"]) if quantised else 0.0
+    two_classes = metadata.get("classes") == "2"
     for row in rows:
-        for problem in _problems(row, int(run.config["n"]), taken, two_classes):
-            yield f"{where}, image {row['image_index']}: {problem}"
-    log = read_cohen_tsv(run.folder / setting.name / files.log(variant))
-    expected = [(r["image_index"], r["label"], r["predicted"]) for r in rows]
-    if sorted((line.idx, line.label, line.predict) for line in log) != expected:
-        yield f"{where}: the log in certificates/ has different images, labels or predictions"
-    printed = {line.idx: line.radius for line in log}
-    for row in rows:
-        short = row["radius"] - printed.get(row["image_index"], 0.0)
-        if not 0 <= short < 2 * _PRINTED:
-            yield f"{where}, image {row['image_index']}: the log's radius is {short} off"
-    for line in setting.summary:
-        if line["variant"] == variant:
-            for problem in _summary_problems(line, rows):
-                yield f"{where}: {problem}"
-
-
-def _summary_problems(line: Row, rows: list[Row]) -> Iterator[str]:
-    """The columns of a row of the summary that do not follow from the certificates."""
-    candidate = Candidate(line["variant"], line["origin"], line["trial"])
-    try:
-        expected = summary_row(line["setting"], candidate, rows, line["radii"])
-    except ValueError as error:
-        yield f"the summary does not follow from the certificates: {error}"
-        return
-    expected["beats_guessing"] = line["score_low"] > 0
-    for name, value in expected.items():
-        # Intervals are drawn at random: repeatable here, but perhaps not with a different SciPy.
-        if name.startswith("tuning_") or name.endswith(("_low", "_high")):
-            continue
-        close = isinstance(value, float) and abs(value - line[name]) <= _CLOSE
-        if not close and value != line[name]:
-            yield f"the summary's {name} is {line[name]}, the certificates' {value}"
+        found = list(_problems(row, int(config["n"]), taken, two_classes))
+        joint = _joint_problems(row, int(config["n"]), taken, two_classes, len(rows))
+        for problem in found or joint:
+            yield row, problem
 
 
 def _allowance(metadata: Mapping[str, str], sigma: float) -> float:
@@ -128,6 +67,22 @@ def _problems(row: Row, most: int, taken: float, two_classes: bool) -> Iterator[
         yield f"the radius is {row['radius']}, recomputed {radius}"
     if (row["predicted"] >= 0) != proved:
         yield f"it {'abstains' if proved else 'claims a class'}, contrary to its votes"
+
+
+def _joint_problems(
+    row: Row, most: int, taken: float, two_classes: bool, images: int
+) -> Iterator[str]:
+    """What is wrong with the radius at alpha / `images`; an adaptive one may be too small."""
+    shared, found = {**row, "alpha": row["alpha"] / images}, row["joint_radius"]
+    if row["procedure"] == "adaptive":
+        claimed = float(norm.cdf((found or 0.0) / row["sigma"]))
+        if found is not None and not _decided({**shared, "p_lower": claimed}, most, taken):
+            yield f"the joint radius is {found}, which the votes do not prove"
+        return
+    lower, upper = _bounds(shared, taken, two_classes)
+    radius = row["sigma"] / 2 * float(norm.ppf(lower) - norm.ppf(upper)) if lower > upper else None
+    if (found is None) != (radius is None) or abs((found or 0.0) - (radius or 0.0)) > _CLOSE:
+        yield f"the joint radius is {found}, recomputed {radius}"
 
 
 def _bounds(row: Row, taken: float, two_classes: bool) -> tuple[float, float]:
