@@ -174,6 +174,7 @@ CERTIFICATES: pa.Schema = _schema(
     _field("procedure", pa.string(), _NONE, "fixed, tolerance or adaptive"),
     _field("votes", pa.int64(), "votes", "all votes cast, n0 included"),
     _field("votes_selected", pa.int64(), "votes", "votes of n0 for the class they picked"),
+    _field("votes_selected_runner_up", pa.int64(), "votes", "most votes of n0 for any other class"),
     _field("runner_up", pa.int16(), "class", "class with the most votes of n beside that one"),
     _field("votes_runner_up", pa.int64(), "votes", "votes of n for the runner-up"),
     _field("p_upper", pa.float64(), "probability", "upper bound of every class but the one picked"),

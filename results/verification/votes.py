@@ -130,8 +130,10 @@ def _against_counts(row: Row, select: Counted, estimate: Counted) -> Iterator[st
         yield f"votes is {row['votes']}, but {cast} were counted"
     picked = select.totals[select.draws]
     top = picked.index(max(picked))
-    if row["votes_selected"] != picked[top]:
-        yield f"votes_selected is {row['votes_selected']}, but {picked[top]} were counted"
+    second, first = sorted(picked)[-2:]
+    for name, counted in (("votes_selected", first), ("votes_selected_runner_up", second)):
+        if row[name] != counted:
+            yield f"{name} is {row[name]}, but {counted} were counted"
     if row["predicted"] not in (-1, top):
         yield f"predicted is {row['predicted']}, but the votes picked {top}"
     if row["n"] not in estimate.totals:

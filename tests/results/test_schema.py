@@ -47,6 +47,7 @@ def test_certificates_have_the_promised_columns_and_types() -> None:
         ("procedure", "string"),
         ("votes", "int64"),
         ("votes_selected", "int64"),
+        ("votes_selected_runner_up", "int64"),
         ("runner_up", "int16"),
         ("votes_runner_up", "int64"),
         ("p_upper", "double"),

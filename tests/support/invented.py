@@ -68,6 +68,7 @@ def certificate_rows(variant: str, images: int = 200, seed: int = 0) -> list[dic
                 "procedure": "fixed",
                 "votes": 10_100,
                 "votes_selected": 100,
+                "votes_selected_runner_up": 0,
                 "runner_up": (label + 1) % 10 if predicted in (-1, label) else label,
                 "votes_runner_up": (10_000 - votes) // 2,
                 "p_upper": 1 - p_lower,

@@ -22,9 +22,10 @@ class Certificate(NamedTuple):
     bounds the probability of the class that was picked from below, `p_upper` that of every other
     class from above, together at confidence 1 - alpha, by the rule of `procedure`. Of `n` votes,
     `votes_top` were for the class picked, and `votes_runner_up` for `runner_up`, the other class
-    with the most. It was picked by `votes_selected` of `n0` votes. `votes` is the number of all
-    votes cast. `joint_radius` is what the same votes prove for all images together, such that the
-    probability that any of these certificates is wrong is at most alpha; None: nothing.
+    with the most. It was picked by `votes_selected` of `n0` votes; no other class had more than
+    `votes_selected_runner_up`. `votes` is the number of all votes cast. `joint_radius` is what the
+    same votes prove for all images together, such that the probability that any of these
+    certificates is wrong is at most alpha; None: nothing.
     """
 
     predicted: int
@@ -41,6 +42,7 @@ class Certificate(NamedTuple):
     votes_runner_up: int
     p_upper: float
     votes_selected: int
+    votes_selected_runner_up: int
     joint_radius: float | None
 
 
@@ -92,6 +94,7 @@ def certifying(
         votes_runner_up=claim.tally.votes_runner_up,
         p_upper=claim.p_upper,
         votes_selected=pilot.votes_top,
+        votes_selected_runner_up=pilot.votes_runner_up,
         joint_radius=joint.radius if joint.proved else None,
     )
 

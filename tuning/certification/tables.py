@@ -116,6 +116,7 @@ def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
         "procedure": c.procedure,
         "votes": c.votes,
         "votes_selected": c.votes_selected,
+        "votes_selected_runner_up": c.votes_selected_runner_up,
         "runner_up": c.runner_up,
         "votes_runner_up": c.votes_runner_up,
         "p_upper": c.p_upper,

@@ -69,7 +69,7 @@ def test_selection_picks_the_class_and_estimation_bounds_it() -> None:
     assert (proof.predicted, proof.votes_top, proof.p_lower) == (ABSTAIN, 0, 0.0)
     few = certificate([0, 10], [0, 1000], n0=10, n=1000, sigma=0.25, alpha=0.001)
     split = certificate([4, 6], [0, 1000], n0=10, n=1000, sigma=0.25, alpha=0.001)
-    assert few == split._replace(votes_selected=10)
+    assert few == split._replace(votes_selected=10, votes_selected_runner_up=0)
     assert few.predicted == 1
 
 

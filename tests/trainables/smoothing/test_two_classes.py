@@ -122,7 +122,7 @@ def certificate(pilot: list[int], fresh: list[int], alpha: float = 0.001) -> Cer
 def test_what_one_class_leaves_unproved_two_can_prove() -> None:
     found = certificate([50, 30, 20], [4700, 2800, 2500])
     assert (found.predicted, found.runner_up, found.votes_runner_up) == (0, 1, 2800)
-    assert found.votes_selected == 50
+    assert (found.votes_selected, found.votes_selected_runner_up) == (50, 30)
     assert found.p_lower < 0.5
     expected = (norm.ppf(found.p_lower) - norm.ppf(found.p_upper)) * SIGMA / 2
     assert found.radius == pytest.approx(expected)

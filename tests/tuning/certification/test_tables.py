@@ -16,7 +16,7 @@ METADATA = {"precision": "float32", "device": "cpu"}
 def certified(index: int, radius: float) -> Certified:
     predicted = 1 if radius else -1
     certificate = Certificate(
-        predicted, radius, 90, 100, 10, 0.8, 0.25, 0.001, "fixed", 110, 2, 5, 0.2, 10, None
+        predicted, radius, 90, 100, 10, 0.8, 0.25, 0.001, "fixed", 110, 2, 5, 0.2, 10, 0, None
     )
     return Certified(index, 1, certificate, 0.5)
 
