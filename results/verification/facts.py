@@ -76,6 +76,10 @@ def check_metadata(run: Run, setting: Setting, variants: Sequence[str]) -> Itera
     }
     if set(hashes) != set(variants):
         yield f"{where}: is of {', '.join(hashes)}, but has rows of {', '.join(variants)}"
+    # Named only where models are certified without a search.
+    models = facts.get("models", {})
+    if models and set(models) != set(variants):
+        yield f"{where}: has rows of {', '.join(variants)}, not of {', '.join(models)}"
     bare = facts["classifier_hash"]
     expected = {
         "noise": noise,
@@ -113,13 +117,17 @@ def check_rows(run: Run, setting: Setting, groups: Mapping[str, Sequence[Row]]) 
     labels: dict[int, int] = {}
     for variant, rows in groups.items():
         where = f"{setting.name}: {variant}"
+        known = facts.get("models", {}).get(variant, {})
+        sigma = {"sigma": known["sigma"]} if "sigma" in known else {}
         found = [row["image_index"] for row in rows]
         if found != sorted(images):
             missing, more = sorted({*images} - {*found}), sorted({*found} - {*images})
             yield f"{where}: images {missing} are missing, {more or 'none'} are too many"
         for row in rows:
             image = f"{where}, image {row['image_index']}"
-            yield from differences(image, row, expected)
+            yield from differences(image, row, expected | sigma)
+            if not 0 < row["n"] <= run.config["n"]:
+                yield f"{image}: n is {row['n']}, of at most {run.config['n']}"
             first = labels.setdefault(row["image_index"], row["label"])
             if row["label"] != first or not 0 <= row["label"] < classes:
                 yield f"{image}: label is {row['label']}, elsewhere {first}, of {classes} classes"

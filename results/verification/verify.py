@@ -69,6 +69,7 @@ def _check_setting(
             *not_finite(setting, groups),
         ]
         or list(check_metadata(run, setting, list(groups)))
+        or list(check_rows(run, setting, groups))
         or list(_check_contents(run, setting, groups, replay))
     )
 
@@ -77,7 +78,6 @@ def _check_contents(
     run: Run, setting: Setting, groups: Mapping[str, Sequence[Row]], replay: Replay | None
 ) -> Iterator[str]:
     facts = run.manifest["settings"][setting.name]
-    yield from check_rows(run, setting, groups)
     for variant, rows in groups.items():
         for row, problem in check_bounds(rows, run.config, setting.metadata):
             yield f"{setting.name}: {variant}, image {row['image_index']}: {problem}"

@@ -69,7 +69,7 @@ class Manifest:
         self._write()
 
     def add_subject(self, subject: Subject, classifier: nn.Module) -> None:
-        """Record what is certified without a search: models, their sigmas and the classifier.
+        """Record what is certified without a search: models, their sigmas, classifier and images.
 
         Raises:
             ConfigError: when the folder holds certificates of something else.
@@ -83,7 +83,8 @@ class Manifest:
                     f"--out: {self._path.parent} holds certificates of {whose} that differ from "
                     "these; pass a different folder"
                 )
-        self.record(subject.name, **found)
+        facts = certified_facts(subject.dataset, subject.test, subject.radii)
+        self.record(subject.name, **found, **facts)
 
     def precision(self, setting: str) -> Precision | None:
         """The precision in which an earlier start decided to count the votes of a setting."""
@@ -198,7 +199,7 @@ def setting_manifest(
             )
     return {
         **hashes,
-        **certified_facts(setting.dataset, setting.test, setting.radii, classifier),
+        **certified_facts(setting.dataset, setting.test, setting.radii),
         "space": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
         "training_indices": setting.shots.train_indices,
@@ -209,11 +210,10 @@ def setting_manifest(
 
 
 def certified_facts(
-    dataset: Dataset, test: HeldOutImages, radii: Sequence[float], classifier: nn.Module
+    dataset: Dataset, test: HeldOutImages, radii: Sequence[float]
 ) -> dict[str, Any]:
-    """What the manifest says about the images to certify, with what else certificates rest on."""
+    """What the manifest says about the images that are certified, and the radii that count."""
     return {
-        "classifier_hash": weights_hash(classifier),
         "radii": list(radii),
         "classes": len(dataset.classes),
         "image_shape": list(test.images.shape[1:]),

@@ -19,7 +19,7 @@ from tuning.confirmation.training import Trainer
 from tuning.errors import AllTrialsFailed
 from tuning.run.export import export, show_denoised
 from tuning.run.folder import RunFolder
-from tuning.run.manifest import Manifest, certified_facts
+from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
 from tuning.search.precision import decide_training_precision
 from tuning.search.search import Part, prepare, search, sources
@@ -65,8 +65,7 @@ def certify_subjects(
         decided = manifest.precision(subject.name) or subject.precision
         example = smoothable(last.denoiser, classifier)
         precision = decide_precision(context, example, images[0], decided)
-        facts = certified_facts(subject.dataset, subject.test, subject.radii, classifier)
-        manifest.record(subject.name, precision=precision, **facts)
+        manifest.record(subject.name, precision=precision)
         counter = VoteCounter(store, precision, context.resources)
         yield certify(subject, classifier, place, counter, context)
 
