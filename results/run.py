@@ -74,7 +74,8 @@ def load_run(folder: Path) -> Run:
             other table or insight.json is damaged, or a table is of a different run.
     """
     if not folder.is_dir():
-        raise StoreError(f"{folder}: no such run folder")
+        what = "is not a folder" if folder.exists() else "no such run folder"
+        raise StoreError(f"{folder}: {what}")
     summary = _known_variants(folder / files.SUMMARY, summary_schema())
     manifest = _mapping(folder / files.MANIFEST)
     if unknown := sorted({row["origin"] for row in summary} - set(ORIGINS)):
@@ -159,7 +160,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         value = _json(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise StoreError(f"{path}: is not a mapping of names to values")

@@ -96,8 +96,8 @@ def _jointly(verdict: Verdict) -> str:
     best = verdict.best
     shares = [f"{percent(best[joint_column(at)])}% at {at:g}" for at in best["radii"]]
     return (
-        f"With {100 * (1 - best['alpha']):.8g}% confidence that none of its {best['images']} "
-        f"certificates is wrong, it certifies {_joined(shares)}."
+        f"With {100 * (1 - best['alpha']):.8g}% confidence that all of its {best['images']} "
+        f"certificates hold, it certifies {_joined(shares)}."
     )
 
 

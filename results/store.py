@@ -161,7 +161,9 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
             "this project that wrote it"
         )
     for field in schema:
-        kind = table.schema.field(field.name).type if field.name in table.column_names else None
+        if field.name not in table.column_names:
+            raise StoreError(f"{path}: column {field.name} is missing")
+        kind = table.schema.field(field.name).type
         if kind != field.type:
             raise StoreError(f"{path}: column {field.name} is {kind}, expected {field.type}")
         if not field.nullable and (column := table[field.name]).null_count:
@@ -179,7 +181,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     """
     with _opened(path) as file:
         metadata = file.schema_arrow.metadata or {}
-    return {key.decode(): value.decode() for key, value in metadata.items()}
+    try:
+        return {key.decode(): value.decode() for key, value in metadata.items()}
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path}: its metadata is not text: {error}") from error
 
 
 @contextlib.contextmanager

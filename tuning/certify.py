@@ -57,6 +57,9 @@ def certify(arguments: Sequence[str] | None) -> None:
     except ValidationError as error:
         raise UsageError(problem(error)) from error
     if own.verify:
+        if others := [name for name in passed if name not in ("source", "verify")]:
+            flag = "--" + others[0].replace("_", "-")
+            raise UsageError(f"{flag}: does not go with --verify, which takes only the run")
         _verify(own.source)
         return
     # Before the import of PyTorch, which takes seconds.
@@ -106,7 +109,9 @@ def _verify(source: Path | None) -> None:
     for line in wrong:
         print(line)
     if wrong:
-        raise WrongCertificates(f"{len(wrong)} differences in {count} certificates of {source}")
+        differences = "a difference" if len(wrong) == 1 else f"{len(wrong)} differences"
+        found = f"{differences} in {count} certificates of {source}"
+        raise WrongCertificates(found if count else f"{source} cannot be verified")
     print(f"{count} certificates of {source} follow from their counts")
 
 

@@ -43,12 +43,15 @@ def check_run(run: Run) -> Iterator[str]:
             f"{files.CONFIG}: seed is {run.config.get('seed')}, but {files.MANIFEST} says "
             f"{run.manifest.get('seed')}"
         )
-    claimed, summarised = _settings(run), {s.name for s in run.settings if s.summary}
+    claimed, there = _settings(run), {s.name for s in run.settings}
+    summarised = {s.name for s in run.settings if s.summary}
     for name in sorted({*claimed, *summarised}):
         if name not in summarised:
             yield f"{files.SUMMARY}: has no row of {name}, a setting of {files.MANIFEST}"
         elif name not in claimed:
             yield f"{files.MANIFEST}: has no setting {name}, which {files.SUMMARY} has"
+    for name in sorted(there - {*claimed, *summarised}):
+        yield f"{name}: is a folder of trials, but no setting of {files.MANIFEST}"
     for path in [files.SUMMARY, *(f"{s.name}/{t}" for s in run.settings for t in files.TABLES)]:
         if (run.folder / path).exists():
             table = read_metadata(run.folder / path).get("config_hash")
@@ -122,7 +125,14 @@ def check_rows(run: Run, setting: Setting, groups: Mapping[str, Sequence[Row]]) 
         found = [row["image_index"] for row in rows]
         if found != sorted(images):
             missing, more = sorted({*images} - {*found}), sorted({*found} - {*images})
-            yield f"{where}: images {missing} are missing, {more or 'none'} are too many"
+            repeated = sorted({index for index in found if found.count(index) > 1})
+            for what, those in (
+                ("is missing", missing),
+                ("is too many", more),
+                ("is there twice", repeated),
+            ):
+                for index in those:
+                    yield f"{where}, image {index}: {what}"
         for row in rows:
             image = f"{where}, image {row['image_index']}"
             yield from differences(image, row, expected | sigma)

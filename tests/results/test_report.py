@@ -167,7 +167,7 @@ def test_a_run_of_an_earlier_schema_is_refused_in_one_line(
     pq.write_table(table.replace_schema_metadata(metadata), run / "summary.parquet")
     assert main([str(run)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "schema version is 1, expected 2" in line
+    assert "schema version is 1, expected 3" in line
 
 
 def test_a_report_is_the_same_every_time(run: Path, html: str) -> None:

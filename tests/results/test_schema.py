@@ -24,7 +24,7 @@ TRIALS = trials_schema({"learning_rate": pa.float64(), "mix": pa.string()})
     [TRIALS, CERTIFICATES, CONFIRMATION, BASELINES, summary_schema(), classes_schema([0.1])],
 )
 def test_every_column_has_a_unit_and_a_description(schema: pa.Schema) -> None:
-    assert schema.metadata == {b"schema_version": b"2"}
+    assert schema.metadata == {b"schema_version": b"3"}
     for field in schema:
         assert set(field.metadata) == {b"unit", b"description"}
         assert all(field.metadata.values()), field.name

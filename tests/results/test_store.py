@@ -139,7 +139,7 @@ def test_trials_are_read_without_knowing_their_hyperparameters(tmp_path: Path) -
 def test_metadata_joins_the_schema_version_and_cannot_replace_it(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write_table(path, [], BASELINES, {"device": "cpu", "schema_version": "7"})
-    assert read_metadata(path) == {"device": "cpu", "schema_version": "2"}
+    assert read_metadata(path) == {"device": "cpu", "schema_version": "3"}
 
 
 def test_units_are_in_the_file(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_flipped_bit_in_the_data_is_an_error(tmp_path: Path) -> None:
 def test_another_schema_is_a_one_line_error_that_names_the_column(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write_table(path, baseline_rows(), BASELINES)
-    with pytest.raises(StoreError, match="column variant is None, expected string") as error:
+    with pytest.raises(StoreError, match="column variant is missing") as error:
         read_table(path, CERTIFICATES)
     assert one_line(error)
 
@@ -223,7 +223,7 @@ def test_another_type_is_an_error_that_names_the_column(tmp_path: Path) -> None:
 def test_another_schema_version_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write_table(path, [], BASELINES.with_metadata({"schema_version": "1"}))
-    with pytest.raises(StoreError, match="version is 1, expected 2"):
+    with pytest.raises(StoreError, match="version is 1, expected 3"):
         read_table(path, BASELINES)
 
 

@@ -53,7 +53,7 @@ def test_a_proposal_that_is_better_is_said_to_be() -> None:
     assert "on 200 test images" in score
     assert better.startswith("It is better than no denoiser by ")
     assert "DE-CROP as published by " in better
-    confident = "With 99.9% confidence that none of its 200 certificates is wrong, it certifies "
+    confident = "With 99.9% confidence that all of its 200 certificates hold, it certifies "
     assert jointly.startswith(confident)
     share = 100 * verdict.best["joint_accuracy_0_25"]
     assert f", {share:.1f}% at 0.25, " in jointly

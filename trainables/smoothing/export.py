@@ -228,7 +228,7 @@ def _read_config(folder: Path) -> ExportConfig:
         config = ExportConfig.model_validate_json(content)
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}: {CONFIG} is damaged; {_AGAIN}") from error
     if config.config_hash != config.expected_hash:
         raise InputError(f"{folder}: {CONFIG} was changed after it was written; {_AGAIN}")

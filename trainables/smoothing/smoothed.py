@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import secrets
 from pathlib import Path
 
@@ -37,11 +38,13 @@ class SmoothedClassifier:
     def __init__(
         self, model: nn.Module, config: ExportConfig, *, seed: int | None = None, threads: int = 1
     ) -> None:
+        if not (isinstance(threads, int) and threads > 0):
+            raise ValueError(f"threads must be a positive whole number; got {threads}")
         # The copy that was certified, in the same precision.
         with using_threads(threads):
             self.model = prepared(model.eval(), config.image_shape, config.precision)
         self.config = config
-        self.seed = secrets.randbits(63) if seed is None else seed
+        self.seed = secrets.randbits(63) if seed is None else operator.index(seed)
         self._threads, self._calls = threads, 0
 
     @classmethod
@@ -62,7 +65,10 @@ class SmoothedClassifier:
         Raises:
             InputError: when a part of the export is missing, is damaged or belongs to a different
                 export, or the classifier is a different one.
+            TypeError: when the classifier is not a module.
         """
+        if not isinstance(classifier, nn.Module):
+            raise TypeError(f"classifier is {type(classifier).__name__}, not a torch.nn.Module")
         folder = Path(folder)
         export = read_export(folder)
         try:
@@ -125,12 +131,19 @@ class SmoothedClassifier:
             return total_votes(self.model, image, self.config.noise, blocks)
 
     def _check(self, image: Tensor) -> None:
+        if not (isinstance(image, Tensor) and image.is_floating_point()):
+            raise TypeError(
+                f"the image is {getattr(image, 'dtype', type(image).__name__)}, not a tensor of "
+                "floats in [0, 1]; convert it, for example with torch.as_tensor(image) / 255"
+            )
         if tuple(image.shape) != self.config.image_shape:
             raise ValueError(
                 f"the image has shape {tuple(image.shape)}, but {self.config.image_shape} is "
                 "certified"
             )
-        if not (torch.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+        if not torch.isfinite(image).all():
+            raise ValueError("the image has pixels that are NaN or infinite")
+        if not (image.min() >= 0 and image.max() <= 1):
             raise ValueError("the image has pixels outside [0, 1]; divide 8-bit pixels by 255")
         steps = self.config.pixel_steps
         if steps and not on_grid(image, steps):

@@ -11,6 +11,7 @@ from results import files
 from results.store import StoreError, write_text
 from trainables.command import with_flags
 from trainables.errors import InputError
+from trainables.smoothing.export import CONFIG
 from tuning.certification.subjects import (
     Subject,
     configuration_of_export,
@@ -66,12 +67,15 @@ def _find(
 ) -> tuple[RunConfig, list[Subject]]:
     """The configuration of the certificates, and what they are to be about."""
     if source is not None and _is_run(source):
-        if denoiser is not None or sigma is not None:
-            raise ConfigError("--denoiser and --sigma: a run has its own; leave them out")
+        for flag, value in (("--denoiser", denoiser), ("--sigma", sigma)):
+            if value is not None:
+                raise ConfigError(f"{flag}: a run has its own; leave it out")
         config = _config({**configuration_of_run(source), **flags}, out)
         return config, subjects_of_run(source, config)
     if source is not None and denoiser is not None:
         raise ConfigError(f"--denoiser: {source} already names one; pass only one of them")
+    if source is not None and not (source.is_file() or (source / CONFIG).is_file()):
+        raise ConfigError(f"{source}: is neither a finished run nor an export")
     path = source or denoiser
     config = _config({**configuration_of_export(path), **flags}, out)
     return config, [subject_of_file(config, path, sigma)]

@@ -98,7 +98,7 @@ def test_a_missing_image_is_named(run: Path) -> None:
     without(path, "image_index", image)
     lines = verify(sealed(run))[1]
     for variant in ("none", "label_consistency", "published", "best"):
-        assert f"{SETTING}: {variant}: images [{image}] are missing, none are too many" in lines
+        assert f"{SETTING}: {variant}, image {image}: is missing" in lines
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -227,3 +227,44 @@ def test_an_empty_cell_is_named(run: Path) -> None:
     edit(path, "radius", lambda _: None)
     assert verify(run) == (0, [f"{path}: row 0 has no value for radius"])
     assert report([str(run)]) == 2
+
+
+def test_a_folder_of_trials_that_no_table_names_is_named(run: Path) -> None:
+    shutil.copytree(run / SETTING, run / "digits-4shot")
+    lines = verify(run, replay)[1]
+    assert "digits-4shot: is a folder of trials, but no setting of manifest.json" in lines
+
+
+def test_a_repeated_row_is_named(run: Path) -> None:
+    path = run / SETTING / "certificates.parquet"
+    table = pq.read_table(path)
+    image = table["image_index"][0].as_py()
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    variant = table["variant"][0].as_py()
+    assert f"{SETTING}: {variant}, image {image}: is there twice" in verify(sealed(run))[1]
+
+
+def test_metadata_that_is_not_text_and_json_without_end_are_errors_in_one_line(run: Path) -> None:
+    path = run / SETTING / "certificates.parquet"
+    table = pq.read_table(path)
+    metadata = table.schema.metadata | {b"device": b"\xff\xfe"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    (line,) = verify(run)[1]
+    assert line.startswith(f"{path}: its metadata is not text")
+    (run / "manifest.json").write_text("[" * 100_000)
+    (line,) = verify(run)[1]
+    assert line.startswith(f"{run / 'manifest.json'}: cannot be read")
+
+
+def test_what_cannot_be_read_is_not_counted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "summary.parquet").write_bytes(b"")
+    assert certify(["--verify", str(run)]) == 1
+    assert capsys.readouterr().err == f"error: {run} cannot be verified\n"
+
+
+def test_other_flags_beside_verify_are_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert certify(["--verify", str(run), "--sigma=0.5"]) == 2
+    assert "--sigma: does not go with --verify" in capsys.readouterr().err
+    assert certify(["--verify", str(run), "--n=5"]) == 2

@@ -232,13 +232,19 @@ def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
             act(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("pixel", [-0.01, 1.01, 255.0, float("nan"), float("inf")])
-def test_an_image_outside_the_pixel_range_is_refused(pixel: float) -> None:
+@pytest.mark.parametrize(
+    ("pixel", "said"),
+    [
+        *((value, r"outside \[0, 1\]") for value in (-0.01, 1.01, 255.0)),
+        *((float(value), "NaN or infinite") for value in ("nan", "inf")),
+    ],
+)
+def test_an_image_outside_the_pixel_range_is_refused(pixel: float, said: str) -> None:
     image = IMAGE.clone()
     image[0, 1, 2] = pixel
     smoothed = SmoothedClassifier(Constant(), config())
     for act in (smoothed.certify, smoothed.predict):
-        with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+        with pytest.raises(ValueError, match=said):
             act(image)
 
 
@@ -274,3 +280,23 @@ def test_numbers_out_of_range_are_refused_instead_of_replaced(numbers: dict[str,
 def test_the_index_of_the_package_names_every_file() -> None:
     files = {path.name for path in Path(smoothing.__file__).parent.glob("*.py")} - {"__init__.py"}
     assert set(re.findall(r"^    (\w+\.py) ", str(smoothing.__doc__), re.MULTILINE)) == files
+
+
+@pytest.mark.parametrize("image", [IMAGE.numpy(), [[[0.5]]], IMAGE.to(torch.uint8), None])
+def test_what_is_no_tensor_of_floats_is_refused(image: Any) -> None:
+    smoothed = SmoothedClassifier(Constant(), config())
+    for act in (smoothed.certify, smoothed.predict):
+        with pytest.raises(TypeError, match="not a tensor of floats"):
+            act(image)
+
+
+def test_a_classifier_that_is_no_module_and_impossible_numbers_are_refused(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "export")
+    with pytest.raises(TypeError, match=r"classifier is dict, not a torch\.nn\.Module"):
+        SmoothedClassifier.load(export, {"state_dict": {}})  # type: ignore[arg-type]
+    for threads in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="threads must be a positive whole number"):
+            SmoothedClassifier(Constant(), config(), threads=threads)  # type: ignore[arg-type]
+    for seed in ("a", 1.5):
+        with pytest.raises(TypeError):
+            SmoothedClassifier(Constant(), config(), seed=seed)  # type: ignore[arg-type]
