@@ -153,7 +153,7 @@ def bounds_figure(
             linewidth=2.4 if variant == "best" else 1.8,
             label=labels[variant],
         )
-    # Below one half the votes prove nothing.
+    # Below one half a bound on this class alone proves nothing.
     axes.axvline(0.5, color=theme.muted, linewidth=1.0)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

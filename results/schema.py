@@ -8,6 +8,9 @@ import pyarrow as pa
 
 SCHEMA_VERSION = "3"
 
+VOTES_FORMAT = 3
+"""The version of `votes.db`: of its columns, and of what its counts mean."""
+
 Row = Mapping[str, Any]
 """One row of a table: column name to Python value."""
 

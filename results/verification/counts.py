@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# The version of the format, in `PRAGMA user_version`.
-_FORMAT = 3
+from results.schema import VOTES_FORMAT
+
 _COLUMNS = "model, phase, image, sigma, pixel_steps, seed, start, stop, votes, seconds, node"
 
 
@@ -76,8 +76,8 @@ class Counts:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             rows = db.execute(f"SELECT {_COLUMNS} FROM counts ORDER BY start, stop").fetchall()
-        if version != _FORMAT:
-            self.problems.append(f"format {version}: expected {_FORMAT}")
+        if version != VOTES_FORMAT:
+            self.problems.append(f"format {version}: expected {VOTES_FORMAT}")
         for row in rows:
             *_, start, stop, votes, seconds, node = row
             stream = Stream(*row[: len(Stream._fields)])

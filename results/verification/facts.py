@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ def check_rows(run: Run, setting: Setting, groups: Mapping[str, Sequence[Row]]) 
         found = [row["image_index"] for row in rows]
         if found != sorted(images):
             missing, more = sorted({*images} - {*found}), sorted({*found} - {*images})
-            repeated = sorted({index for index in found if found.count(index) > 1})
+            repeated = sorted(index for index, times in Counter(found).items() if times > 1)
             for what, those in (
                 ("is missing", missing),
                 ("is too many", more),

@@ -212,3 +212,16 @@ def test_a_denoiser_that_was_certified_by_itself_is_the_denoiser_that_was_given(
     assert headline(verdict) == "the denoiser that was given, sigma 0.375"
     score, jointly = details(verdict)
     assert (score[:9], jointly[:10]) == ("It scores", "With 99.9%")
+
+
+def test_what_no_trial_has_trained_is_compared_all_the_same() -> None:
+    groups = {"none": certificate_rows("none"), "best": certificate_rows("best")}
+    summary = [
+        summary_of("none", groups["none"], origin="none", trial=None),
+        summary_of("best", groups["best"], origin="file") | {"trial": None},
+    ]
+    setting = Setting("digits", summary, [], [], [], [], groups, metadata={}, insight={})
+    verdict = judge(setting)
+    assert verdict is not None
+    assert verdict.same_as is None
+    assert [comparison.against for comparison in verdict.comparisons] == ["none"]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from results.schema import CERTIFICATES
+from results.schema import CERTIFICATES, VOTES_FORMAT
 from results.store import read_metadata, write_table
 from tests.support.bounds import expected_bounds
 from tests.support.runs import CERTIFIED, SETTING, Finished, Launcher, without_incidentals
@@ -25,7 +25,6 @@ from trainables.smoothing.noise import Noise, derive_seed, plan_blocks
 from trainables.weights.checkpoint import load_classifier, save_classifier
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser, trained_sigma
 from tuning.certify import main
-from tuning.votes.store import VERSION
 
 Capture = pytest.CaptureFixture[str]
 
@@ -118,7 +117,7 @@ def test_a_denoiser_file_of_a_run_knows_its_sigma_and_its_votes_their_version(
     (line,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert line.startswith(f"error: --out: {path} ")
     assert "format 0" in line
-    assert f"format {VERSION}" in line
+    assert f"format {VOTES_FORMAT}" in line
     path.unlink()
     launcher.certify(*arguments)
     assert certificates(out / "digits") == before

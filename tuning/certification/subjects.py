@@ -17,8 +17,7 @@ from trainables.data.datasets import Dataset, load_dataset
 from trainables.data.splits import HeldOutImages, held_out_images
 from trainables.errors import InputError
 from trainables.models.denoisers import Denoiser
-from trainables.smoothing.export import CONFIG as EXPORT
-from trainables.smoothing.export import Export, read_export
+from trainables.smoothing.export import Export
 from trainables.smoothing.quantised import steps_of
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import load_denoiser, read_denoiser, trained_sigma
@@ -87,12 +86,9 @@ def configuration_of_run(run: Path) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in CLUSTER_FIELDS}
 
 
-def configuration_of_export(path: Path | None) -> dict[str, Any]:
+def configuration_of_export(export: Export) -> dict[str, Any]:
     """The configuration that follows from an export: its noise, unless flags say otherwise."""
-    if path is None or not (path / EXPORT).is_file():
-        return {}
-    config = read_export(path).config
-    return {"noise": "quantised" if config.pixel_steps else "gaussian"}
+    return {"noise": "quantised" if export.config.pixel_steps else "gaussian"}
 
 
 def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
@@ -124,40 +120,52 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
     return subjects
 
 
+def subject_of_export(config: RunConfig, export: Export, sigma: float | None) -> Subject:
+    """An export, on the only data set; raises as `subject_of_file`."""
+    found = export.config
+    model = Model(export.denoiser, _trained("the export", found.sigma, sigma), found.origin)
+    subject = _subject_of_model(config, model)
+    return replace(subject, precision=found.precision, export=export)
+
+
 def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -> Subject:
-    """A denoiser file, an export or, without a path, the classifier itself, on the only data set.
+    """A denoiser file or, without a path, the classifier itself, on the only data set.
 
     Raises:
         ConfigError: when `sigma` is missing or not the one it was trained for, or the images have
             a different number of channels.
         InputError: when the data set or the denoiser cannot be loaded.
     """
+    if path is None:
+        return _subject_of_model(config, Model(None, _valid(sigma)))
+    data = read_denoiser(path, "denoiser")
+    trained = _trained(str(path), trained_sigma(data), sigma)
+    return _subject_of_model(config, Model(load_denoiser(data), trained, "file"))
+
+
+def _subject_of_model(config: RunConfig, model: Model) -> Subject:
     if len(config.dataset) > 1:
         raise ConfigError(f"--dataset: name one, not {', '.join(config.dataset)}")
     (dataset,) = config.dataset
-    if path is None:
-        return _subject(config, dataset, dataset, {"none": Model(None, _valid(sigma))})
-    data = read_denoiser(path, "denoiser")
-    denoiser, trained = load_denoiser(data), trained_sigma(data)
-    export = read_export(path) if path.is_dir() else None
-    if None not in (sigma, trained) and sigma != trained:
-        raise ConfigError(
-            f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
-            f"denoiser trained for {sigma:g}"
-        )
-    model = Model(denoiser, _valid(sigma if trained is None else trained), "file")
-    if export is not None:
-        model = model._replace(origin=export.config.origin)
-    subject = _subject(config, dataset, dataset, {"best": model})
-    if export is not None:
-        subject = replace(subject, precision=export.config.precision, export=export)
+    variant = "none" if model.denoiser is None else "best"
+    subject = _subject(config, dataset, dataset, {variant: model})
     channels = subject.test.images.shape[1]
-    if denoiser.channels != channels:
+    if model.denoiser is not None and model.denoiser.channels != channels:
         raise ConfigError(
-            f"--denoiser: it takes images with {denoiser.channels} channels, but those of "
+            f"--denoiser: it takes images with {model.denoiser.channels} channels, but those of "
             f"{dataset} have {channels}"
         )
     return subject
+
+
+def _trained(what: str, trained: float | None, sigma: float | None) -> float:
+    """The sigma of a denoiser: the one it was `trained` for or, if that is not known, --sigma."""
+    if None not in (sigma, trained) and sigma != trained:
+        raise ConfigError(
+            f"--sigma: {what} was trained for {trained:g}; leave the flag out, or pass a "
+            f"denoiser trained for {sigma:g}"
+        )
+    return _valid(sigma if trained is None else trained)
 
 
 def _subject(

@@ -11,11 +11,12 @@ from results import files
 from results.store import StoreError, write_text
 from trainables.command import with_flags
 from trainables.errors import InputError
-from trainables.smoothing.export import CONFIG
+from trainables.smoothing.export import CONFIG, read_export
 from tuning.certification.subjects import (
     Subject,
     configuration_of_export,
     configuration_of_run,
+    subject_of_export,
     subject_of_file,
     subjects_of_run,
 )
@@ -77,7 +78,11 @@ def _find(
     if source is not None and not (source.is_file() or (source / CONFIG).is_file()):
         raise ConfigError(f"{source}: is neither a finished run nor an export")
     path = source or denoiser
-    config = _config({**configuration_of_export(path), **flags}, out)
+    if path is not None and path.is_dir():
+        export = read_export(path)
+        config = _config({**configuration_of_export(export), **flags}, out)
+        return config, [subject_of_export(config, export, sigma)]
+    config = _config(flags, out)
     return config, [subject_of_file(config, path, sigma)]
 
 

@@ -17,7 +17,7 @@ from trainables.pretraining.cached import EPOCHS, cached_classifier, cached_path
 from trainables.smoothing.noise import derive_seed
 from trainables.weights.checkpoint import load_classifier
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
-from trainables.worker import one_thread
+from trainables.worker import using_threads
 from tuning.config import RunConfig, is_endpoint
 from tuning.errors import ConfigError
 from tuning.monitoring.progress import Reporter
@@ -70,7 +70,7 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
     sweep = setting.space.sweep
     with (
         reporter.track(f"{setting.name}: surrogate", EFFORT.total) as advance,
-        one_thread(),
+        using_threads(1),
     ):
         surrogate = distill(
             queries,
@@ -104,7 +104,7 @@ def base_classifier(
     path = cached_path(dataset, arch, cache_folder())
     if path.is_file():
         return load_classifier(path)
-    with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, one_thread():
+    with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, using_threads(1):
         return cached_classifier(dataset, arch, cache_folder(), advance)
 
 

@@ -11,7 +11,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from trainables.worker import one_thread
+from trainables.worker import using_threads
 from tuning.study.pareto import by_rank
 
 # A sampler sees between one and two windows of the latest points. Older points, unless they are
@@ -84,7 +84,7 @@ class Proposer:
         if point:
             self._study.enqueue_trial(dict(point))
         # One thread is also faster for a Gaussian process of so few points: workers use all cores.
-        with one_thread():
+        with using_threads(1):
             trial = self._study.ask()
             attributes = suggest(trial)
         for name, value in attributes.items():

@@ -13,10 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from results.schema import VOTES_FORMAT
 from tuning.errors import ConfigError
-
-# The version of the file format and of the meaning of its counts.
-VERSION = 3
 
 
 class VoteKey(NamedTuple):
@@ -66,7 +64,7 @@ class VoteStore:
                 "votes TEXT, seconds REAL, node TEXT, "
                 "PRIMARY KEY (model, phase, image, sigma, pixel_steps, seed, start, stop))"
             )
-            db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute(f"PRAGMA user_version = {VOTES_FORMAT}")
 
     def put(self, counts: Mapping[VoteKey, Counts]) -> None:
         """Record `counts`, all or none of them, replacing existing ones."""
@@ -100,10 +98,10 @@ class VoteStore:
     def _check_version(self, db: sqlite3.Connection) -> None:
         (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         (found,) = db.execute("PRAGMA user_version").fetchone()
-        if tables and found != VERSION:
+        if tables and found != VOTES_FORMAT:
             raise ConfigError(
                 f"--out: {self.path} holds votes in format {found}, but this version uses format "
-                f"{VERSION}; delete that file to have them counted again"
+                f"{VOTES_FORMAT}; delete that file to have them counted again"
             )
 
     def _connect(self) -> sqlite3.Connection:

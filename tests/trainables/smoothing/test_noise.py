@@ -94,8 +94,8 @@ def test_a_block_draws_the_same_noise_every_time() -> None:
 
 
 def test_the_draws_of_a_block_never_change() -> None:
-    # Votes that were recorded are about these draws; if they must change, so must VERSION in
-    # tuning/votes/store.py.
+    # Votes that were recorded are about these draws; if they must change, so must VOTES_FORMAT
+    # in results/schema.py.
     drawn = draw_noise(Block(2, 3), torch.Size((1, 1, 2)), 1.0, CPU).flatten().tolist()
     assert drawn[:2] == [-0.03227010887197446, -1.3223879367601985]
     assert drawn[2:] == [-0.3390817024770518, -1.5620799890836927]

@@ -9,11 +9,17 @@ from torch import nn
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
-from trainables.smoothing.export import CONFIG, export_files
+from trainables.smoothing.export import CONFIG, export_files, read_export
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed
 from trainables.weights.checkpoint import weights_hash
-from tuning.certification.subjects import Model, configuration_of_export, subject_of_file
+from tuning.certification.subjects import (
+    Model,
+    configuration_of_export,
+    subject_of_export,
+    subject_of_file,
+)
+from tuning.certify import main as certify
 from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
 
@@ -47,8 +53,9 @@ def export(tmp_path: Path) -> Path:
 def test_an_export_is_certified_as_it_says_and_only_with_its_classifier(
     config: RunConfig, export: Path
 ) -> None:
-    assert configuration_of_export(export) == {"noise": "quantised"}
-    subject = subject_of_file(config, export, None)
+    found = read_export(export)
+    assert configuration_of_export(found) == {"noise": "quantised"}
+    subject = subject_of_export(config, found, None)
     assert (subject.precision, subject.models["best"].origin) == ("bfloat16", "mse")
     assert subject.models["best"].sigma == 0.3
     subject.check_classifier(classifier(1))
@@ -59,13 +66,21 @@ def test_an_export_is_certified_as_it_says_and_only_with_its_classifier(
     assert weights_hash(classifier(2))[:12] in str(told.value)
 
 
+def test_an_export_is_certified_only_under_its_own_noise(config: RunConfig, export: Path) -> None:
+    found = read_export(export)
+    assert subject_of_export(config, found, 0.3).models["best"].sigma == 0.3
+    with pytest.raises(ConfigError, match=r"--sigma: the export was trained for 0\.3"):
+        subject_of_export(config, found, 0.6)
+
+
 def test_an_export_whose_configuration_was_edited_is_not_certified(
-    config: RunConfig, export: Path
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (export / CONFIG).read_text()
     (export / CONFIG).write_text(text.replace('"sigma": 0.3', '"sigma": 0.6'))
-    with pytest.raises(ValueError, match="was changed after it was written"):
-        subject_of_file(config, export, None)
+    assert certify([str(export), f"--out={tmp_path / 'out'}", "--dataset=digits"]) == 2
+    assert "was changed after it was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_denoiser_file_is_certified_with_any_classifier(config: RunConfig, export: Path) -> None:

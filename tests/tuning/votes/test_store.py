@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from results.schema import VOTES_FORMAT
 from tests.support.counts import recorded
 from tuning.errors import ConfigError
-from tuning.votes.store import VERSION, Counts, VoteKey, VoteStore
+from tuning.votes.store import Counts, VoteKey, VoteStore
 
 
-@pytest.mark.parametrize("version", [0, VERSION + 1])
+@pytest.mark.parametrize("version", [0, VOTES_FORMAT + 1])
 def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path: Path, version: int) -> None:
     path = tmp_path / "votes.db"
     with closing(sqlite3.connect(path)) as db, db:
