@@ -123,3 +123,16 @@ def test_the_most_frequent_answer_is_a_class(
     predicted: list[int], most: tuple[int | None, float, float]
 ) -> None:
     assert answers([0, 0, 1, 1, 2], predicted, [0.1] * 5).most_frequent() == most
+
+
+def test_jointly_right_is_the_true_class_with_a_joint_radius() -> None:
+    rows = [
+        {"image_index": i, "label": 1, "predicted": predicted, "radius": 0.5, "joint_radius": joint}
+        for i, (predicted, joint) in enumerate(
+            [(1, 0.4), (2, 0.4), (1, None), (-1, None), (1, 0.0)]
+        )
+    ]
+    found = Answers.of(rows)
+    assert found.jointly_right(0).tolist() == [True, False, False, False, True]
+    assert found.jointly_right(0.4).tolist() == [True, False, False, False, False]
+    assert not found.jointly_right(0.45).any()

@@ -109,8 +109,10 @@ def test_the_exact_error_for_few_votes_is_at_most_alpha(
     assert 0 < max(errors) <= alpha
 
 
-def certificate(pilot: list[int], fresh: list[int], alpha: float = 0.001) -> Certificate:
-    asking = certifying(Fixed(sum(pilot), sum(fresh), alpha), SIGMA)
+def certificate(
+    pilot: list[int], fresh: list[int], alpha: float = 0.001, images: int = 1
+) -> Certificate:
+    asking = certifying(Fixed(sum(pilot), sum(fresh), alpha), SIGMA, images)
     next(asking)
     asking.send(pilot)
     with pytest.raises(StopIteration) as done:
@@ -134,6 +136,25 @@ def test_when_all_pilot_votes_agree_the_class_is_bounded_alone_at_all_of_alpha()
     found = certificate([100, 0, 0], [9990, 5, 5])
     assert found.radius == pytest.approx(certified_radius(9990, 10_000, SIGMA, 0.001))
     assert found.p_upper == 1 - found.p_lower
+
+
+@pytest.mark.parametrize("pilot", [[100, 0, 0], [60, 30, 10]])
+def test_the_joint_radius_is_that_of_a_share_of_alpha(pilot: list[int]) -> None:
+    fresh = [7000, 2000, 1000]
+    found = certificate(pilot, fresh, images=200)
+    assert (
+        found.radius == certificate(pilot, fresh).radius == certificate(pilot, fresh).joint_radius
+    )
+    assert found.joint_radius == certificate(pilot, fresh, alpha=0.001 / 200).radius
+    assert found.joint_radius < found.radius
+
+
+def test_what_holds_alone_may_not_hold_jointly() -> None:
+    found = certificate([60, 30, 10], [4600, 4200, 1200], images=200)
+    assert found.radius > 0
+    assert certificate([60, 30, 10], [4400, 4300, 1300]).joint_radius is None
+    tight = certificate([60, 30, 10], [4560, 4232, 1208], images=10**6)
+    assert (tight.predicted, tight.joint_radius) == (0, None)
 
 
 def test_of_two_classes_one_is_bounded() -> None:
