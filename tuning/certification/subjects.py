@@ -120,10 +120,12 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
     return subjects
 
 
-def subject_of_export(config: RunConfig, export: Export, sigma: float | None) -> Subject:
-    """An export, on the only data set; raises as `subject_of_file`."""
+def subject_of_export(
+    config: RunConfig, path: Path, export: Export, sigma: float | None
+) -> Subject:
+    """The `export` in the folder `path`, on the only data set; raises as `subject_of_file`."""
     found = export.config
-    model = Model(export.denoiser, _trained("the export", found.sigma, sigma), found.origin)
+    model = Model(export.denoiser, _trained(path, found.sigma, sigma), found.origin)
     subject = _subject_of_model(config, model)
     return replace(subject, precision=found.precision, export=export)
 
@@ -139,7 +141,7 @@ def subject_of_file(config: RunConfig, path: Path | None, sigma: float | None) -
     if path is None:
         return _subject_of_model(config, Model(None, _valid(sigma)))
     data = read_denoiser(path, "denoiser")
-    trained = _trained(str(path), trained_sigma(data), sigma)
+    trained = _trained(path, trained_sigma(data), sigma)
     return _subject_of_model(config, Model(load_denoiser(data), trained, "file"))
 
 
@@ -158,11 +160,11 @@ def _subject_of_model(config: RunConfig, model: Model) -> Subject:
     return subject
 
 
-def _trained(what: str, trained: float | None, sigma: float | None) -> float:
+def _trained(path: Path, trained: float | None, sigma: float | None) -> float:
     """The sigma of a denoiser: the one it was `trained` for or, if that is not known, --sigma."""
     if None not in (sigma, trained) and sigma != trained:
         raise ConfigError(
-            f"--sigma: {what} was trained for {trained:g}; leave the flag out, or pass a "
+            f"--sigma: {path} was trained for {trained:g}; leave the flag out, or pass a "
             f"denoiser trained for {sigma:g}"
         )
     return _valid(sigma if trained is None else trained)
