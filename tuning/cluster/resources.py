@@ -60,13 +60,17 @@ class Resources:
 
 
 def local_resources(config: RunConfig) -> Resources:
-    """What a local run uses: every core, unless --concurrency says less.
+    """What a local run uses: every core, unless --concurrency says otherwise.
+
+    More workers than cores pay where trials mostly wait, for example for a black box.
 
     Raises:
         ConfigError: when the machine has too few cores for one trial.
     """
-    machine = Host(len(os.sched_getaffinity(0)), torch.cuda.device_count())
-    return fit_resources(config, [machine], "this machine")
+    cores = len(os.sched_getaffinity(0))
+    if config.concurrency is not None and config.cpus_per_trial <= cores:
+        cores = max(cores, config.concurrency * config.cpus_per_trial)
+    return fit_resources(config, [Host(cores, torch.cuda.device_count())], "this machine")
 
 
 def requested_resources(config: RunConfig) -> Resources:
