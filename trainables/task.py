@@ -13,6 +13,9 @@ from trainables.decrop.training import DecropTraining, SharedParts
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
 
+# Votes per image at an early rung; fewer could not tell trials apart.
+MIN_VOTES = 100
+
 
 @dataclass(frozen=True)
 class TrialTask:
@@ -44,6 +47,10 @@ class TrialTask:
     threads: int
     gpu_share: float
     timeout: float | None
+
+    def votes_at(self, rung: int) -> int:
+        """Votes per tuning image at a rung; differences at early rungs are large, so fewer do."""
+        return max(min(MIN_VOTES, self.tuning_votes), self.tuning_votes * rung // self.rungs[-1])
 
     def training(
         self, config: DecropConfig, images: Tensor, labels: Tensor, seed: int

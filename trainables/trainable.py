@@ -28,8 +28,6 @@ from trainables.task import TrialTask
 from trainables.worker import prepare_worker
 
 CHECKPOINT = "training.pt"
-# Votes per image at an early rung; fewer could not tell trials apart.
-MIN_VOTES = 100
 # What reading an incomplete checkpoint may raise.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 
@@ -124,11 +122,10 @@ class DecropTrainable(tune.Trainable):
     def _score(self, rung: int) -> tuple[float, float]:
         """Objective and clean accuracy on the tuning images.
 
-        Every trial sees the same noise, scaled by its sigma. Differences at early rungs are large,
-        so fewer votes are enough there.
+        Every trial sees the same noise, scaled by its sigma.
         """
         task, sigma = self.task, self.hyperparameters.sigma
-        cast = max(min(MIN_VOTES, task.tuning_votes), task.tuning_votes * rung // task.rungs[-1])
+        cast = task.votes_at(rung)
         model = nn.Sequential(self.training.denoiser, self.task.classifier).eval()
         images = task.tuning_images.to(task.device)
         counts = count_votes(

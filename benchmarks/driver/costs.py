@@ -54,11 +54,11 @@ class Shares:
 
 
 class Meter(Reporter):
-    """Shows no progress, but records what was spent whenever a cohort's trials have ended."""
+    """Shows no progress, but records what was spent whenever as many trials ended as can run."""
 
-    def __init__(self, shares: Shares, cohort: int) -> None:
+    def __init__(self, shares: Shares, workers: int) -> None:
         super().__init__()
-        self._shares, self._cohort, self._ended = shares, cohort, 0
+        self._shares, self._workers, self._ended = shares, workers, 0
         self._read: list[Cost] = []
         self._spent = shares.timed("measuring", spent)
 
@@ -69,20 +69,20 @@ class Meter(Reporter):
         def advance(units: int, left: float | None = None) -> None:
             # What was in the ledger before comes in one call.
             self._ended += units if units == 1 else 0
-            if units == 1 and self._ended % self._cohort == 0:
+            if units == 1 and self._ended % self._workers == 0:
                 self._read.append(self._shares.seconds | self._spent())
 
         yield advance
 
     def per_trial(self) -> Cost:
-        """CPU milliseconds of a trial by part, medians over the cohorts."""
-        cohorts = [
-            {part: 1000 * seconds / self._cohort for part, seconds in since(before, after).items()}
+        """CPU milliseconds of a trial by part, medians over rounds of the workers."""
+        rounds = [
+            {part: 1000 * seconds / self._workers for part, seconds in since(before, after).items()}
             for before, after in pairwise(self._read)
         ]
-        for cohort in cohorts:
-            cohort["Tune and Ray"] = cohort["driver"] - sum(cohort[p] for p in self._shares.seconds)
-        return {part: statistics.median(each[part] for each in cohorts) for part in cohorts[0]}
+        for each in rounds:
+            each["Tune and Ray"] = each["driver"] - sum(each[p] for p in self._shares.seconds)
+        return {part: statistics.median(each[part] for each in rounds) for part in rounds[0]}
 
 
 def since(before: Cost, after: Cost) -> Cost:

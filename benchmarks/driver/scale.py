@@ -4,11 +4,11 @@ Usage: python -m benchmarks.driver.scale [--workers 8,32,128] [--ledger-trials 1
            [--losses 0]
 
 Trials train nothing. They run as in the search of a run, with its ledger, table, metrics and
-TensorBoard, on a ledger that already holds --ledger-trials others. There are at least four cohorts;
-the first, during which workers start, is not counted. Vote tasks count nothing and report that they
-took a second; as many are in flight as that many workers would get. What is measured is the CPU
-time of this process, because wall time means nothing with fewer cores than pretended. The process
-has a core to itself, as it would on a cluster.
+TensorBoard, on a ledger that already holds --ledger-trials others. There are at least four for each
+worker; the first, during which workers start, is not counted. Vote tasks count nothing and report
+that they took a second; as many are in flight as that many workers would get. What is measured is
+the CPU time of this process, because wall time means nothing with fewer cores than pretended. The
+process has a core to itself, as it would on a cluster.
 """
 
 import argparse

@@ -62,6 +62,7 @@ def fill(database: Path, trials: int) -> None:
                     "root": root,
                     "origin": "search" if root else "published",
                     "seed": root,
+                    "durations": list(RUNGS),
                     "hyperparameters": config.model_dump(),
                     "result": {"epochs": rungs[-1], "seconds": 60.0, "node": "10.0.0.1"},
                 },
@@ -72,7 +73,7 @@ def fill(database: Path, trials: int) -> None:
 def charged() -> Shares:
     """Time the parts of the driver in all searches from now on."""
     shares = Shares()
-    shares.charge("proposals", Proposer, "learn", "recall", "propose")
+    shares.charge("proposals", Proposer, "propose")
     shares.charge("database", EventStorage, "start", "report", "tell")
     shares.charge("TensorBoard", StudyBoard, "result", "end")
     shares.charge("table", TrialsTable, "update")
@@ -102,11 +103,11 @@ def cost_of_trials(filled: Path, workers: int, trials: int, losses: int, shares:
         return {**meter.per_trial(), "MB": memory()}
 
 
-def _extended(database: Path, cohort: int, trials: int) -> Ledger:
-    """A filled ledger with `trials` open points, proposed `cohort` at a time."""
+def _extended(database: Path, workers: int, trials: int) -> Ledger:
+    """A filled ledger with `trials` open points, for so many workers."""
     url = sqlite_url(database)
     storage = RDBStorage(url)
     kept = storage.get_study_id_from_name("x")
-    storage.set_study_user_attr(kept, "cohort", cohort)
+    storage.set_study_user_attr(kept, "virtual_workers", 2 * workers)
     roots = storage.get_n_trials(kept) + trials
-    return Ledger(url, "x", SPACE, Plan(roots - BASELINES + 1, cohort, 0), RUNGS)
+    return Ledger(url, "x", SPACE, Plan(roots - BASELINES + 1, 2 * workers, 0), RUNGS)

@@ -111,17 +111,17 @@ def ask_latency(trials: int, folder: Path) -> None:
     told: list[float] = []
     while not ledger.finished:
         started = time.perf_counter()
-        cohort = []
+        running = []
         while proposal := ledger.next_proposal():
-            cohort.append(proposal)
-        asked += [(time.perf_counter() - started) / len(cohort)] * len(cohort)
-        for proposal in cohort:
+            running.append(proposal)
+        asked += [(time.perf_counter() - started) / len(running)] * len(running)
+        for proposal in running:
             started = time.perf_counter()
             score = -((proposal.hyperparameters.sigma - 0.3) ** 2)
             pruned = any(ledger.report(proposal.number, rung, score, 1.0) for rung in RUNGS[:-1])
             ledger.tell(proposal.number, TrialResult(score, 25 if pruned else 200, 1.0, node=""))
             told.append(time.perf_counter() - started)
-        if len(told) // 500 != (len(told) - len(cohort)) // 500:
+        if len(told) // 500 != (len(told) - len(running)) // 500:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             last = [1000 * statistics.median(taken[-100:]) for taken in (asked, told)]
             print(

@@ -148,7 +148,9 @@ def test_a_fault_in_search_and_in_certification_changes_no_result(
 def test_a_host_that_joins_late_takes_part(hosts: TwoHosts, undisturbed: Finished) -> None:
     hosts.second.kill()
     hosts.wait_for_nodes(1)
-    launcher = hosts.launch("--name=late", f"--storage={hosts.storage}", "--cohort=2", *SMALL)
+    launcher = hosts.launch(
+        "--name=late", f"--storage={hosts.storage}", "--virtual-workers=2", *SMALL
+    )
     wait_for(lambda: complete_trials(hosts.folder / "late") > 0, launcher)
     hosts.start_second()
     wait_for_second(hosts, launcher)

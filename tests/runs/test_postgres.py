@@ -24,7 +24,7 @@ from tuning.study.points import Plan
 # Six trials: the published point, two baselines at the space's one sigma, and three of a search.
 SMALLEST = [
     "--trials=4",
-    "--cohort=2",
+    "--virtual-workers=2",
     "--set=epochs=8",
     "--tuning-votes=50",
     "--confirm-votes=50",

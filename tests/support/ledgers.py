@@ -21,11 +21,11 @@ Score = Callable[[DecropConfig], float]
 
 
 def open_ledger(
-    folder: Path, trials: int = 8, cohort: int = 3, seed: int = 1, **options: Any
+    folder: Path, trials: int = 8, virtual_workers: int = 3, seed: int = 1, **options: Any
 ) -> Ledger:
-    planned = ("sampler", "scheduler", "pareto", "awaits_transfer")
+    planned = ("sampler", "scheduler", "pareto", "awaits_transfer", "durations")
     given = {name: options.pop(name) for name in planned if name in options}
-    plan = Plan(trials, cohort, seed, **given)
+    plan = Plan(trials, virtual_workers, seed, **given)
     options = {"name": "digits", "space": SPACE, **options}
     return Ledger(sqlite_url(folder / "study.db"), plan=plan, rungs=RUNGS, **options)
 
@@ -41,25 +41,48 @@ def result(
     return TrialResult(objective, epochs, seconds, node="10.0.0.1", **options)
 
 
-def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> None:
-    """Run one trial to its end, as a worker would: a rung at 25 epochs, the end at 200."""
+def finish(ledger: Ledger, proposal: Proposal, score: Score = by_sigma) -> bool:
+    """Run one trial, as a worker would; False if it must wait at its rung, at 25 epochs."""
+    value = score(proposal.hyperparameters)
+    pruned = ledger.report(proposal.number, 25, value - 0.1, 0.5)
+    if pruned is not None:
+        end(ledger, proposal, pruned, score)
+    return pruned is not None
+
+
+def end(ledger: Ledger, proposal: Proposal, pruned: bool, score: Score = by_sigma) -> None:
+    """End a trial at its rung, or after it."""
     value, accuracy = score(proposal.hyperparameters), 1 - proposal.hyperparameters.sigma
-    if ledger.report(proposal.number, 25, value - 0.1, 0.5):
-        ended = result(value - 0.1, 25, accuracy=accuracy)
+    if pruned:
+        ledger.tell(proposal.number, result(value - 0.1, 25, accuracy=accuracy))
     else:
-        ended = result(value, accuracy=accuracy)
-    ledger.tell(proposal.number, ended)
+        ledger.tell(proposal.number, result(value, accuracy=accuracy))
 
 
-def drive(ledger: Ledger, workers: int, last_first: bool = False, stop_after: int = 10**9) -> None:
-    """Run trials on so many workers; the first or the last one started ends first."""
+def drive(
+    ledger: Ledger,
+    workers: int,
+    last_first: bool = False,
+    stop_after: int = 10**9,
+    score: Score = by_sigma,
+) -> None:
+    """Run trials on so many workers; the first or the last one started reaches its rung first."""
     running: list[Proposal] = []
+    waiting: list[Proposal] = []
     for _ in range(stop_after):
         while len(running) < workers and (proposal := ledger.next_proposal()):
             running.append(proposal)
         if not running:
+            assert not waiting
             return
-        finish(ledger, running.pop(-1 if last_first else 0))
+        proposal = running.pop(-1 if last_first else 0)
+        if not finish(ledger, proposal, score):
+            waiting.append(proposal)
+        for paused in list(waiting):
+            pruned = ledger.decision(paused.number)
+            if pruned is not None:
+                waiting.remove(paused)
+                end(ledger, paused, pruned, score)
 
 
 def outcomes(ledger: Ledger) -> dict[int, tuple[str, DecropConfig, int]]:

@@ -27,11 +27,11 @@ CERTIFIED = [*VARIANTS[:3], "published_best_sigma", VARIANTS[3]]
 POINTS = 1 + 3 * 2 + 4
 # What timing and placement may change from run to run.
 INCIDENTAL = {"seconds", "node", "number"}
-# A whole run in a quarter of a minute: few epochs, few votes, but two cohorts and both rungs.
+# A whole run in a quarter of a minute: few epochs, few votes, but proposals and both rungs.
 TINY = [
     f"--space={REPO / 'tests' / 'support' / 'tiny.yaml'}",
     "--trials=5",
-    "--cohort=2",
+    "--virtual-workers=2",
     "--seed=3",
     "--set=epochs=8",
     "--tuning-votes=50",

@@ -109,8 +109,9 @@ class KillsTheIdle(SaysWho):
 
     def step(self) -> dict[str, Any]:
         if self.config["number"] == self.baselines - 1:
-            # The other one is idle once its trial is on record.
-            while completed(self.there.parent / "study.db") < self.baselines - 1:
+            # The other one gets one more trial, and is idle once that is on record: the clock
+            # waits for this one.
+            while completed(self.there.parent / "study.db") < self.baselines:
                 time.sleep(0.1)
             (other,) = {int(path.name) for path in self.there.iterdir()} - {os.getpid()}
             os.kill(other, signal.SIGKILL)

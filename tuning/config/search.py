@@ -102,13 +102,14 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         None,
         description="a PostgreSQL database for the study; the password goes in PGPASSWORD",
     )
-    cohort: Annotated[int | None, Flag(default="4, or the number of workers if that is larger")] = (
-        Field(
-            None,
-            ge=1,
-            le=10_000,
-            description="trials proposed together; with the seed it determines every proposal",
-        )
+    virtual_workers: Annotated[
+        int | None, Flag(default="4, or twice the number of workers if that is more")
+    ] = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="trials under way in the study's own time; with the seed it determines every "
+        "proposal, and a study keeps it",
     )
     tuning_votes: int = Field(
         400, ge=50, le=1_000_000, description="votes per tuning image in a trial"

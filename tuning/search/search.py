@@ -23,6 +23,7 @@ from tuning.monitoring.metrics import trial_ended
 from tuning.monitoring.progress import Advance
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits, search_share
+from tuning.search.durations import predicted_durations
 from tuning.search.samples import SharedSamples
 from tuning.search.time_left import remaining_seconds
 from tuning.search.trials_table import PAUSE, TrialsTable, write_trials
@@ -34,8 +35,11 @@ from tuning.study.figures import write_insight
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
-# Trials proposed together, at least: so a few workers more or less make no difference.
-SMALLEST_COHORT = 4
+# Virtual workers for each worker of the first start: with fewer, some would wait when durations are
+# badly predicted; with more, proposals would know less.
+VIRTUAL_PER_WORKER = 2
+# At least: so a few workers more or less make no difference.
+FEWEST_VIRTUAL_WORKERS = 4
 
 
 class Part(NamedTuple):
@@ -70,11 +74,12 @@ def prepare(
         ConfigError: when the study belongs to a different run, or its search space was different.
         StudyError: when the database fails.
     """
+    task = _task(setting, access.trained_through, context, precision)
     return Part(
         setting,
         access,
-        _ledger(setting, source, context, run_id),
-        _task(setting, access.trained_through, context, precision),
+        _ledger(setting, source, context, run_id, task),
+        task,
         StudyBoard(context.config.run_folder / TENSORBOARD / setting.name),
         source,
     )
@@ -188,16 +193,20 @@ def _limits(parts: Sequence[Part], context: Context) -> Limits:
     )
 
 
-def _ledger(setting: Setting, source: str | None, context: Context, run_id: str) -> Ledger:
+def _ledger(
+    setting: Setting, source: str | None, context: Context, run_id: str, task: TrialTask
+) -> Ledger:
     config = context.config
     plan = Plan(
         trials=config.trials,
-        cohort=config.cohort or max(SMALLEST_COHORT, context.resources.concurrency),
+        virtual_workers=config.virtual_workers
+        or max(FEWEST_VIRTUAL_WORKERS, VIRTUAL_PER_WORKER * context.resources.concurrency),
         seed=context.seed(setting.name, "search"),
         sampler=config.sampler,
         scheduler=config.scheduler,
         pareto=config.pareto,
         awaits_transfer=source is not None,
+        durations=predicted_durations(task),
     )
     silence_optuna()
     # In a database of many runs, a study needs a name of its own.

@@ -21,6 +21,7 @@ from tuning.cluster.storage import Storage
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch, trial_name
+from tuning.search.paused import PausedTrials
 from tuning.search.tune_internals import (
     configure_tune,
     failure_reason,
@@ -63,30 +64,33 @@ class LedgerSearcher(Searcher):
         limits: Limits,
         transfer: int,
         scratch: Scratch,
-        workers: Callable[[], int],
+        paused: PausedTrials,
     ) -> None:
         super().__init__(metric="objective", mode="max")
-        self._scratch, self._workers = scratch, workers
+        self._scratch, self._paused = scratch, paused
         self._studies = {study.setting: study for study in studies}
         self._turn = deque(self._studies)
         self._limits, self._transfer = limits, transfer
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while a cohort must end or a worker become free."""
+        """The next trial's configuration; None while there is none, or no worker for it."""
         ledgers = [study.ledger for study in self._studies.values()]
         late = self._limits.reached(ledgers)
-        if all(ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers):
+        if late:
+            for ledger in ledgers:
+                ledger.close()
+        # Tune would end idle workers, which paused trials may still need.
+        if not self._paused.waiting and all(
+            ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers
+        ):
             return Searcher.FINISHED
-        if sum(ledger.started for ledger in ledgers) >= self._workers():
+        if self._paused.free_workers <= len(self._paused.ready):
             return None
         for _ in ledgers:
             study = self._studies[self._turn[0]]
             self._turn.rotate(-1)
-            ledger = study.ledger
-            if late and ledger.baselines_finished:
-                continue
             self._pass_on(study)
-            proposal = ledger.next_proposal()
+            proposal = study.ledger.next_proposal()
             if proposal is not None:
                 return {
                     "setting": study.setting,
@@ -121,25 +125,49 @@ class LedgerSearcher(Searcher):
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Records in the ledgers what trials report, and stops the trials that they prune."""
+    """Records in the ledgers what trials report, and stops the trials that they prune.
 
-    def __init__(self, studies: Sequence[Study], scratch: Scratch) -> None:
+    A trial is paused while it is not known whether it is pruned.
+    """
+
+    def __init__(self, studies: Sequence[Study], scratch: Scratch, paused: PausedTrials) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._studies = {study.setting: study for study in studies}
-        self._scratch = scratch
+        self._scratch, self._paused = scratch, paused
 
     def __getstate__(self) -> dict[str, Any]:
         """As in `LedgerSearcher`."""
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Stop or continue, as the ledger decides."""
+        """Stop, continue or pause, as the ledger decides."""
         study, number = self._studies[trial.config["setting"]], trial.config["number"]
         study.board.result(number, result)
         prune = study.ledger.report(
             number, result["epochs"], result["objective"], result["trial_seconds"]
         )
+        if prune is None:
+            self._paused.add(trial)
+            return str(TrialScheduler.PAUSE)
         return str(TrialScheduler.STOP if prune else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The paused trial that goes on next, if there is a worker for it.
+
+        Tune starts new trials by itself.
+        """
+        for trial in self._paused.pruned:
+            tune_controller.stop_trial(trial)
+        ready = self._paused.ready if self._paused.free_workers > 0 else []
+        for trial in ready[:1]:
+            self._paused.remove(trial)
+            return trial
+        return None
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Close a trial that was pruned while it was paused."""
+        self._paused.remove(trial)
+        self.on_trial_complete(tune_controller, trial, trial.last_result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close a trial that reached its last rung, was pruned, or cannot continue."""
@@ -217,9 +245,14 @@ def run_search(
     """
     files = Scratch(scratch)
     configure_tune()
-    searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
+    paused = PausedTrials({s.setting: s.ledger for s in studies}, lambda: workers(resources))
+    searcher = LedgerSearcher(studies, limits, transfer, files, paused)
+    scheduler = LedgerScheduler(studies, files, paused)
     try:
-        while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
+        while reason := _interruption(
+            _tuner(studies, searcher, scheduler, files.storage, resources, trainable)
+        ):
+            paused.clear()
             for study in studies:
                 study.ledger.interrupt_all(reason)
     finally:
@@ -234,7 +267,8 @@ def run_search(
 def _tuner(
     studies: Sequence[Study],
     searcher: LedgerSearcher,
-    files: Scratch,
+    scheduler: LedgerScheduler,
+    scratch: Storage,
     resources: Resources,
     trainable: type[tune.Trainable],
 ) -> tune.Tuner:
@@ -243,13 +277,13 @@ def _tuner(
             tune.with_parameters(
                 trainable,
                 tasks={s.setting: s.task for s in studies},
-                filesystem=files.storage.filesystem,
+                filesystem=scratch.filesystem,
             ),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LedgerScheduler(studies, files),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_name,
@@ -257,8 +291,8 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=f"{time.time_ns()}",
-            storage_path=files.storage.folder,
-            storage_filesystem=files.storage.filesystem,
+            storage_path=scratch.folder,
+            storage_filesystem=scratch.filesystem,
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             callbacks=[FailureCallback(studies)],

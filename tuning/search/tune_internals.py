@@ -63,8 +63,8 @@ def configure_tune() -> None:
 class IdleWorkers(_ObjectCache):
     """Keeps every idle worker until there are no more trials.
 
-    Tune keeps one, and ends the others: after each cohort they would start again and load PyTorch,
-    which takes longer than a small trial. All trials need the same resources, and there are never
+    Tune keeps one, and ends the others: they would start again and load PyTorch, which takes longer
+    than a small trial. All trials need the same resources, and there are never
     more of them than allowed workers, so idle workers take nothing from others. If one dies in the
     meantime, this is noticed when it gets a trial, which the ledger then proposes again.
     """

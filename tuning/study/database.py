@@ -134,19 +134,25 @@ class DurableStudy:
             raise StudyError(f"the study in {self._url}: {_reason(error)}") from error
 
 
-def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, cohort: int) -> None:
+def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, virtual_workers: int) -> None:
     """Record the run and search space in a new study, or compare them with the record.
 
-    The `cohort`, how many trials are proposed together, is not compared: a study keeps its first.
+    The number of `virtual_workers` is not compared: a study keeps its first.
 
     Raises:
-        ConfigError: when the study belongs to a different run, or its search space was different.
+        ConfigError: when the study belongs to a different run or a different version, or its search
+            space was different.
     """
-    # The cohort comes last: if the process is killed before that, the next one starts from here.
-    if "cohort" not in study.attributes:
+    if "cohort" in study.attributes:
+        raise ConfigError(
+            f"--resume: the study {study.name} was begun by an earlier version, which proposed "
+            "trials in cohorts; finish it with that version, or start a new run"
+        )
+    # These come last: if the process is killed before that, the next one starts from here.
+    if "virtual_workers" not in study.attributes:
         study.set_attribute("run", run)
         study.set_attribute("space", space.model_dump(mode="json"))
-        study.set_attribute("cohort", cohort)
+        study.set_attribute("virtual_workers", virtual_workers)
     if study.attributes.get("run", run) != run:
         raise ConfigError(
             f"--ledger: the study {study.name} there belongs to a different run; pass a different "

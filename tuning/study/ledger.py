@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,12 @@ from tuning.study.attempts import (
     read_hyperparameters,
     read_result,
 )
-from tuning.study.cohorts import Cohorts
-from tuning.study.database import DurableStudy, begin_or_check
+from tuning.study.clock import Clock
+from tuning.study.database import DurableStudy, StudyError, begin_or_check
 from tuning.study.points import Plan, Points, Proposal
+from tuning.study.proposer import Proposer
 from tuning.study.pruning import Pruner
+from tuning.study.schedule import Schedule
 
 # How often a point is tried again after it may have been the cause that ended all trials.
 INTERRUPTIONS = 2
@@ -40,7 +43,8 @@ class Ledger:
     call              the attempt in the study              the point
     ================  ====================================  =============================
     `next_proposal`   running                               is being worked on
-    `report`          running, with one more value          continues, or is to be pruned
+    `report`          running, with one more value          continues, is to be pruned, or
+                                                            waits for earlier points
     `tell`            complete: it trained to the end       has its result
     `tell`            pruned: it ended at an earlier rung   has its result
     `tell`            failed: an error, or no finite score  has its result, which is none
@@ -56,7 +60,8 @@ class Ledger:
     `run` names the run that a study in a shared database belongs to.
 
     Raises:
-        ConfigError: when the study belongs to a different run, or its search space was different.
+        ConfigError: when the study belongs to a different run or a different version, or its search
+            space was different.
         StudyError: by each method that writes, when the database fails.
     """
 
@@ -73,17 +78,21 @@ class Ledger:
         one = StudyDirection.MAXIMIZE
         directions = [one, one] if plan.pareto else [one]
         self._study = DurableStudy(url, name, directions)
-        begin_or_check(self._study, run, space, plan.cohort)
+        begin_or_check(self._study, run, space, plan.virtual_workers)
         if not plan.awaits_transfer:
             self.transfer([])
-        self.points = Points(space, plan.trials, self._study.attributes["cohort"])
-        self._cohorts = Cohorts(self.points, plan, directions)
-        self._pruner = Pruner(plan.scheduler, rungs[:-1])
-        self._asked: list[Proposal] = []
+        self.points = Points(space, plan.trials)
+        clock = Clock(self._study.attributes["virtual_workers"])
+        pruner = Pruner(plan.scheduler, rungs[:-1], self.points.baselines)
+        self._schedule = Schedule(clock, pruner, rungs)
+        self._proposer = Proposer(self.points, plan, directions, clock)
+        # By point: the attempt that brought its result, or the latest one.
+        self._latest: dict[int, FrozenTrial] = {}
         self._running: set[int] = set()
+        self._interrupted: set[int] = set()
         self._interruptions: Counter[int] = Counter()
-        for trial in self._study.trials:
-            self._take(trial)
+        self._closed = False
+        self._restore()
 
     def transfer(self, points: Sequence[Mapping[str, Value]]) -> None:
         """Evaluate the hyperparameters `points` of a different setting before any proposal.
@@ -95,19 +104,34 @@ class Ledger:
 
     def next_proposal(self) -> Proposal | None:
         """The next trial to run; None if there is none now: wait, unless `finished`."""
-        if not self._asked and not self._running:
-            transferred = self._study.attributes.get("transferred")
-            for proposed, abandoned in self._cohorts.open(self.attempts, transferred):
-                self._start(proposed, abandoned)
-        return self._asked.pop(0) if self._asked else None
+        while (root := self._next_root()) is not None:
+            proposal = self._start(root)
+            if proposal is not None:
+                return proposal
+        return None
 
-    def report(self, number: int, epochs: int, objective: float, seconds: float) -> bool:
-        """Record an intermediate result; True when the trial should be pruned there."""
+    def report(self, number: int, epochs: int, objective: float, seconds: float) -> bool | None:
+        """Record an intermediate result; True when the trial is to be pruned there.
+
+        None means that it must wait until earlier points have come as far: `decision` tells when
+        they have.
+        """
         if not math.isfinite(objective):
             return False
-        self._study.report(number, epochs, objective, {"seconds": seconds})
-        root = self._study.trials[number].user_attrs["root"]
-        return self._pruner.stops(root, self.points.cohort_of(root), epochs, objective)
+        root = self._root(number)
+        counted = self._schedule.first_value(root, epochs, objective)
+        self._study.report(number, epochs, counted, {"seconds": seconds})
+        self._schedule.report(root, epochs, counted)
+        return self._schedule.decision(root)
+
+    def decision(self, number: int) -> bool | None:
+        """Whether a trial is to be pruned where it reported last; None if that is not yet known."""
+        return self._schedule.decision(self._root(number))
+
+    def close(self) -> None:
+        """Propose nothing but the baselines any more, and decide by what is known already."""
+        self._closed = True
+        self._schedule.hurry()
 
     def tell(self, number: int, result: TrialResult) -> None:
         """Close a trial that finished, failed or was pruned."""
@@ -121,15 +145,15 @@ class Ledger:
 
     def interrupt(self, number: int, reason: str) -> None:
         """Give up an attempt that may not be to blame for its end."""
-        root = self._study.trials[number].user_attrs["root"]
+        root = self._root(number)
         self._interruptions[root] += 1
         self._fail(number, reason, again=self._interruptions[root] <= INTERRUPTIONS)
 
     def interrupt_all(self, reason: str) -> None:
-        """Interrupt all running attempts, and give up those that have not been started."""
-        asked = {proposal.number for proposal in self._asked}
-        for number in sorted(self._running - asked):
-            self.interrupt(number, reason)
+        """Interrupt all running attempts, and give up those that wait at a rung."""
+        for number in sorted(self._running):
+            if self.decision(number) is not None:
+                self.interrupt(number, reason)
         self.reconcile()
 
     def reconcile(self) -> int:
@@ -137,7 +161,6 @@ class Ledger:
         abandoned = sorted(self._running)
         for number in abandoned:
             self._fail(number, "the run was interrupted", again=True)
-        self._asked.clear()
         return len(abandoned)
 
     @property
@@ -162,8 +185,8 @@ class Ledger:
 
     @property
     def started(self) -> int:
-        """How many trials run now."""
-        return len(self._running) - len(self._asked)
+        """How many trials have started and not ended."""
+        return len(self._running)
 
     @property
     def seconds(self) -> float:
@@ -171,32 +194,70 @@ class Ledger:
         running = (read_result(self._study.trials[number]) for number in self._running)
         return self.attempts.seconds + sum(float(found.get("seconds", 0.0)) for found in running)
 
-    def _start(self, proposed: FrozenTrial, abandoned: Sequence[FrozenTrial]) -> None:
-        """Start an attempt at a point that continues from the `abandoned` ones."""
-        trial = self._study.start(proposed)
-        self._take(trial)
+    def _next_root(self) -> int | None:
+        """The next point to work on: one that was interrupted, or a new one."""
+        most = self.points.baselines if self._closed else len(self.points)
+        ready = (r for r in self._interrupted if r < most and not self._waits(r))
+        if (interrupted := min(ready, default=None)) is not None:
+            return interrupted
+        root = len(self._schedule.clock)
+        if "transferred" not in self._study.attributes:
+            most = min(most, self.points.baselines)
+        known = root < most and self._schedule.clock.next_start() is not None
+        return root if known else None
+
+    def _start(self, root: int) -> Proposal | None:
+        """Start an attempt at a point; None if it ends at once."""
+        known = self._latest.get(root)
+        trial = self._study.start(self._propose() if known is None else known)
+        number = trial.number
+        if known is None:
+            self._schedule.begin(trial.user_attrs["durations"])
+        self._latest[root] = trial
+        self._interrupted.discard(root)
+        self._running.add(number)
         try:
             hyperparameters = read_hyperparameters(trial)
         except ValidationError as error:
             # Values that are valid one by one, but not together.
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            self._end(trial.number, TrialState.FAIL, None, {"error": message})
-            return
-        if not self._carry_over(trial.number, abandoned):
-            numbers = tuple(attempt.number for attempt in abandoned)
-            seed = trial.user_attrs["seed"]
-            self._asked.append(Proposal(trial.number, seed, hyperparameters, numbers))
+            self._end(number, TrialState.FAIL, None, {"error": message})
+            return None
+        abandoned = self.attempts.abandoned(root)
+        if self._carry_over(number, abandoned):
+            return None
+        earlier = tuple(attempt.number for attempt in abandoned)
+        return Proposal(number, trial.user_attrs["seed"], hyperparameters, earlier)
+
+    def _propose(self) -> FrozenTrial:
+        """The next point, with its predicted durations up to each rung."""
+        transferred = self._study.attributes.get("transferred", ())
+        proposed = self._proposer.propose(transferred, self._latest)
+        durations: Sequence[float] = self.rungs
+        if self.plan.durations is not None:
+            # Values that are not valid together end at once.
+            durations = [0.0] * len(self.rungs)
+            with contextlib.suppress(ValidationError):
+                durations = self.plan.durations(read_hyperparameters(proposed))
+        proposed.user_attrs["durations"] = [float(duration) for duration in durations]
+        return proposed
+
+    def _waits(self, root: int) -> bool:
+        """Whether it is not known yet if an interrupted point is to be pruned where it stopped."""
+        return self._schedule.decision(root) is None
 
     def _carry_over(self, number: int, abandoned: Sequence[FrozenTrial]) -> bool:
         """Report what abandoned attempts had reported; True if that ends the trial at once."""
         values = {rung: v for a in abandoned for rung, v in a.intermediate_values.items()}
-        for rung, value in sorted(values.items()):
-            if self.report(number, rung, value, 0.0):
-                # It was to be pruned when the run was interrupted.
-                result = TrialResult(value, rung, seconds=0.0, node="")
-                self._end(number, TrialState.PRUNED, None, result.stored())
-                return True
-        return False
+        for rung in sorted(values):
+            self.report(number, rung, values[rung], 0.0)
+        if not values or not self.decision(number):
+            return False
+        # It was to be pruned when the run was interrupted.
+        last = max(values)
+        result = TrialResult(values[last], last, seconds=0.0, node="")
+        self._end(number, TrialState.PRUNED, None, result.stored())
+        return True
 
     def _fail(self, number: int, reason: str, *, again: bool) -> None:
         """Close an attempt that was interrupted; its point is tried `again`, or has failed."""
@@ -212,13 +273,36 @@ class Ledger:
         result: Mapping[str, Any],
     ) -> None:
         self._running.discard(number)
-        self._take(self._study.tell(number, state, values, result))
+        trial = self._study.tell(number, state, values, result)
+        root = self._root(number)
+        if self.attempts.take(trial):
+            self._schedule.end(root, trial)
+        else:
+            self._interrupted.add(root)
 
-    def _take(self, trial: FrozenTrial) -> None:
-        """Account for a trial in its present state."""
-        if not trial.state.is_finished():
-            self._running.add(trial.number)
-        elif self.attempts.take(trial):
-            cohort = self.points.cohort_of(trial.user_attrs["root"])
-            for rung, value in trial.intermediate_values.items():
-                self._pruner.record(cohort, rung, value)
+    def _restore(self) -> None:
+        """Take the study up where it was left, with all that follows from its results."""
+        attempts: dict[int, list[FrozenTrial]] = {}
+        for trial in self._study.trials:
+            attempts.setdefault(trial.user_attrs["root"], []).append(trial)
+            if not trial.state.is_finished():
+                self._running.add(trial.number)
+            else:
+                self.attempts.take(trial)
+        for root in range(len(attempts)):
+            if root not in attempts or self._schedule.clock.next_start() is None:
+                name = self._study.name
+                raise StudyError(f"the study {name}: its trials contradict each other")
+            self._schedule.begin(attempts[root][0].user_attrs["durations"])
+            self._latest[root] = self.attempts.settled.get(root, attempts[root][-1])
+            for trial in attempts[root]:
+                for rung, value in sorted(trial.intermediate_values.items()):
+                    self._schedule.report(root, rung, value)
+            if root in self.attempts.settled:
+                self._schedule.end(root, self._latest[root])
+            elif attempts[root][-1].number not in self._running:
+                self._interrupted.add(root)
+
+    def _root(self, number: int) -> int:
+        root: int = self._study.trials[number].user_attrs["root"]
+        return root

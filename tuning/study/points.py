@@ -1,8 +1,8 @@
-"""The points that a study plans to evaluate, their order and their cohorts."""
+"""The points that a study plans to evaluate, and their order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,20 +17,23 @@ PUBLISHED_SIGMA = "published_sigma"
 
 @dataclass(frozen=True)
 class Plan:
-    """How a study searches. `cohort` is decided by the first start, and kept when it is resumed.
+    """How a study searches.
 
-    With `pareto` a trial has two values, the objective and the clean accuracy, and none is pruned.
-    With `awaits_transfer` no point after the baselines is proposed before points are transferred
-    from a different setting.
+    `virtual_workers` is decided by the first start, and kept when the study is resumed. `durations`
+    predicts how long a trial takes up to each of its rungs, in any unit; by default that is in
+    proportion to its epochs. With `pareto` a trial has two values, the objective and the clean
+    accuracy, and none is pruned. With `awaits_transfer` no point after the baselines is proposed
+    before points are transferred from a different setting.
     """
 
     trials: int
-    cohort: int
+    virtual_workers: int
     seed: int
     sampler: SamplerName = "tpe"
     scheduler: SchedulerName = "asha"
     pareto: bool = False
     awaits_transfer: bool = False
+    durations: Callable[[DecropConfig], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,13 @@ class Points:
     """The points of a study, by number; the number of a point is its *root*.
 
     Root 0 is the published point; then comes the same at each other sigma of the sweep, and each
-    kind of plain denoised smoothing at all of them. These are the baselines, and form the first
-    cohort. Then come the space's own
-    `start` points, those transferred from a different setting, and the sampler's proposals, in
-    cohorts of `cohort` points. The published point counts as one of the `trials`.
+    kind of plain denoised smoothing at all of them. These are the baselines. Then come the space's
+    own `start` points, those transferred from a different setting, and the sampler's proposals. The
+    published point counts as one of the `trials`.
     """
 
     space: SearchSpace
     trials: int
-    cohort: int
 
     def __len__(self) -> int:
         return self.baselines + self.trials - 1
@@ -69,15 +70,6 @@ class Points:
     def baselines(self) -> int:
         """How many points every study of the space has for comparison with the search."""
         return 1 + len(self._compared)
-
-    def cohort_of(self, root: int) -> int:
-        """The number of the point's cohort."""
-        return 0 if root < self.baselines else 1 + (root - self.baselines) // self.cohort
-
-    def members(self, cohort: int) -> range:
-        """The points of a cohort."""
-        end = self.baselines + cohort * self.cohort
-        return range(end - self.cohort if cohort else 0, min(end, len(self)))
 
     def known(
         self, root: int, transferred: Sequence[Mapping[str, Value]]

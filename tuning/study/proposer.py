@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search_spaces.space import Value
+from trainables.smoothing.noise import derive_seed
 from trainables.worker import using_threads
+from tuning.study.clock import Clock
 from tuning.study.pareto import by_rank
+from tuning.study.points import Plan, Points
+from tuning.study.samplers import make_sampler
 
 # A sampler sees between one and two windows of the latest points. Older points, unless they are
 # among the best, hardly influence TPE, but would still take time to read.
@@ -22,44 +25,67 @@ BEST = 50
 
 
 class Proposer:
-    """Proposes the hyperparameters of points, one after the other.
+    """Proposes points, one after the other, each from what is known when it starts.
 
     Samplers read all trials in order of number, and a point whose attempt was interrupted gets a
-    later number than in an undisturbed run. Here the trials are in order of their points. The
-    points of the cohort that is being proposed appear as running, even those that have ended:
-    whether they have depends on when the run was interrupted.
+    later number than in an undisturbed run. Here the trials are in order of their points. Points
+    that have not ended before the start of the new one, in the time of the `clock`, appear as
+    running, even if their results are there: whether they are depends on the workers.
     """
 
-    def __init__(self, directions: Sequence[StudyDirection]) -> None:
-        self._directions = directions
-        # The best of the points before the first visible one, which is a multiple of WINDOW.
-        self._best: list[FrozenTrial] = []
-        self._first = self._learned = 0
-        self._begin()
+    def __init__(
+        self, points: Points, plan: Plan, directions: Sequence[StudyDirection], clock: Clock
+    ) -> None:
+        self._points, self._plan, self._directions = points, plan, directions
+        self._clock = clock
+        self._first = self._next = 0
+        self._begin(0)
 
-    @property
-    def next_root(self) -> int:
-        """The root of the next point."""
-        return self._first - len(self._best) + len(self._trials)
+    def propose(
+        self,
+        transferred: Sequence[Mapping[str, Value]],
+        attempts: Mapping[int, FrozenTrial],
+    ) -> FrozenTrial:
+        """The next point of the clock, which must know when it starts.
 
-    def learn(self, settled: Sequence[FrozenTrial]) -> None:
-        """Learn how the points ended; `settled` begins with those that are already known."""
-        if len(settled) - self._first >= 2 * WINDOW:
-            self._forget(settled)
-        for root in range(self._learned, len(settled)):
-            trial = settled[root]
-            if root == self.next_root:
-                self._study.add_trial(trial)
-                continue
-            number = len(self._trials) + root - self.next_root
-            known = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-            for step, value in trial.intermediate_values.items():
-                self._storage.set_trial_intermediate_value(known, step, value)
-            self._storage.set_trial_state_values(known, trial.state, trial.values)
-        self._learned = len(settled)
+        `transferred` are the points from a different setting, and `attempts` the latest attempts
+        at all earlier points: those that brought the result, if there is one.
+        """
+        root, start = len(self._clock), self._clock.next_start()
+        if start is None:
+            raise ValueError(f"it is not known yet when point {root} starts")
+        self._look(root, start, attempts)
+        # One sampler per point, so that a resumed study proposes what an undisturbed one would.
+        seed = derive_seed(self._plan.seed, "sampler", root) % 2**32
+        space = self._points.space
+        self._study.sampler = make_sampler(self._plan.sampler, seed, space, self._plan.pareto)
+        origin, known = self._points.known(root, transferred)
+        if known:
+            self._study.enqueue_trial(dict(known))
+        # One thread is also faster for a Gaussian process of so few points: workers use all cores.
+        with using_threads(1):
+            trial = self._study.ask()
+            hyperparameters = space.suggest(trial) | self._points.held(root)
+        trial.set_user_attr("root", root)
+        trial.set_user_attr("origin", origin)
+        trial.set_user_attr("seed", derive_seed(self._plan.seed, "trial", root))
+        trial.set_user_attr("hyperparameters", hyperparameters)
+        self._show(root)
+        return self._trials[-1]
 
-    def recall(self, attempt: FrozenTrial) -> None:
-        """Take the next point from an attempt at it."""
+    def _look(self, root: int, now: float, attempts: Mapping[int, FrozenTrial]) -> None:
+        """Bring the view to the time `now`, when point `root` starts."""
+        first = max(0, root // WINDOW - 1) * WINDOW
+        if first != self._first:
+            moved = first + WINDOW
+            self._forget(first, now if moved == root else self._clock.start_of(moved), attempts)
+        for other in range(self._next, root):
+            self._recall(other, attempts[other])
+        for other in [r for r in self._running if self._clock.end_of(r) < now]:
+            self._learn(other, attempts[other])
+
+    def _recall(self, root: int, attempt: FrozenTrial) -> None:
+        """Show a point as running."""
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -69,39 +95,35 @@ class Proposer:
                 system_attrs=attempt.system_attrs,
             )
         )
+        self._show(root)
 
-    def propose(
-        self,
-        sampler: BaseSampler,
-        point: Mapping[str, Any],
-        suggest: Callable[[Trial], Mapping[str, Any]],
-    ) -> FrozenTrial:
-        """The next point: `point` gives some of its parameters, and the sampler the others.
+    def _show(self, root: int) -> None:
+        """Take note that the last trial is for this point."""
+        self._running[root] = len(self._trials) - 1
+        self._next = max(self._next, root + 1)
 
-        What `suggest` returns becomes the attributes of the trial.
-        """
-        self._study.sampler = sampler
-        if point:
-            self._study.enqueue_trial(dict(point))
-        # One thread is also faster for a Gaussian process of so few points: workers use all cores.
-        with using_threads(1):
-            trial = self._study.ask()
-            attributes = suggest(trial)
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
-        return self._trials[trial.number]
+    def _learn(self, root: int, attempt: FrozenTrial) -> None:
+        """Show how a point ended."""
+        number = self._running.pop(root)
+        shown = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        for step, value in attempt.intermediate_values.items():
+            self._storage.set_trial_intermediate_value(shown, step, value)
+        self._storage.set_trial_state_values(shown, attempt.state, attempt.values)
 
-    def _forget(self, settled: Sequence[FrozenTrial]) -> None:
-        """Start over with the best of the older points."""
-        while len(settled) - self._first >= 2 * WINDOW:
-            older = [*self._best, *settled[self._first : self._first + WINDOW]]
-            self._best = _best(older)
-            self._first += WINDOW
-        self._begin()
-        self._study.add_trials(self._best)
-        self._learned = self._first
+    def _forget(self, first: int, moved: float, attempts: Mapping[int, FrozenTrial]) -> None:
+        """Start over with points from `first` on, and what mattered of others at time `moved`."""
+        self._begin(first)
+        ends = {root: self._clock.end_of(root) for root in range(first)}
+        ended = [attempts[root] for root, end in ends.items() if end < moved]
+        self._study.add_trials(_best(ended))
+        for root, end in ends.items():
+            if end >= moved:
+                self._recall(root, attempts[root])
 
-    def _begin(self) -> None:
+    def _begin(self, first: int) -> None:
+        self._first = self._next = first
+        # The numbers of running trials, by point.
+        self._running: dict[int, int] = {}
         self._storage = InMemoryStorage()
         self._study = optuna.create_study(storage=self._storage, directions=self._directions)
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)

@@ -10,33 +10,34 @@ REDUCTION_FACTOR = 3
 
 
 class Pruner:
-    """Compares a trial at a rung with the trials of earlier cohorts there.
+    """Compares a point at a rung with earlier points that reached it earlier.
 
-    A trial continues if it is among the best third. Under `hyperband`, trials differ in turn in
+    A point continues if it is among the best third. Under `hyperband`, points differ in turn in
     where they are first compared: at the first rung, at the second, ..., at none. Source: Li et al.
-    2020 (ASHA), Section 3; Li et al. 2018 (Hyperband), Section 3. Only finished cohorts are
-    compared with, so that pruning does not depend on the number of workers.
+    2020 (ASHA), Section 3; Li et al. 2018 (Hyperband), Section 3. The first `spared` points are
+    compared nowhere. Times are those of the study's clock, so that pruning does not depend on the
+    number of workers.
     """
 
-    def __init__(self, scheduler: SchedulerName, rungs: tuple[int, ...]) -> None:
-        self._scheduler, self._rungs = scheduler, rungs
-        self._seen: dict[int, list[tuple[int, float]]] = {}
+    def __init__(self, scheduler: SchedulerName, rungs: tuple[int, ...], spared: int = 0) -> None:
+        self._scheduler, self._rungs, self._spared = scheduler, rungs, spared
+        self._seen: dict[int, list[tuple[int, float, float]]] = {}
 
-    def record(self, cohort: int, rung: int, value: float) -> None:
-        """Remember the score of a trial of `cohort` at `rung`, for later cohorts."""
-        self._seen.setdefault(rung, []).append((cohort, value))
+    def compares(self, root: int) -> tuple[int, ...]:
+        """The rungs at which the point is compared."""
+        if self._scheduler == "none" or root < self._spared:
+            return ()
+        if self._scheduler == "asha":
+            return self._rungs
+        return self._rungs[root % (len(self._rungs) + 1) :]
 
-    def stops(self, root: int, cohort: int, rung: int, value: float) -> bool:
-        """Whether the trial ends here."""
-        if self._scheduler == "none" or rung in self._spared(root):
-            return False
-        earlier = [v for c, v in self._seen.get(rung, ()) if c < cohort]
+    def record(self, root: int, rung: int, time: float, value: float) -> None:
+        """Remember that a point scored `value` at `rung`, which it reached at `time`."""
+        self._seen.setdefault(rung, []).append((root, time, value))
+
+    def stops(self, root: int, rung: int, time: float, value: float) -> bool:
+        """Whether a point ends at a rung at which it is compared."""
+        earlier = [v for r, t, v in self._seen.get(rung, ()) if r < root and t < time]
         if len(earlier) < REDUCTION_FACTOR:
             return False
         return value < float(np.quantile(earlier, 1 - 1 / REDUCTION_FACTOR))
-
-    def _spared(self, root: int) -> tuple[int, ...]:
-        """The rungs at which the trial is not compared."""
-        if self._scheduler == "asha":
-            return ()
-        return self._rungs[: root % (len(self._rungs) + 1)]

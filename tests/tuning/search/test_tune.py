@@ -12,6 +12,7 @@ from tests.support.ledgers import result
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch
+from tuning.search.paused import PausedTrials
 from tuning.search.tune import LedgerSearcher, Study
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
@@ -22,12 +23,16 @@ RUNGS = (25, 75, 200)
 NEVER = Limits()
 
 
-def scratch(folder: Path) -> Scratch:
-    return Scratch(local_storage(folder))
-
-
-def many() -> int:
-    return 100
+def searching(
+    studies: list[Study],
+    folder: Path,
+    *,
+    limits: Limits = NEVER,
+    transfer: int = 0,
+    workers: Callable[[], int] = lambda: 100,
+) -> LedgerSearcher:
+    paused = PausedTrials({study.setting: study.ledger for study in studies}, workers)
+    return LedgerSearcher(studies, limits, transfer, Scratch(local_storage(folder)), paused)
 
 
 def open_study(folder: Path, name: str = "x", trials: int = 8, source: str | None = None) -> Study:
@@ -36,7 +41,7 @@ def open_study(folder: Path, name: str = "x", trials: int = 8, source: str | Non
         sqlite_url(folder / "study.db"),
         name,
         SPACE,
-        Plan(trials, cohort=4, seed=0, awaits_transfer=source is not None),
+        Plan(trials, virtual_workers=4, seed=0, awaits_transfer=source is not None),
         RUNGS,
     )
     nobody: Any = None
@@ -65,20 +70,20 @@ def drain(
 def test_after_the_deadline_only_the_baselines_are_started(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     late = Limits(deadline=time.monotonic() - 1)
-    configs = drain(LedgerSearcher([study], late, 0, scratch(tmp_path), many), [study])
+    configs = drain(searching([study], tmp_path, limits=late), [study])
     assert len(configs) == study.ledger.points.baselines
     assert not study.ledger.finished
 
 
-@pytest.mark.parametrize(("devices", "more"), [(1.0, 4), (0.25, 7)])
+@pytest.mark.parametrize(("devices", "more"), [(1.0, 1), (0.25, 7)])
 def test_the_device_budget_counts_the_seconds_of_all_trials(
     tmp_path: Path, devices: float, more: int
 ) -> None:
     study = open_study(tmp_path)
     baselines = study.ledger.points.baselines
-    # Each trial takes two seconds; the first cohort after the baselines starts as a whole.
+    # Each trial takes two seconds.
     limits = Limits(device_seconds=2.0 * baselines + 1, devices_per_trial=devices)
-    configs = drain(LedgerSearcher([study], limits, 0, scratch(tmp_path), many), [study])
+    configs = drain(searching([study], tmp_path, limits=limits), [study])
     spent = 2.0 * devices * len(configs)
     assert study.ledger.seconds == 2.0 * len(configs)
     assert spent >= (limits.device_seconds or 0) or study.ledger.finished
@@ -87,24 +92,21 @@ def test_the_device_budget_counts_the_seconds_of_all_trials(
 
 def test_a_resumed_search_knows_the_seconds_spent_before(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    drain(
-        LedgerSearcher([study], Limits(device_seconds=1.0), 0, scratch(tmp_path), many),
-        [study],
-    )
+    drain(searching([study], tmp_path, limits=Limits(device_seconds=1.0)), [study])
     assert open_study(tmp_path).ledger.seconds == 2.0 * study.ledger.points.baselines
 
 
-def test_searcher_waits_for_the_running_cohort(tmp_path: Path) -> None:
+def test_no_more_trials_are_under_way_than_virtual_workers(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    searcher = LedgerSearcher([study], NEVER, 0, scratch(tmp_path), many)
-    started = [searcher.suggest(f"t{i}") for i in range(study.ledger.points.baselines)]
+    searcher = searching([study], tmp_path)
+    started = [searcher.suggest(f"t{i}") for i in range(4)]
     assert all(isinstance(config, dict) for config in started)
     assert searcher.suggest("one more") is None
 
 
 def test_no_more_trials_start_than_there_are_workers(tmp_path: Path) -> None:
     study, workers = open_study(tmp_path), [2]
-    searcher = LedgerSearcher([study], NEVER, 0, scratch(tmp_path), lambda: workers[0])
+    searcher = searching([study], tmp_path, workers=lambda: workers[0])
     first, _ = (searcher.suggest(f"t{i}") for i in range(2))
     assert searcher.suggest("of a third worker") is None
     end(study, first)
@@ -116,15 +118,15 @@ def test_no_more_trials_start_than_there_are_workers(tmp_path: Path) -> None:
 
 def test_settings_take_turns(tmp_path: Path) -> None:
     studies = [open_study(tmp_path, name) for name in ("a", "b", "c")]
-    searcher = LedgerSearcher(studies, NEVER, 0, scratch(tmp_path), many)
+    searcher = searching(studies, tmp_path)
     first = [searcher.suggest(f"t{i}")["setting"] for i in range(9)]
     assert first == ["a", "b", "c"] * 3
 
 
 def test_one_setting_fills_the_pause_of_another(tmp_path: Path) -> None:
     one, two = open_study(tmp_path, "a"), open_study(tmp_path, "b")
-    searcher = LedgerSearcher([one, two], NEVER, 0, scratch(tmp_path), many)
-    started = [searcher.suggest(f"t{i}") for i in range(2 * one.ledger.points.baselines)]
+    searcher = searching([one, two], tmp_path)
+    started = [searcher.suggest(f"t{i}") for i in range(8)]
     assert searcher.suggest("wait") is None
     for config in started:
         if config["setting"] == "a":
@@ -142,7 +144,7 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
         sigma: float = config["hyperparameters"].sigma
         return (2 if config["number"] < baselines else 1) - sigma
 
-    searcher = LedgerSearcher(studies, NEVER, 2, scratch(tmp_path), many)
+    searcher = searching(studies, tmp_path, transfer=2)
     configs = drain(searcher, studies, score)
     searched = [r for r in source.ledger.attempts.records() if not r.is_baseline]
     best = sorted((r.hyperparameters for r in searched), key=lambda values: values.sigma)[:2]
@@ -161,7 +163,7 @@ def test_a_finished_setting_passes_its_best_points_on(tmp_path: Path) -> None:
 
 
 def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path) -> None:
-    config = LedgerSearcher([open_study(tmp_path)], NEVER, 0, scratch(tmp_path), many).suggest("t0")
+    config = searching([open_study(tmp_path)], tmp_path).suggest("t0")
     assert config["setting"] == "x"
     assert config["hyperparameters"].depth == SPACE.fixed["depth"]
     assert config["hyperparameters"].w_mmd == SPACE.published["w_mmd"]
@@ -169,5 +171,5 @@ def test_proposed_configuration_is_a_full_set_of_hyperparameters(tmp_path: Path)
 
 
 def test_nothing_of_the_ledger_reaches_ray_files(tmp_path: Path) -> None:
-    searcher = LedgerSearcher([open_study(tmp_path)], NEVER, 0, scratch(tmp_path), many)
+    searcher = searching([open_study(tmp_path)], tmp_path)
     assert str(tmp_path).encode() not in pickle.dumps(searcher)

@@ -23,7 +23,7 @@ from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-COHORT = 2
+VIRTUAL_WORKERS = 2
 
 
 def other(*arguments: object) -> None:
@@ -78,8 +78,8 @@ def test_an_error_of_our_own_is_not_an_interruption() -> None:
 
 
 def search(folder: Path, trainable: type[tune.Trainable]) -> list[TrialRecord]:
-    """Three cohorts after that of the baselines; what became of every attempt."""
-    plan = Plan(7, COHORT, 0, scheduler="none")
+    """Many short trials, one after the other; what became of every attempt."""
+    plan = Plan(7, VIRTUAL_WORKERS, 0, scheduler="none")
     # A trial is complete when it has trained its `epochs`, and all points have these.
     space = load_space("digits").holding({"epochs": EPOCHS})
     ledger = Ledger(sqlite_url(folder / "study.db"), "x", space, plan, (EPOCHS,))
@@ -87,11 +87,11 @@ def search(folder: Path, trainable: type[tune.Trainable]) -> list[TrialRecord]:
     search_with(trainable, ledger, folder, (folder / "there", ledger.points.baselines))
     complete = [record.root for record in ledger.attempts.records() if record.state == "complete"]
     assert sorted(complete) == list(range(len(ledger.points)))
-    assert len(ledger.points) > ledger.points.baselines + 2 * COHORT
+    assert len(ledger.points) > ledger.points.baselines + 2 * VIRTUAL_WORKERS
     return ledger.attempts.records()
 
 
-def test_workers_stay_from_cohort_to_cohort(tmp_path: Path) -> None:
+def test_workers_stay_from_trial_to_trial(tmp_path: Path) -> None:
     before = vars(tune_controller)["_ObjectCache"]
     records = search(tmp_path, SaysWho)
     assert {record.state for record in records} == {"complete"}

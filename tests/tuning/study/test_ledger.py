@@ -19,7 +19,7 @@ from tests.support.ledgers import (
 from trainables.decrop.config import DecropConfig
 from tuning.errors import ConfigError
 from tuning.study.attempts import TrialRecord, read_hyperparameters
-from tuning.study.database import sqlite_url
+from tuning.study.database import DurableStudy, sqlite_url
 from tuning.study.ledger import INTERRUPTIONS
 from tuning.study.points import Proposal
 
@@ -74,7 +74,7 @@ def test_first_trials_are_the_baselines_each_at_every_sigma_of_the_sweep(tmp_pat
         assert record.hyperparameters.reversal_strength == 0
 
 
-def test_first_cohort_is_never_pruned_and_later_ones_are(tmp_path: Path) -> None:
+def test_baselines_are_never_pruned_and_others_are(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, trials=20)
     drive(ledger, workers=2)
     records = ledger.attempts.records()
@@ -145,9 +145,21 @@ def test_more_trials_extend_a_finished_study(tmp_path: Path) -> None:
     assert len(longer.attempts.records()) == len(before) + 2
 
 
-def test_cohort_is_decided_by_the_first_start(tmp_path: Path) -> None:
-    assert open_ledger(tmp_path, cohort=3).points.cohort == 3
-    assert open_ledger(tmp_path, cohort=9).points.cohort == 3
+def test_virtual_workers_are_decided_by_the_first_start(tmp_path: Path) -> None:
+    drive(open_ledger(tmp_path, virtual_workers=3), workers=2, stop_after=4)
+    resumed = open_ledger(tmp_path, virtual_workers=9)
+    resumed.reconcile()
+    drive(resumed, workers=9)
+    assert outcomes(resumed) == undisturbed(virtual_workers=3)
+
+
+def test_a_study_that_was_begun_with_cohorts_is_refused(tmp_path: Path) -> None:
+    study = DurableStudy(
+        sqlite_url(tmp_path / "study.db"), "digits", [optuna.study.StudyDirection.MAXIMIZE]
+    )
+    study.set_attribute("cohort", 4)
+    with pytest.raises(ConfigError, match="begun by an earlier version"):
+        open_ledger(tmp_path)
 
 
 def test_seed_changes_the_proposals(tmp_path: Path) -> None:

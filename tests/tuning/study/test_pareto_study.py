@@ -47,7 +47,7 @@ def trade_off(hyperparameters: DecropConfig) -> float:
 def test_tpe_learns_what_helps_one_objective_and_keeps_both_ends_of_the_other(
     tmp_path: Path,
 ) -> None:
-    ledger = open_pareto(tmp_path, trials=70, cohort=4)
+    ledger = open_pareto(tmp_path, trials=70, virtual_workers=4)
     while proposal := ledger.next_proposal():
         finish(ledger, proposal, trade_off)
     searched = [r.hyperparameters for r in ledger.attempts.records() if r.origin == "search"]

@@ -45,7 +45,15 @@ def test_samplers_propose_within_the_space_and_resume(
 
 def test_cmaes_comes_closer_to_the_best_sigma(tmp_path: Path) -> None:
     check_sampler("cmaes", RANGES_ALONE)
-    ledger = open_ledger(tmp_path, trials=110, cohort=6, space=RANGES_ALONE, sampler="cmaes")
+    ledger = open_ledger(
+        tmp_path,
+        trials=110,
+        virtual_workers=6,
+        space=RANGES_ALONE,
+        sampler="cmaes",
+        # It learns from complete trials only.
+        scheduler="none",
+    )
     drive(ledger, workers=6)
     sigmas = [r.hyperparameters.sigma for r in ledger.attempts.records() if r.origin == "search"]
     far = [abs(s - 0.3) for s in sigmas]

@@ -1,0 +1,57 @@
+"""Trials that wait at a rung, and the workers that are free in the meantime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ray.tune.experiment import Trial
+
+from tuning.study.ledger import Ledger
+
+
+class PausedTrials:
+    """Trials that wait until it is known whether they are pruned where they are.
+
+    `ledgers` are those of the search by setting, and `workers` tells how many workers there are. A
+    paused trial frees its worker for others once Tune has written its checkpoint.
+    """
+
+    def __init__(self, ledgers: Mapping[str, Ledger], workers: Callable[[], int]) -> None:
+        self._ledgers, self._workers = ledgers, workers
+        self._trials: dict[str, Trial] = {}
+
+    def add(self, trial: Trial) -> None:
+        """Take a trial that Tune is about to pause."""
+        self._trials[trial.trial_id] = trial
+
+    def remove(self, trial: Trial) -> None:
+        """Give up a trial that goes on or has ended."""
+        self._trials.pop(trial.trial_id, None)
+
+    def clear(self) -> None:
+        """Give up all trials."""
+        self._trials.clear()
+
+    @property
+    def waiting(self) -> list[Trial]:
+        """The trials without a worker, in the order in which they came."""
+        return [trial for trial in self._trials.values() if trial.status == Trial.PAUSED]
+
+    @property
+    def pruned(self) -> list[Trial]:
+        """Those that are to be pruned."""
+        return [trial for trial in self.waiting if self._decision(trial) is True]
+
+    @property
+    def ready(self) -> list[Trial]:
+        """Those that can go on."""
+        return [trial for trial in self.waiting if self._decision(trial) is False]
+
+    @property
+    def free_workers(self) -> int:
+        """How many workers have no trial."""
+        started = sum(ledger.started for ledger in self._ledgers.values())
+        return self._workers() - started + len(self.waiting)
+
+    def _decision(self, trial: Trial) -> bool | None:
+        return self._ledgers[trial.config["setting"]].decision(trial.config["number"])
