@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -40,16 +42,39 @@ def folded(network: Network, images: Tensor) -> Network:
     return _laid_out(network, torch.contiguous_format)
 
 
-def without_tf32() -> AbstractContextManager[None]:
-    """Have cuDNN compute float32 in float32, by the same algorithms each time.
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 in float32, and convolutions by the same algorithms each time.
 
-    PyTorch lets convolutions on a GPU round to TF32. The rounding error of its ten-bit mantissa is
-    larger than the difference between two orders of the same sums.
+    PyTorch lets convolutions on a GPU round to TF32, and matrix products as well where a program
+    allows it. The rounding error of TF32's ten-bit mantissa is larger than the difference between
+    two orders of the same sums.
     """
-    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, deterministic=True, allow_tf32=False
-    )
-    return context
+    flags = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with flags, _exact_products():
+        yield
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Matrix products in float32, however the program set their precision."""
+    set_precision: Callable[[str], None] = torch.set_float32_matmul_precision
+    exact = "highest"
+    try:
+        allowed = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # The program uses PyTorch's newer setting, after which the older one cannot be read.
+        matmul = torch.backends.cuda.matmul
+        set_precision, exact = partial(setattr, matmul, "fp32_precision"), "ieee"
+        allowed = matmul.fp32_precision
+    if allowed == exact:
+        yield
+        return
+    set_precision(exact)
+    try:
+        yield
+    finally:
+        set_precision(allowed)
 
 
 def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:

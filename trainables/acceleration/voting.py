@@ -20,8 +20,8 @@ Precision = Literal["float32", "bfloat16"]
 class _Voting(nn.Module):
     """A network that takes and returns float32, and computes in one precision.
 
-    The precision is part of the certificate, so PyTorch's settings for cuDNN do not change it:
-    "float32" never means TF32 in convolutions, and algorithms are not chosen by measuring them.
+    The precision is part of the certificate, so PyTorch's settings do not change it: "float32"
+    never means TF32, and algorithms are not chosen by measuring them.
 
     In bfloat16 the last linear layer stays in float32: logits with so few digits would often tie,
     and a tie votes for no class.
