@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from trainables.worker import prepare_worker
+from tuning.cluster.sharing import gpu_under_mps, workers_per_gpu
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
@@ -60,12 +61,17 @@ class Resources:
 
 
 def local_resources(config: RunConfig) -> Resources:
-    """What a local run uses: every core, unless --concurrency says less.
+    """What a local run uses: every core, or every GPU, unless --concurrency says less.
 
     Raises:
         ConfigError: when the machine has too few cores for one trial.
     """
     machine = Host(len(os.sched_getaffinity(0)), torch.cuda.device_count())
+    if config.gpus_per_trial is None and machine.gpus:
+        workers = machine.cpus // config.cpus_per_trial
+        most = min(workers, config.concurrency or workers) // machine.gpus
+        sharing = workers_per_gpu(gpu_under_mps(), most, config.precision)
+        config = config.model_copy(update={"gpus_per_trial": 1 / sharing})
     return fit_resources(config, [machine], "this machine")
 
 

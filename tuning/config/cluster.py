@@ -23,8 +23,12 @@ class ClusterConfig(BaseModel, frozen=True, extra="forbid"):
         "http://HOST:8265 to submit the run as a job",
     )
     cpus_per_trial: int = Field(1, ge=1, description="cores of one worker")
-    gpus_per_trial: Annotated[float | None, Flag(default="1 where there are any")] = Field(
-        None, ge=0, allow_inf_nan=False, description="GPUs of one worker"
+    gpus_per_trial: Annotated[float | None, Flag("X|auto", default="auto")] = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="GPUs of one worker; auto: 1 where there are any, but 2 to 4 workers a GPU "
+        "on a machine where CUDA MPS runs and memory is enough",
     )
     concurrency: Annotated[int | None, Flag(default="as many as there are cores or GPUs for")] = (
         Field(None, ge=1, description="workers at once")
@@ -39,6 +43,11 @@ class ClusterConfig(BaseModel, frozen=True, extra="forbid"):
         description="a place that all hosts reach, for checkpoints and for a copy of the run from "
         "which any host can resume",
     )
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _automatic(cls, value: object) -> object:
+        return None if value == "auto" else value
 
     @field_validator("storage")
     @classmethod
