@@ -9,7 +9,8 @@ import ray
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.support.commands import RAY_JOB, ROOT
+from tests.support.commands import CLUSTER_DOC, RAY_JOB, ROOT, fenced
+from tuning.cluster.resources import GPU_TYPE
 
 RAY_CLUSTER = ROOT / "deploy" / "kuberay" / "raycluster.yaml"
 SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay.schema.yaml").read_text())
@@ -44,6 +45,16 @@ def containers() -> list[Manifest]:
 def test_kuberay_knows_every_field(path: Path) -> None:
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(load(path))
+
+
+def test_kuberay_knows_what_a_manifest_says_about_the_kind_of_gpus() -> None:
+    (changes,) = [yaml.safe_load(block) for _, block in fenced(CLUSTER_DOC.read_text())]
+    manifest = load(RAY_CLUSTER)
+    (group,) = changes["workerGroupSpecs"]
+    manifest["spec"]["autoscalerOptions"] = changes["autoscalerOptions"]
+    manifest["spec"]["workerGroupSpecs"][0] |= group
+    Draft202012Validator(SCHEMA).validate(manifest)
+    assert set(group["labels"]) == {GPU_TYPE}
 
 
 def test_kubernetes_knows_every_field_of_the_pods() -> None:

@@ -18,8 +18,15 @@ set --
 """
 
 
+def fenced(markdown: str) -> list[tuple[str, str]]:
+    """The fenced blocks, each with its language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
 def code_blocks(markdown: str) -> list[str]:
     """The indented blocks, which hold shell; other languages are fenced."""
+    for language, block in fenced(markdown):
+        markdown = markdown.replace(f"```{language}\n{block}```\n", "")
     blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", markdown + "\n", flags=re.MULTILINE)
     return [re.sub("^ {4}", "", block, flags=re.MULTILINE) for block in blocks if block.strip()]
 

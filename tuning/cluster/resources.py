@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,19 +14,24 @@ from tuning.cluster.sharing import gpu_under_mps, workers_per_gpu
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
+# The label that Ray gives to every node with GPUs: their kind.
+GPU_TYPE = "ray.io/accelerator-type"
+
 
 class Host(NamedTuple):
-    """What a machine offers."""
+    """What a machine offers; all of its GPUs are of one kind."""
 
     cpus: int
     gpus: int
+    gpu_type: str = ""
 
 
 @dataclass(frozen=True)
 class Resources:
     """What a run uses: `concurrency` workers of `cpus_per_trial` cores each.
 
-    On a cluster (`shared`) there may be more workers later, unless the user set a `limit`.
+    They are on hosts with GPUs of `gpu_type` only, unless it is None. On a cluster (`shared`) there
+    may be more workers later, unless the user set a `limit`.
     """
 
     cpus_per_trial: int
@@ -34,6 +39,7 @@ class Resources:
     concurrency: int
     shared: bool = False
     limit: int | None = None
+    gpu_type: str | None = None
 
     @property
     def device(self) -> str:
@@ -45,12 +51,28 @@ class Resources:
         """What a trial takes of the devices that a budget counts: GPUs, or cores without them."""
         return self.gpus_per_trial or float(self.cpus_per_trial)
 
+    @property
+    def selector(self) -> dict[str, str]:
+        """The labels that a worker's host must have."""
+        return {} if self.gpu_type is None else {GPU_TYPE: self.gpu_type}
+
+    @property
+    def of_task(self) -> dict[str, Any]:
+        """What a Ray task that is a worker asks for."""
+        return {
+            "num_cpus": self.cpus_per_trial,
+            "num_gpus": self.gpus_per_trial,
+            "label_selector": self.selector,
+        }
+
     def prepare_worker(self) -> torch.device:
         """Make this process a worker; returns its device."""
         return prepare_worker(self.device, self.cpus_per_trial, self.gpus_per_trial)
 
     def workers_on(self, host: Host) -> int:
         """How many workers fit on a machine."""
+        if self.gpu_type not in (None, host.gpu_type):
+            return 0
         workers = host.cpus // self.cpus_per_trial
         if not self.gpus_per_trial:
             return workers
@@ -77,12 +99,14 @@ def local_resources(config: RunConfig) -> Resources:
 
 def requested_resources(config: RunConfig) -> Resources:
     """What a run requests from a cluster that adds hosts: --concurrency, whatever is there now."""
+    named = float(config.gpu_type is not None)
     return Resources(
         config.cpus_per_trial,
-        config.gpus_per_trial or 0.0,
+        named if config.gpus_per_trial is None else config.gpus_per_trial,
         concurrency=config.concurrency or 1,
         shared=True,
         limit=config.concurrency,
+        gpu_type=config.gpu_type,
     )
 
 
@@ -96,7 +120,10 @@ def fit_resources(
     Raises:
         ConfigError: when not even one fits; Ray would wait for it forever.
     """
-    cpus, gpus = (max((host[kind] for host in hosts), default=0) for kind in (0, 1))
+    if config.gpu_type is not None:
+        hosts = _with_gpus(config.gpu_type, hosts, who)
+    cpus = max((host.cpus for host in hosts), default=0)
+    gpus = max((host.gpus for host in hosts), default=0)
     wanted = config.gpus_per_trial
     resources = Resources(
         config.cpus_per_trial,
@@ -104,6 +131,7 @@ def fit_resources(
         concurrency=0,
         shared=shared,
         limit=config.concurrency,
+        gpu_type=config.gpu_type,
     )
     if config.cpus_per_trial > cpus:
         raise ConfigError(
@@ -120,3 +148,14 @@ def fit_resources(
             f"{resources.gpus_per_trial:g} GPUs"
         )
     return replace(resources, concurrency=min(workers, config.concurrency or workers))
+
+
+def _with_gpus(kind: str, hosts: Sequence[Host], who: str) -> list[Host]:
+    """The hosts with GPUs of this kind."""
+    found = [host for host in hosts if host.gpus and host.gpu_type == kind]
+    if not found:
+        kinds = sorted({host.gpu_type for host in hosts if host.gpus})
+        raise ConfigError(
+            f"--gpu-type: {kind} asked for, but {who} has {' or '.join(kinds) or 'no GPUs'}"
+        )
+    return found

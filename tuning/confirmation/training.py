@@ -70,11 +70,7 @@ class Trainer:
             if key not in missing:
                 advance(1)
         self.folder.mkdir(parents=True, exist_ok=True)
-        remote = _train.options(
-            name=f"train: {self.setting}",
-            num_cpus=self.resources.cpus_per_trial,
-            num_gpus=self.resources.gpus_per_trial,
-        )
+        remote = _train.options(name=f"train: {self.setting}", **self.resources.of_task)
         shared, waiting = ray.put(self.task), deque(missing.items())
         pending: dict[ray.ObjectRef[bytes], str] = {}
         while waiting or pending:
