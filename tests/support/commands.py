@@ -9,11 +9,15 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CLUSTER_DOC = ROOT / "docs" / "cluster.md"
 RAY_JOB = ROOT / "deploy" / "kuberay" / "rayjob.yaml"
+QUEUED_JOB = ROOT / "deploy" / "kueue" / "rayjob.yaml"
+SKYPILOT = ROOT / "deploy" / "skypilot" / "search.yaml"
 SLURM = ROOT / "deploy" / "slurm" / "search.sbatch"
 # What the scripts have set when they reach a command.
 VARIABLES = """
 head=10.0.0.1:6379 name=search resume=(--resume)
 SLURM_JOB_NUM_NODES=2 SLURM_CPUS_ON_NODE=8
+address=10.0.0.1 agent=--dashboard-agent-listen-port=52366
+NAME=search STORAGE=s3://bucket/decrop given=(--dataset digits --trials 64)
 set --
 """
 
@@ -33,8 +37,12 @@ def code_blocks(markdown: str) -> list[str]:
 
 def shell_texts() -> dict[str, str]:
     """Everything a shell reads, by where it stands."""
-    job = yaml.safe_load(RAY_JOB.read_text())
-    texts = {"rayjob": job["spec"]["entrypoint"], "slurm": SLURM.read_text()}
+    jobs = {"rayjob": RAY_JOB, "kueue": QUEUED_JOB}
+    texts = {
+        name: yaml.safe_load(path.read_text())["spec"]["entrypoint"] for name, path in jobs.items()
+    }
+    sky = yaml.safe_load(SKYPILOT.read_text())
+    texts |= {"slurm": SLURM.read_text(), "sky setup": sky["setup"], "sky run": sky["run"]}
     blocks = code_blocks(CLUSTER_DOC.read_text())
     return texts | {f"cluster.md {number}": block for number, block in enumerate(blocks)}
 
