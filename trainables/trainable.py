@@ -25,7 +25,7 @@ from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.objective import Score, clean_accuracy
 from trainables.smoothing.prediction import Certification
 from trainables.task import TrialTask
-from trainables.worker import prepare_worker
+from trainables.worker import free_gpu_memory, prepare_worker
 
 CHECKPOINT = "training.pt"
 # What reading an incomplete checkpoint may raise.
@@ -56,6 +56,9 @@ class DecropTrainable(tune.Trainable):
         prepare_worker(self.task.device, self.task.threads, self.task.gpu_share)
         self.setting, self.number = config["setting"], config["number"]
         self.hyperparameters: DecropConfig = config["hyperparameters"]
+        # The previous trial of this actor: a GPU may not have room for two of them.
+        vars(self).pop("training", None)
+        free_gpu_memory()
         self.training = self.task.training(
             self.hyperparameters, self.task.train_images, self.task.train_labels, config["seed"]
         )

@@ -35,5 +35,5 @@ def test_every_ray_command_has_options_that_ray_knows(place: str, given: list[st
 
 def test_the_commands_are_found() -> None:
     places = {place.split()[0] for place, _ in LAUNCHES}
-    assert places == {"rayjob", "slurm", "cluster.md"}
+    assert places == {"rayjob", "kueue", "slurm", "sky", "cluster.md"}
     assert len(LAUNCHES) >= 8

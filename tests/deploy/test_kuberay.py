@@ -9,9 +9,11 @@ import ray
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.support.commands import RAY_JOB, ROOT
+from tests.support.commands import CLUSTER_DOC, RAY_JOB, ROOT, fenced
+from tuning.cluster.resources import GPU_TYPE
 
 RAY_CLUSTER = ROOT / "deploy" / "kuberay" / "raycluster.yaml"
+HISTORY = ROOT / "deploy" / "kuberay" / "history-server.yaml"
 SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay.schema.yaml").read_text())
 KUBERNETES = "1.33"
 Manifest = dict[str, Any]
@@ -20,6 +22,11 @@ Manifest = dict[str, Any]
 def load(path: Path) -> Manifest:
     loaded: Manifest = yaml.safe_load(path.read_text())
     return loaded
+
+
+def snippets() -> list[Manifest]:
+    """What docs/cluster.md says to add to a manifest."""
+    return [yaml.safe_load(block) for _, block in fenced(CLUSTER_DOC.read_text())]
 
 
 def cluster() -> Manifest:
@@ -44,6 +51,50 @@ def containers() -> list[Manifest]:
 def test_kuberay_knows_every_field(path: Path) -> None:
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(load(path))
+
+
+def test_kuberay_knows_what_a_manifest_says_about_the_kind_of_gpus() -> None:
+    changes, _ = snippets()
+    manifest = load(RAY_CLUSTER)
+    (group,) = changes["workerGroupSpecs"]
+    manifest["spec"]["autoscalerOptions"] = changes["autoscalerOptions"]
+    manifest["spec"]["workerGroupSpecs"][0] |= group
+    Draft202012Validator(SCHEMA).validate(manifest)
+    assert set(group["labels"]) == {GPU_TYPE}
+
+
+def test_kuberay_knows_what_a_manifest_says_about_history() -> None:
+    _, changes = snippets()
+    for path, at in ((RAY_CLUSTER, "spec"), (RAY_JOB, "spec.rayClusterSpec")):
+        manifest = cluster = load(path)
+        for field in at.split("."):
+            cluster = cluster[field]
+        cluster |= changes
+        Draft202012Validator(SCHEMA).validate(manifest)
+    # The collector is a container as any other, whose name KubeRay chooses.
+    pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}}
+    collector = {"name": "collector", **changes["historyServerOptions"]["collectorOptions"]}
+    template = {"spec": {"containers": [collector]}}
+    kubernetes_validate.validate({**pod, "template": template}, KUBERNETES, strict=True)
+
+
+def test_the_history_server_reads_what_collectors_write() -> None:
+    _, changes = snippets()
+    manifests = list(yaml.safe_load_all(HISTORY.read_text()))
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    (deployment,) = [m for m in manifests if m["kind"] == "Deployment"]
+    (server,) = deployment["spec"]["template"]["spec"]["containers"]
+    collector = changes["historyServerOptions"]["collectorOptions"]
+    assert server["image"].split(":")[1] == collector["image"].split(":")[1]
+    variables = {variable["name"]: variable for variable in collector["env"]}
+    for variable in server["env"]:
+        assert variable == variables.pop(variable["name"])
+    # The server has the others from the whole Secret.
+    assert set(variables) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert server["envFrom"] == [{"secretRef": {"name": "decrop-storage"}}]
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    assert account == manifests[0]["metadata"]["name"]
 
 
 def test_kubernetes_knows_every_field_of_the_pods() -> None:

@@ -5,8 +5,10 @@ import pytest
 import yaml
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.util.accelerators import NVIDIA_TESLA_A10G
 
 from tests.support.commands import ROOT
+from tuning.cluster.resources import GPU_TYPE
 
 FILE = ROOT / "deploy" / "ray-up" / "cluster.yaml"
 
@@ -30,6 +32,13 @@ def test_ray_refuses_a_field_it_does_not_know() -> None:
 def test_no_trial_runs_on_the_head() -> None:
     config = cluster()
     assert config["available_node_types"][config["head_node_type"]]["resources"] == {"CPU": 0}
+
+
+def test_workers_are_announced_with_the_gpu_of_their_machine() -> None:
+    gpu = prepare_config(cluster())["available_node_types"]["gpu"]
+    # https://aws.amazon.com/ec2/instance-types/g5: NVIDIA A10G.
+    assert gpu["node_config"]["InstanceType"].startswith("g5.")
+    assert gpu["labels"] == {GPU_TYPE: NVIDIA_TESLA_A10G}
 
 
 def test_every_container_finds_the_token_that_is_copied_to_it() -> None:

@@ -1,6 +1,7 @@
 import faulthandler
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainables.data.shots import ShotCount
 from trainables.data.splits import draw_shots
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.samples import MemoryStore
+from trainables.decrop.training import DecropTraining
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
@@ -103,6 +105,22 @@ def test_reused_actor_gives_the_result_of_a_fresh_one(task: TrialTask) -> None:
     assert reused.reset(trial(2))  # type: ignore[no-untyped-call]
     fresh = start(trial(2), task)
     assert finish(reused) == finish(fresh)
+
+
+def test_the_previous_training_is_gone_before_the_next_one_is_made(
+    task: TrialTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reused = start(trial(1), task)
+    train(reused)
+    previous, original, alive = weakref.ref(reused.training), TrialTask.training, []
+
+    def watched(*inputs: Any) -> DecropTraining:
+        alive.append(previous() is not None)
+        return original(*inputs)
+
+    monkeypatch.setattr(TrialTask, "training", watched)
+    assert reused.reset(trial(2))  # type: ignore[no-untyped-call]
+    assert alive == [False]
 
 
 def test_restored_trial_goes_on_as_if_nothing_had_happened(task: TrialTask, tmp_path: Path) -> None:

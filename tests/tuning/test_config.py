@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "07658ddf87c94cc909299a7d210f338ecf3d06d5d9da5d27e5fc9062f03005e7"),
+        ({"name": "x"}, "bf990cf455bbfb9a76ed966040493646423744dbaedc4aa94bf79aff199aa308"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "e439ac32cc6e9ae4271e487222e8e0e0f105ca39bc66600c9ddbb8c1c0095c1c",
+            "27da24bb965f802857b8f94237158bd3cd056360f3aec79db80161176a4accec",
         ),
     ],
 )

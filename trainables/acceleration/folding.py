@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +23,8 @@ def folded(network: Network, images: Tensor) -> Network:
     """A copy of `network` that computes the same up to rounding, but faster.
 
     `images` [n, C, H, W] are examples, on which the copy is compared with the original. If folding
-    or the layout changes the outputs, or does not run, it is left out.
+    or the layout changes the outputs, or does not run, it is left out. A copy that is channels last
+    runs in either layout; the other ones must keep theirs.
     """
     # In full precision: rounding to bfloat16 or TF32 would hide whether both compute the same.
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_tf32():
@@ -40,16 +43,39 @@ def folded(network: Network, images: Tensor) -> Network:
     return _laid_out(network, torch.contiguous_format)
 
 
-def without_tf32() -> AbstractContextManager[None]:
-    """Have cuDNN compute float32 in float32, by the same algorithms each time.
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 in float32, and convolutions by the same algorithms each time.
 
-    PyTorch lets convolutions on a GPU round to TF32. The rounding error of its ten-bit mantissa is
-    larger than the difference between two orders of the same sums.
+    PyTorch lets convolutions on a GPU round to TF32, and matrix products as well where a program
+    allows it. The rounding error of TF32's ten-bit mantissa is larger than the difference between
+    two orders of the same sums.
     """
-    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, deterministic=True, allow_tf32=False
-    )
-    return context
+    flags = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with flags, _exact_products():
+        yield
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Matrix products in float32, however the program set their precision."""
+    set_precision: Callable[[str], None] = torch.set_float32_matmul_precision
+    exact = "highest"
+    try:
+        allowed = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # The program uses PyTorch's newer setting, after which the older one cannot be read.
+        matmul = torch.backends.cuda.matmul
+        set_precision, exact = partial(setattr, matmul, "fp32_precision"), "ieee"
+        allowed = matmul.fp32_precision
+    if allowed == exact:
+        yield
+        return
+    set_precision(exact)
+    try:
+        yield
+    finally:
+        set_precision(allowed)
 
 
 def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
@@ -60,11 +86,27 @@ def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def _laid_out(network: Network, layout: torch.memory_format) -> Network:
-    """A copy of `network` with weights and images in `layout`."""
-    laid_out = copy.deepcopy(network).to(memory_format=layout)
+    """A copy of `network` with weights and images in `layout`; `lay_out` may change that."""
+    copied = copy.deepcopy(network)
+    lay_out(copied, layout)
     # Not `contiguous`, which leaves images of one channel as they are in either layout.
-    laid_out.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(memory_format=layout),))
-    return laid_out
+    copied.register_forward_pre_hook(
+        lambda module, inputs: (inputs[0].to(memory_format=layout_of(module)),)
+    )
+    return copied
+
+
+def lay_out(network: nn.Module, layout: torch.memory_format) -> None:
+    """Put the weights of a `folded` network into `layout`, and from now on its images as well."""
+    network.to(memory_format=layout)
+    network.folded_layout = layout  # type: ignore[assignment]
+
+
+def layout_of(network: nn.Module) -> torch.memory_format:
+    """The layout of a `folded` network."""
+    layout = network.folded_layout
+    assert isinstance(layout, torch.memory_format)
+    return layout
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.acceleration.folding import folded, without_tf32
+from trainables.acceleration.folding import folded, lay_out, layout_of, without_tf32
 from trainables.acceleration.fusing import fused
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
@@ -20,16 +20,19 @@ Precision = Literal["float32", "bfloat16"]
 class _Voting(nn.Module):
     """A network that takes and returns float32, and computes in one precision.
 
-    The precision is part of the certificate, so PyTorch's settings for cuDNN do not change it:
-    "float32" never means TF32 in convolutions, and algorithms are not chosen by measuring them.
+    The precision is part of the certificate, so PyTorch's settings do not change it: "float32"
+    never means TF32, and algorithms are not chosen by measuring them.
 
     In bfloat16 the last linear layer stays in float32: logits with so few digits would often tie,
     and a tie votes for no class.
+
+    Weights are laid out when the first images come, because only then the device is known.
     """
 
     def __init__(self, network: nn.Module, precision: Precision) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.precision = network, precision
+        self.either_layout = layout_of(network) is torch.channels_last
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         if precision == "bfloat16":
             self.network = copy.deepcopy(network).to(self.dtype)
@@ -38,9 +41,25 @@ class _Voting(nn.Module):
                 head.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
     def forward(self, images: Tensor) -> Tensor:
+        layout = layout_of_votes(images.device.type, self.precision)
+        if self.either_layout and layout_of(self.network) is not layout:
+            # Weights that inference mode makes could not be used outside of it.
+            with torch.inference_mode(False), torch.no_grad():
+                lay_out(self.network, layout)
         with without_tf32():
             answers: Tensor = self.network(images.to(self.dtype))
         return answers.float()
+
+
+def layout_of_votes(device: str, precision: Precision) -> torch.memory_format:
+    """The layout in which a model votes fastest on this type of `device`.
+
+    cuDNN has no kernels for float32 in channels last that do without TF32: it converts every
+    tensor there and back (docs/benchmarks.md).
+    """
+    if device == "cuda" and precision == "float32":
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn.Module:

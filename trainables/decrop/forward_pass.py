@@ -5,7 +5,6 @@ Source: Nayak et al., WACV 2023, Section 3.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -99,21 +98,34 @@ class ForwardPass(nn.Module):
         return torch.cat([self.network(view) for view in noisy.chunk(views)])
 
 
-def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> None:
+def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> bool:
     """Record `passing` and its backward pass for batches of this size, as a graph for the GPU.
 
-    With small batches, launching kernels takes longer than running them. On a CPU, and for a
-    classifier whose code cannot be recorded, nothing changes. The next pass overwrites the tensors
-    that a pass returned.
+    With small batches, launching kernels takes longer than running them. For a classifier whose
+    code cannot be recorded, nothing changes. The next pass overwrites the tensors that a pass
+    returned.
+
+    Returns False if the GPU's memory is not enough: a recorded pass keeps that of its activations.
     """
-    if not clean.is_cuda:
-        return
     statistics = {name: buffer.clone() for name, buffer in passing.network.named_buffers()}
     # Recording uses a different CUDA stream from the rest of a step.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-    with suppress(RuntimeError):
+    try:
         torch.cuda.make_graphed_callables(
             passing, (clean.clone(), noisy.clone()), allow_unused_input=True
         )
-    # Warm-up passes have changed them.
-    passing.network.load_state_dict(statistics, strict=False)
+    except RuntimeError as error:
+        return not _lacks_memory(error)
+    finally:
+        # Warm-up passes have changed them.
+        passing.network.load_state_dict(statistics, strict=False)
+    return True
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out; the end of a failed recording raises an error of its own."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.models.discriminator import Discriminator, reversal_schedule, reverse_gradient
 from trainables.weights.denoiser_file import load_denoiser
+from trainables.worker import free_gpu_memory
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class DecropTraining:
         )
         self._updates = 0
         self._passes: dict[int, ForwardPass] = {}
+        self._recording = images.is_cuda
         self._adam = self._new_adam()
         self._discriminator_adam = torch.optim.Adam(
             self._discriminator.parameters(), lr=config.discriminator_learning_rate
@@ -211,11 +214,22 @@ class DecropTraining:
         """The pass for batches of this size; there are at most two sizes."""
         size = len(clean)
         if size not in self._passes:
-            self._passes[size] = ForwardPass(
-                self._network, self._classifier, self.config, self._precision
-            )
-            record(self._passes[size], clean, noisy)
+            self._passes[size] = self._new_pass()
+            if self._recording and not record(self._passes[size], clean, noisy):
+                warnings.warn(
+                    f"the GPU's memory is not enough to record a step of {size} images, so steps "
+                    "take up to three times as long; train smaller batches, or with a larger "
+                    "share of a GPU for each worker",
+                    stacklevel=2,
+                )
+                # Recorded passes of the other size keep their memory, and this one needs it.
+                self._recording = False
+                self._passes = {size: self._new_pass()}
+                free_gpu_memory()
         return self._passes[size]
+
+    def _new_pass(self) -> ForwardPass:
+        return ForwardPass(self._network, self._classifier, self.config, self._precision)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from tuning.cluster.resources import Host, Resources
+from tuning.cluster.resources import GPU_TYPE, Host, Resources
 
 REFRESH_SECONDS = 5.0
 # More tasks than this per worker would only wait in Ray's queue.
@@ -34,7 +34,7 @@ def in_flight(resources: Resources) -> int:
 
 def present_hosts() -> list[Host]:
     """The hosts that are alive."""
-    return [_host(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [_host(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
 
 
 def lost_hosts() -> dict[str, str]:
@@ -52,5 +52,6 @@ def _present_in(period: int) -> list[Host]:
     return present_hosts()
 
 
-def _host(offered: Any) -> Host:
-    return Host(int(offered.get("CPU", 0)), int(offered.get("GPU", 0)))
+def _host(offered: Any, labels: Any) -> Host:
+    cpus, gpus = (int(offered.get(kind, 0)) for kind in ("CPU", "GPU"))
+    return Host(cpus, gpus, labels.get(GPU_TYPE, ""))

@@ -41,9 +41,7 @@ def measured(function: Callable[..., T], *inputs: object, resources: Resources) 
     that lacked memory without end.
     """
     # Ray ends the process of a task that was declared with a GPU, and so frees the GPU's memory.
-    task = ray.remote(
-        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial, max_retries=0
-    )(function)
+    task = ray.remote(max_retries=0, **resources.of_task)(function)
     for _ in range(TRIES):
         try:
             found: T = ray.get(task.remote(*inputs, resources))

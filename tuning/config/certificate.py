@@ -59,7 +59,7 @@ class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="precision of training and of votes; auto: the faster one of each, measured "
-        "once in a run",
+        "once in a run, and bfloat16 to train on a GPU that has it",
     )
 
     @field_validator("radii")

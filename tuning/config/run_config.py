@@ -35,6 +35,7 @@ RESUMABLE = {
     "trial_timeout",
     "cluster",
     "concurrency",
+    "gpu_type",
     "autoscaling",
     "storage",
     "out",

@@ -22,7 +22,7 @@ from trainables.models.denoisers import Denoiser
 from trainables.task import TrialTask
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser
-from trainables.worker import prepare_worker
+from trainables.worker import free_gpu_memory, prepare_worker
 from tuning.cluster.hosts import in_flight
 from tuning.cluster.resources import Resources
 
@@ -70,11 +70,7 @@ class Trainer:
             if key not in missing:
                 advance(1)
         self.folder.mkdir(parents=True, exist_ok=True)
-        remote = _train.options(
-            name=f"train: {self.setting}",
-            num_cpus=self.resources.cpus_per_trial,
-            num_gpus=self.resources.gpus_per_trial,
-        )
+        remote = _train.options(name=f"train: {self.setting}", **self.resources.of_task)
         shared, waiting = ray.put(self.task), deque(missing.items())
         pending: dict[ray.ObjectRef[bytes], str] = {}
         while waiting or pending:
@@ -110,6 +106,10 @@ def _train(task: TrialTask, training: Training) -> bytes:
     try:
         while decrop.epoch < config.epochs:
             decrop.train_epoch()
+        return denoiser_bytes(decrop.denoiser, config.sigma)
     except NonFiniteLoss:
         return b""
-    return denoiser_bytes(decrop.denoiser, config.sigma)
+    finally:
+        # Ray keeps the process for later tasks, and other processes need the GPU meanwhile.
+        del decrop
+        free_gpu_memory()

@@ -1,4 +1,4 @@
-"""The precision in which a setting trains, decided once by timing a few steps on a worker."""
+"""The precision in which a setting trains, decided once by a few steps on a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuning.setting.setting import Setting
 def decide_training_precision(
     setting: Setting, classifier: BaseClassifier, context: Context, decided: Precision | None
 ) -> Precision:
-    """As `decide`: the one in which steps of the largest training of the space are fastest."""
+    """As `decide`: what `choose_training_precision` finds for the space's largest training."""
     training = largest_training(setting.space)
     images = setting.shots.train_images[: training.batch_size]
     return decide(context, decided, _measure, classifier, training, images)

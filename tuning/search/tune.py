@@ -22,6 +22,7 @@ from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch, trial_name
 from tuning.search.paused import PausedTrials
+from tuning.search.placement import placement
 from tuning.search.tune_internals import (
     configure_tune,
     failure_reason,
@@ -279,7 +280,7 @@ def _tuner(
                 tasks={s.setting: s.task for s in studies},
                 filesystem=scratch.filesystem,
             ),
-            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+            placement(resources),
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,

@@ -32,9 +32,7 @@ def send_task(
     resources: Resources,
 ) -> Reference:
     """Start a task that counts the votes of each of `keys`, on its image [C, H, W]."""
-    task = _count.options(
-        name=name, num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial
-    )
+    task = _count.options(name=name, **resources.of_task)
     # In a list, so that Ray does not resolve the reference anew for every task.
     return task.remote([model], images, keys, resources)
 

@@ -1,3 +1,6 @@
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,7 +22,7 @@ from tests.support.foldable import (
     Viewed,
     build,
 )
-from trainables.acceleration.folding import folded
+from trainables.acceleration.folding import folded, without_tf32
 from trainables.models.architectures import CifarResNet, DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import weights_hash
@@ -227,3 +230,32 @@ def test_rounding_to_tf32_is_off_while_both_are_compared() -> None:
     assert seen
     assert not any(seen)
     assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def own_settings() -> Iterator[None]:
+    yield
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+
+
+def older(precision: str) -> None:
+    torch.set_float32_matmul_precision({"tf32": "high", "ieee": "highest"}[precision])
+
+
+def newer(precision: str) -> None:
+    torch.backends.cuda.matmul.fp32_precision = precision
+
+
+@pytest.mark.usefixtures("own_settings")
+@pytest.mark.parametrize("allow", [older, newer])
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_matrix_products_are_exact_meanwhile_however_a_program_allows_tf32(
+    allow: Callable[[str], None], precision: str
+) -> None:
+    matmul = torch.backends.cuda.matmul
+    allow(precision)
+    with suppress(KeyError), without_tf32():
+        assert matmul.fp32_precision == "ieee"
+        raise KeyError
+    assert matmul.fp32_precision == precision

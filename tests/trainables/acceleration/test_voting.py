@@ -1,10 +1,13 @@
 import time
 
+import cloudpickle
 import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.acceleration.voting import Precision, prepared
+from tests.support.foldable import Strides, build
+from trainables.acceleration import voting as module
+from trainables.acceleration.voting import Precision, layout_of_votes, prepared
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
@@ -82,6 +85,69 @@ def test_votes_are_in_the_precision_they_say_whatever_a_program_allows(
     total_votes(copy, IMAGE, Noise(0.5), [Block(10, 0)])
     assert Switches.seen == (False, False, True)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (True, True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_weights_are_contiguous_for_float32_on_a_gpu_and_channels_last_otherwise(
+    precision: Precision,
+) -> None:
+    assert layout_of_votes("cpu", precision) is torch.channels_last
+    expected = torch.contiguous_format if precision == "float32" else torch.channels_last
+    assert layout_of_votes("cuda", precision) is expected
+
+
+class Layouts(DnCNN):
+    """Sees the layout of the images that it denoises."""
+
+    seen: torch.memory_format | None = None
+
+    def noise(self, noisy: Tensor) -> Tensor:
+        type(self).seen = layout_of_tensor(noisy)
+        return super().noise(noisy)
+
+
+def layout_of_tensor(tensor: Tensor) -> torch.memory_format | None:
+    """The layout of a tensor with several channels and pixels, which has one only."""
+    layouts = (torch.channels_last, torch.contiguous_format)
+    return next((it for it in layouts if tensor.is_contiguous(memory_format=it)), None)
+
+
+def layouts_of_weights(network: nn.Module) -> set[torch.memory_format | None]:
+    kernels = [p for p in network.parameters() if p.dim() == 4 and p.shape[1] > 1]
+    return {layout_of_tensor(kernel) for kernel in kernels}
+
+
+def colourful() -> nn.Sequential:
+    classifier = BaseClassifier(build(lambda: DigitsCNN(10, 3)), (0.3,), (0.2,))
+    return nn.Sequential(build(lambda: Layouts(3, 4, 8)), classifier).eval()
+
+
+def test_the_layout_follows_from_the_device_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, image = prepared(colourful(), (3, 8, 8), "float32"), torch.rand(3, 8, 8)
+    noise, blocks = Noise(0.5), [Block(50, 0)]
+    expected = total_votes(copy, image, noise, blocks)
+    assert {Layouts.seen} == layouts_of_weights(copy) == {torch.channels_last}
+
+    original = layout_of_votes
+    monkeypatch.setattr(module, "layout_of_votes", lambda _, precision: original("cuda", precision))
+    # As on a worker: it receives the copy, and votes in inference mode.
+    arrived = cloudpickle.loads(cloudpickle.dumps(copy))
+    assert total_votes(arrived, image, noise, blocks) == expected
+    assert {Layouts.seen} == layouts_of_weights(arrived) == {torch.contiguous_format}
+    # Afterwards it can be used outside of inference mode, and on the CPU again.
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    arrived(images).sum().backward()
+    monkeypatch.undo()
+    assert total_votes(arrived, image, noise, blocks) == expected
+    assert layouts_of_weights(arrived) == {torch.channels_last}
+
+
+def test_a_network_that_runs_in_one_layout_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It reads memory as if it were contiguous.
+    classifier = BaseClassifier(build(lambda: Strides(nn.Conv2d(3, 4, 3, padding=1))))
+    copy = prepared(classifier, (3, 8, 8), "bfloat16")
+    assert copy(torch.rand(2, 3, 8, 8)).isfinite().all()
+    assert layouts_of_weights(copy) == {torch.contiguous_format}
 
 
 class Foreign(nn.Module):

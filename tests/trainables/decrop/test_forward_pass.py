@@ -54,6 +54,101 @@ def test_on_a_cpu_passes_are_run_as_they_are(
     assert set(losses[-1]) == {*losses[0], "domain"}
 
 
+class Gpu:
+    """Stands for a GPU that can record passes of up to `most` images."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        self.most, self.error = most, error
+        self.tried: list[int] = []
+
+    def record(self, passing: nn.Module, inputs: tuple[Tensor, ...], **how: Any) -> None:
+        self.tried.append(len(inputs[0]))
+        passing(*inputs)
+        if len(inputs[0]) > self.most:
+            try:
+                raise self.error
+            finally:
+                # As a recording ends in which something failed.
+                raise RuntimeError("operation failed due to a previous error during capture")
+        vars(passing)["forward"] = passing.forward
+
+
+def start_on(
+    gpu: Gpu, classifier: BaseClassifier, images: Tensor, labels: Tensor, patch: pytest.MonkeyPatch
+) -> DecropTraining:
+    patch.setattr(torch.cuda, "make_graphed_callables", gpu.record)
+    more = torch.cat((images, images[:1])), torch.cat((labels, labels[:1]))
+    training = DecropTraining(config(**CHOSEN), classifier, *more, 0)
+    training._recording = True
+    return training
+
+
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_passes_of_all_sizes_are_recorded(
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = Gpu(most=9, error=NO_MEMORY)
+    training = start_on(gpu, classifier, images, labels, monkeypatch)
+    training.train_epoch()
+    assert recorded(training) == [True, True]
+    assert sorted(gpu.tried) == [8, 9]
+
+
+def test_without_memory_for_recordings_none_is_kept_which_is_said(
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = start_on(Gpu(0, NO_MEMORY), classifier, images, labels, monkeypatch)
+    with pytest.warns(UserWarning, match="not enough to record a step of 9 images"):
+        losses = [training.train_epoch() for _ in range(3)]
+    assert recorded(training) == [False, False]
+    monkeypatch.undo()
+    # Warming up left no trace.
+    more = torch.cat((images, images[:1])), torch.cat((labels, labels[:1]))
+    _, expected = train(classifier, *more)
+    assert losses == expected[:3]
+
+
+def test_a_second_size_without_memory_takes_that_of_the_first(
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = Gpu(8, NO_MEMORY)
+    training = start_on(gpu, classifier, images, labels, monkeypatch)
+    # Batches of nine come first; here those of eight.
+    small, large = torch.rand(8, *images.shape[1:]), torch.rand(9, *images.shape[1:])
+    training._passing(small, small.repeat(3, 1, 1, 1))
+    assert recorded(training) == [True]
+    with pytest.warns(UserWarning, match="a step of 9 images"):
+        training._passing(large, large.repeat(3, 1, 1, 1))
+    training._passing(small, small.repeat(3, 1, 1, 1))
+    assert recorded(training) == [False, False]
+    assert len(gpu.tried) == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_classifier_that_cannot_be_recorded_is_no_lack_of_memory(
+    classifier: BaseClassifier,
+    images: Tensor,
+    labels: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = Gpu(0, ValueError("a value was read"))
+    training = start_on(gpu, classifier, images, labels, monkeypatch)
+    training.train_epoch()
+    assert recorded(training) == [False, False]
+    assert len(gpu.tried) == 2
+
+
 @on_gpu
 # Of what is reported, and would hold on to gradients.
 @pytest.mark.filterwarnings("error:.*requires_grad=True to a scalar")
@@ -69,7 +164,7 @@ def test_on_a_gpu_recorded_passes_train_alike(
     more = torch.cat((images, images[:1])).cuda(), torch.cat((labels, labels[:1])).cuda()
     training, losses = train(on_device, *more, precision)
     assert recorded(training) == [True, True]
-    monkeypatch.setattr(module, "record", lambda *_: None)
+    monkeypatch.setattr(module, "record", lambda *_: True)
     plain, expected = train(on_device, *more, precision)
     assert recorded(plain) == [False, False]
     tolerance = 0.05 if precision == "bfloat16" else 1e-3

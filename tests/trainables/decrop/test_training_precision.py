@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tests.support.small_networks import config
 from trainables.decrop import precision as module
-from trainables.decrop.precision import choose_training_precision
+from trainables.decrop.precision import choose_training_precision, computes_bfloat16
 from trainables.models.classifiers import BaseClassifier
 
 torch.set_num_threads(1)
@@ -44,6 +44,11 @@ def unable_in_bfloat16(images: Tensor, rounded: bool) -> None:
     time.sleep(0.05)
 
 
+def without_memory(images: Tensor, rounded: bool) -> None:
+    if rounded:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 @pytest.mark.usefixtures("only_sleep_takes_time")
 @pytest.mark.parametrize(
     ("watch", "expected"),
@@ -62,6 +67,50 @@ def test_the_clearly_faster_precision_is_chosen_if_it_works(
 ) -> None:
     watched = BaseClassifier(Watched(classifier.network, watch))
     assert choose_training_precision(watched, config(), images) == expected
+
+
+@pytest.mark.parametrize(
+    ("watch", "expected"),
+    [
+        (equally_slow, "bfloat16"),
+        (slow_in_bfloat16, "bfloat16"),
+        (unable_in_bfloat16, "float32"),
+        (without_memory, "bfloat16"),
+    ],
+)
+def test_on_a_gpu_with_bfloat16_it_is_that_if_it_works(
+    classifier: BaseClassifier,
+    images: Tensor,
+    watch: Callable[[Tensor, bool], None],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "computes_bfloat16", lambda device: True)
+    in_float32: list[int] = []
+
+    def watched(images: Tensor, rounded: bool) -> None:
+        # Of the steps themselves, not of the examples on which the classifier is folded.
+        if not rounded and len(images) > 2:
+            in_float32.append(len(images))
+        watch(images, rounded)
+
+    foreign = BaseClassifier(Watched(classifier.network, watched))
+    assert choose_training_precision(foreign, config(), images) == expected
+    assert in_float32 == []
+
+
+def test_only_gpus_are_asked_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def supported(including_emulation: bool) -> bool:
+        asked.append(including_emulation)
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert not computes_bfloat16(torch.device("cpu"))
+    assert computes_bfloat16(torch.device("cuda"))
+    # Older cards emulate it, slowly.
+    assert asked == [False]
 
 
 def test_a_batch_is_filled_by_repetition_but_no_larger_than_a_processor_needs(

@@ -104,6 +104,22 @@ def test_hosts_without_gpus_run_no_trial_that_needs_one() -> None:
         fit_resources(make_config({"name": "x", "cpus_per_trial": 9}), hosts, "it")
 
 
+def test_only_gpus_of_the_kind_that_was_named_are_used() -> None:
+    hosts = [Host(8, 4, "A10G"), Host(8, 2, "H100"), Host(8, 3, "A10G"), Host(64, 0)]
+    flags = {"name": "x", "cluster": "10.0.0.1:6379"}
+    named = fit_resources(make_config({**flags, "gpu_type": "A10G"}), hosts, "it", shared=True)
+    assert named == Resources(1, 1.0, 7, shared=True, gpu_type="A10G")
+    assert named.selector == {"ray.io/accelerator-type": "A10G"}
+    assert [named.workers_on(host) for host in hosts] == [4, 0, 3, 0]
+    any_kind = fit_resources(make_config(flags), hosts, "it", shared=True)
+    assert (any_kind.concurrency, any_kind.selector) == (9, {})
+    other = make_config({**flags, "gpu_type": "L4"})
+    with pytest.raises(ConfigError, match="--gpu-type: L4 asked for, but it has A10G or H100"):
+        fit_resources(other, hosts, "it")
+    with pytest.raises(ConfigError, match="--gpu-type: L4 asked for, but it has no GPUs"):
+        fit_resources(other, [Host(8, 0)], "it")
+
+
 def test_gpus_that_are_not_there_are_refused_rather_than_waited_for() -> None:
     with pytest.raises(ConfigError, match="--gpus-per-trial: 2 asked for, but it has 1 GPUs"):
         fit_resources(make_config({"name": "x", "gpus_per_trial": 2}), [Host(8, 1)], "it")
@@ -114,6 +130,8 @@ def test_of_a_cluster_that_adds_hosts_all_that_the_user_wants_is_asked() -> None
     assert requested_resources(make_config(flags)) == Resources(1, 0.0, 9, shared=True, limit=9)
     with_gpus = requested_resources(make_config({**flags, "gpus_per_trial": 0.5}))
     assert (with_gpus.device, with_gpus.gpus_per_trial) == ("cuda", 0.5)
+    named = requested_resources(make_config({**flags, "gpu_type": "A10G"}))
+    assert (named.gpus_per_trial, named.gpu_type) == (1.0, "A10G")
 
 
 @pytest.mark.parametrize("missing", ["cluster", "concurrency"])
