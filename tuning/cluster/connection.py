@@ -20,6 +20,7 @@ import trainables
 import tuning
 from trainables.weights.sources import is_factory
 from tuning.cluster.address import check_cluster, cluster_address, token_file
+from tuning.cluster.ending import ENDING
 from tuning.cluster.resources import Resources, fit_resources, local_resources, requested_resources
 from tuning.cluster.storage import Storage, local_storage, open_storage
 from tuning.config import RunConfig
@@ -87,7 +88,10 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
-        yield _join(config) if config.cluster is not None else _start(config)
+        cluster = _join(config) if config.cluster is not None else _start(config)
+        # Ray has replaced the handler of SIGTERM.
+        ENDING.listen()
+        yield cluster
     finally:
         ray.shutdown()
 

@@ -36,6 +36,7 @@ RESUMABLE = {
     "cluster",
     "concurrency",
     "autoscaling",
+    "grace",
     "storage",
     "out",
     "download",

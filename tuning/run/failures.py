@@ -11,6 +11,7 @@ import ray.tune
 
 from trainables.command import with_flags
 from trainables.errors import InputError
+from tuning.cluster.ending import ENDING
 from tuning.errors import CertificationIncomplete
 from tuning.study.database import StudyError
 
@@ -31,10 +32,16 @@ def stopping(go_on: str) -> Iterator[None]:
 
     Raises:
         CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.
+        Ended: when a signal ended it.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        raise ENDING.error(f"continue with {go_on}") from None
     except ENVIRONMENT_ERRORS as error:
+        if ENDING.asked:
+            # The cluster was asked to end at the same time, and was faster.
+            raise ENDING.error(f"continue with {go_on}") from error
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         reason = with_flags(cause).strip().splitlines()[-1]
         raise CertificationIncomplete(

@@ -12,6 +12,7 @@ from results.terminal import summary_tables
 from results.verdict import Verdict, judge_all
 from tuning.cluster.connection import connect
 from tuning.cluster.context import Context
+from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import lost_hosts
 from tuning.config import RunConfig
 from tuning.monitoring.progress import redirect_output
@@ -39,6 +40,7 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
     Raises:
         RunError: when the run cannot finish; finished work is kept.
     """
+    ENDING.grace = config.grace
     previous = read_manifest(folder.manifest)
     rows: Rows = []
     with redirect_output(folder.ray_log) as reporter:

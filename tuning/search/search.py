@@ -17,6 +17,7 @@ from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
 from tuning.cluster.context import Context
+from tuning.cluster.pausing import PauseRequests
 from tuning.cluster.storage import SCRATCH
 from tuning.config import RunConfig
 from tuning.monitoring.metrics import trial_ended
@@ -239,4 +240,5 @@ def _task(
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
         timeout=config.trial_timeout,
+        asked_to_pause=PauseRequests(),
     )

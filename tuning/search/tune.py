@@ -10,17 +10,19 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
+from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import workers
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import Storage
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch, trial_name
+from tuning.search.pausing import EndingCallback, PausingScheduler
 from tuning.search.tune_internals import (
     configure_tune,
     failure_reason,
@@ -73,6 +75,8 @@ class LedgerSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; None while a cohort must end or a worker become free."""
+        if ENDING.asked:
+            return None
         ledgers = [study.ledger for study in self._studies.values()]
         late = self._limits.reached(ledgers)
         if all(ledger.finished or (late and ledger.baselines_finished) for ledger in ledgers):
@@ -120,7 +124,7 @@ class LedgerSearcher(Searcher):
         """Do nothing: the ledger is the only record."""
 
 
-class LedgerScheduler(FIFOScheduler):
+class LedgerScheduler(PausingScheduler):
     """Records in the ledgers what trials report, and stops the trials that they prune."""
 
     def __init__(self, studies: Sequence[Study], scratch: Scratch) -> None:
@@ -136,6 +140,8 @@ class LedgerScheduler(FIFOScheduler):
         """Stop or continue, as the ledger decides."""
         study, number = self._studies[trial.config["setting"]], trial.config["number"]
         study.board.result(number, result)
+        if result.get("paused"):
+            return str(TrialScheduler.PAUSE)
         prune = study.ledger.report(
             number, result["epochs"], result["objective"], result["trial_seconds"]
         )
@@ -219,9 +225,10 @@ def run_search(
     configure_tune()
     searcher = LedgerSearcher(studies, limits, transfer, files, lambda: workers(resources))
     try:
-        while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
-            for study in studies:
-                study.ledger.interrupt_all(reason)
+        with ENDING.graceful():
+            while reason := _interruption(_tuner(studies, searcher, files, resources, trainable)):
+                for study in studies:
+                    study.ledger.interrupt_all(reason)
     finally:
         for study in studies:
             study.board.close()
@@ -261,7 +268,7 @@ def _tuner(
             storage_filesystem=files.storage.filesystem,
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
-            callbacks=[FailureCallback(studies)],
+            callbacks=[FailureCallback(studies), EndingCallback()],
             verbose=0,
         ),
     )
