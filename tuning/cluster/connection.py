@@ -21,12 +21,12 @@ import tuning
 from trainables.weights.sources import is_factory
 from tuning.cluster.address import check_cluster, cluster_address, token_file
 from tuning.cluster.ending import ENDING
+from tuning.cluster.local_ray import local_ray, prepare
 from tuning.cluster.resources import Resources, fit_resources, local_resources, requested_resources
 from tuning.cluster.storage import Storage, local_storage, open_storage
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
-OBJECT_STORE_BYTES = 1_000_000_000
 # The code that is sent to workers on other hosts; libraries must be installed there.
 PACKAGES = (results, search_spaces, trainables, tuning)
 # Set by Ray for the driver of a submitted job, whose workers have the code already.
@@ -55,10 +55,12 @@ def check_reachable(config: RunConfig) -> None:
     """Make sure, before anything is written, that the machine or cluster can run this.
 
     Raises:
-        ConfigError: when no cluster answers or it refuses us, or this machine is too small.
+        ConfigError: when no cluster answers or it refuses us, or this machine is too small or its
+            temporary folder too deep.
     """
     if config.cluster is None:
         local_resources(config)
+        prepare()
     else:
         check_cluster(cluster_address(config))
         os.environ.setdefault(KEEPALIVE, KEEPALIVE_MS)
@@ -83,33 +85,33 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 
     Raises:
         ConfigError: when there is no cluster, it refuses the token, or it is too small.
+        CertificationIncomplete: when a local Ray does not start.
     """
-    import ray
-
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        cluster = _join(config) if config.cluster is not None else _start(config)
+    with _local(config) if config.cluster is None else _joined(config) as cluster:
         # Ray has replaced the handler of SIGTERM.
         ENDING.listen()
         yield cluster
-    finally:
-        ray.shutdown()
 
 
-def _start(config: RunConfig) -> Cluster:
-    import ray
-
+@contextmanager
+def _local(config: RunConfig) -> Iterator[Cluster]:
     resources = local_resources(config)
     private_token()
-    context = ray.init(
-        address="local",
-        num_cpus=max(resources.concurrency * resources.cpus_per_trial, 1),
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
-    return Cluster("local", context.dashboard_url, resources, run_storage(config))
+    with local_ray(resources) as dashboard:
+        yield Cluster("local", dashboard, resources, run_storage(config))
+
+
+@contextmanager
+def _joined(config: RunConfig) -> Iterator[Cluster]:
+    import ray
+
+    try:
+        yield _join(config)
+    finally:
+        if not ENDING.lost:
+            # It would wait for what is gone.
+            ray.shutdown()
 
 
 def _join(config: RunConfig) -> Cluster:

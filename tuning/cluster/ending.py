@@ -93,7 +93,15 @@ class Ending:
         return Ended(f"{how}; {then}", 128 + received)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        received, first = signal.Signals(number), self._received is None
+        self.receive(signal.Signals(number))
+
+    def receive(self, received: signal.Signals) -> None:
+        """React to a signal.
+
+        Raises:
+            KeyboardInterrupt: unless it only sets `asked`, or came before.
+        """
+        first = self._received is None
         if first:
             self._received = received
         if received not in GRACEFUL:
