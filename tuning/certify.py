@@ -94,7 +94,7 @@ def certify_line() -> CommandLine:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(certify, arguments)
+    return ENDING.leave(run_command(certify, arguments))
 
 
 def _verify(source: Path | None) -> None:

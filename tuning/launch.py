@@ -59,7 +59,7 @@ def _attach(cluster: str | None, job: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(launch, arguments)
+    return ENDING.leave(run_command(launch, arguments))
 
 
 if __name__ == "__main__":

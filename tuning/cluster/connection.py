@@ -41,7 +41,7 @@ class Cluster:
     """A connected Ray: its address, its dashboard or None, and the resources that the run uses.
 
     What must survive a host goes to `storage`: the run folder, or where --storage says. `claim`
-    keeps other launchers out of the run for as long as it exists.
+    keeps other launchers out of the run for as long as it exists; `logs` are those of a local Ray.
     """
 
     address: str
@@ -49,6 +49,7 @@ class Cluster:
     resources: Resources
     storage: Storage
     claim: object = None
+    logs: Path | None = None
 
 
 def check_reachable(config: RunConfig) -> None:
@@ -98,8 +99,9 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 def _local(config: RunConfig) -> Iterator[Cluster]:
     resources = local_resources(config)
     private_token()
-    with local_ray(resources) as dashboard:
-        yield Cluster("local", dashboard, resources, run_storage(config))
+    with local_ray(resources) as started:
+        storage = run_storage(config)
+        yield Cluster("local", started.dashboard, resources, storage, logs=started.logs)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,14 @@ class Ending:
         """Interrupt the main thread, from a different one, because the cluster is gone."""
         self.lost = reason
         os.kill(os.getpid(), signal.SIGINT)
+
+    def leave(self, code: int) -> int:
+        """The exit code `code`; ends the process with it if the cluster is gone."""
+        if self.lost:
+            # What Ray does when Python ends would wait for the cluster, and change the code.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
 
     def error(self, then: str) -> Ended:
         """What happened, and what to do `then`."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
@@ -50,6 +50,13 @@ LOCK = "decrop.lock"
 STARTING_SECONDS = 60.0
 
 
+class LocalRay(NamedTuple):
+    """The address of its dashboard, if it has one, and where its logs are."""
+
+    dashboard: str | None
+    logs: Path
+
+
 def prepare() -> None:
     """Set up this process for a Ray that is imported and started later.
 
@@ -68,8 +75,8 @@ def prepare() -> None:
 
 
 @contextmanager
-def local_ray(resources: Resources) -> Iterator[str | None]:
-    """Start a Ray for this process only, and end all of it after the block; yields its dashboard.
+def local_ray(resources: Resources) -> Iterator[LocalRay]:
+    """Start a Ray for this process only, and end all of it after the block.
 
     Its folder is removed at the end, or by the next start, if this process is killed. After a
     crash of Ray it stays until then, for the sake of its logs.
@@ -86,7 +93,7 @@ def local_ray(resources: Resources) -> Iterator[str | None]:
     session = Path(str(context.address_info["session_dir"]))
     with filelock.FileLock(session / LOCK):
         try:
-            yield context.dashboard_url
+            yield LocalRay(context.dashboard_url, session / "logs")
         finally:
             if ENDING.lost:
                 # A shutdown would wait for what is gone.
