@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import filelock
 
 from trainables.errors import describe_error
 from tuning.cluster.ending import ENDING
-from tuning.cluster.processes import end_processes
+from tuning.cluster.processes import Guard, end_users, remove
 from tuning.cluster.resources import Resources
 from tuning.errors import CertificationIncomplete, ConfigError
 
@@ -33,14 +32,9 @@ LIMITS = {
     "RAY_worker_register_timeout_seconds": "300",
 }
 TRIES = 2
-# What Ray's processes take over from this one.
-CHILDREN = {
-    # Relative to the driver. By default workers yield to everything else on the machine: beside
-    # other work they would hardly run.
-    "RAY_worker_niceness": "0",
-    # Ray's agents look for its head this long after the driver was killed; by default for 60 s.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-}
+# Relative to the driver. By default workers yield to everything else on the machine: beside other
+# work they would hardly run.
+NICENESS, NICENESS_VALUE = "RAY_worker_niceness", "0"
 # The longest path that a Unix socket can have, in bytes, and the longest that Ray gives to one.
 SOCKET_BYTES = 107
 SOCKET = "ray/session_2026-01-31_23-59-59_999999_{}/sockets/dash_MetricsHead"
@@ -78,8 +72,7 @@ def prepare() -> None:
 def local_ray(resources: Resources) -> Iterator[LocalRay]:
     """Start a Ray for this process only, and end all of it after the block.
 
-    Its folder is removed at the end, or by the next start, if this process is killed. After a
-    crash of Ray it stays until then, for the sake of its logs.
+    Its folder is removed as well; after a crash of Ray, only by the next start.
 
     Raises:
         CertificationIncomplete: when Ray does not start, with the reason and the place of its logs.
@@ -87,9 +80,10 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
     import ray
 
     _remove_old_sessions()
-    for name, value in CHILDREN.items():
-        os.environ.setdefault(name, value)
-    context = _started(resources)
+    os.environ.setdefault(NICENESS, NICENESS_VALUE)
+    # Some of Ray's processes live on for minutes if this one is killed.
+    guard = Guard(_folder(), _own_sessions())
+    context = _started(resources, guard)
     session = Path(str(context.address_info["session_dir"]))
     with filelock.FileLock(session / LOCK):
         try:
@@ -97,23 +91,24 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
         finally:
             if ENDING.lost:
                 # A shutdown would wait for what is gone.
-                end_processes(session.name)
+                guard.keep()
+                end_users([session])
             else:
                 ray.shutdown()
     if not ENDING.lost:
         _remove(session)
 
 
-def _started(resources: Resources) -> Any:
+def _started(resources: Resources, guard: Guard) -> Any:
     """Start Ray; once more if that fails, when the disk's cache holds what it has read."""
     for left in reversed(range(TRIES)):
         try:
             return _start(resources)
         except Exception as error:  # Ray raises a dozen unrelated types here
-            failed = _sessions(f"*_{os.getpid()}")
-            for session in failed:
-                end_processes(session.name)
+            failed = sorted(_folder().glob(_own_sessions()))
+            end_users(failed)
             if not left:
+                guard.keep()
                 where = f"its logs are in {failed[-1] / 'logs'}" if failed else "it left no logs"
                 raise CertificationIncomplete(
                     f"Ray did not start on this machine: {describe_error(error)}; {where}"
@@ -152,14 +147,19 @@ def _temporary() -> tuple[str, str]:
     return "RAY_TMPDIR", "/tmp"
 
 
-def _sessions(pattern: str) -> list[Path]:
-    """Folders of Rays, the latest last."""
-    return sorted((Path(_temporary()[1]) / "ray").glob(f"session_{pattern}"))
+def _folder() -> Path:
+    """Where Ray has a folder for each of its sessions."""
+    return Path(_temporary()[1]) / "ray"
+
+
+def _own_sessions() -> str:
+    """The pattern that folders of this process match."""
+    return f"session_*_{os.getpid()}"
 
 
 def _remove_old_sessions() -> None:
     """Remove what was left by runs that were killed."""
-    for session in _sessions("*"):
+    for session in _folder().glob("session_*"):
         # It is locked while its driver lives, and belongs to others if it cannot be opened.
         with contextlib.suppress(filelock.Timeout, OSError):
             if time.time() - (session / LOCK).stat().st_mtime > STARTING_SECONDS:
@@ -172,9 +172,4 @@ def _remove(session: Path) -> None:
     with contextlib.suppress(OSError):
         if latest.resolve() == session:
             latest.unlink()
-    # The last processes may still write to it.
-    for _ in range(10):
-        shutil.rmtree(session, ignore_errors=True)
-        if not session.exists():
-            return
-        time.sleep(0.1)
+    remove(session)
