@@ -31,7 +31,6 @@ LIMITS = {
     "RAY_raylet_start_wait_time_s": "60",
     "RAY_worker_register_timeout_seconds": "300",
 }
-TRIES = 2
 # Relative to the driver. By default workers yield to everything else on the machine: beside other
 # work they would hardly run.
 NICENESS, NICENESS_VALUE = "RAY_worker_niceness", "0"
@@ -82,7 +81,7 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
     _remove_old_sessions()
     os.environ.setdefault(NICENESS, NICENESS_VALUE)
     # Some of Ray's processes live on for minutes if this one is killed.
-    guard = Guard(_folder(), _own_sessions())
+    guard = Guard(_folder(), f"session_*_{os.getpid()}")
     context = _started(resources, guard)
     session = Path(str(context.address_info["session_dir"]))
     with filelock.FileLock(session / LOCK):
@@ -91,29 +90,33 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
         finally:
             if ENDING.lost:
                 # A shutdown would wait for what is gone.
-                guard.keep()
                 end_users([session])
+                guard.keep()
             else:
                 ray.shutdown()
-    if not ENDING.lost:
-        _remove(session)
+                for folder in guard.folders:
+                    _remove(folder)
 
 
 def _started(resources: Resources, guard: Guard) -> Any:
     """Start Ray; once more if that fails, when the disk's cache holds what it has read."""
-    for left in reversed(range(TRIES)):
-        try:
-            return _start(resources)
-        except Exception as error:  # Ray raises a dozen unrelated types here
-            failed = sorted(_folder().glob(_own_sessions()))
-            end_users(failed)
-            if not left:
-                guard.keep()
-                where = f"its logs are in {failed[-1] / 'logs'}" if failed else "it left no logs"
-                raise CertificationIncomplete(
-                    f"Ray did not start on this machine: {describe_error(error)}; {where}"
-                ) from error
-    raise AssertionError
+    try:
+        return _start(resources)
+    except Exception:  # Ray raises a dozen unrelated types here
+        end_users(guard.folders)
+    try:
+        return _start(resources)
+    except Exception as error:
+        end_users(guard.folders)
+        where = "it left no logs"
+        for folder in guard.folders:
+            # The next start removes what is locked by nobody.
+            (folder / LOCK).touch()
+            where = f"its logs are in {folder / 'logs'}"
+        guard.keep()
+        raise CertificationIncomplete(
+            f"Ray did not start on this machine: {describe_error(error)}; {where}"
+        ) from error
 
 
 def _start(resources: Resources) -> Any:
@@ -150,11 +153,6 @@ def _temporary() -> tuple[str, str]:
 def _folder() -> Path:
     """Where Ray has a folder for each of its sessions."""
     return Path(_temporary()[1]) / "ray"
-
-
-def _own_sessions() -> str:
-    """The pattern that folders of this process match."""
-    return f"session_*_{os.getpid()}"
 
 
 def _remove_old_sessions() -> None:

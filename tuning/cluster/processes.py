@@ -28,16 +28,23 @@ class Guard:
     """
 
     def __init__(self, parent: Path, pattern: str) -> None:
+        self._parent, self._pattern = parent, pattern
         # Listed here: when the guard has started, there may be new ones.
-        others = map(str, parent.glob(pattern))
+        self._others = set(parent.glob(pattern))
+        others = map(str, self._others)
         # In a session of its own: what ends this process by a signal to its group must not end it.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", __file__, str(parent), pattern, *others],
+            [sys.executable, "-I", __file__, str(os.getpid()), str(parent), pattern, *others],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    @property
+    def folders(self) -> list[Path]:
+        """The guarded folders that exist, the latest last."""
+        return sorted(set(self._parent.glob(self._pattern)) - self._others)
 
     def keep(self) -> None:
         """Let the folders stay."""
@@ -61,11 +68,11 @@ def is_running(pid: int) -> bool:
     return status[0] not in ("Z", "X")
 
 
-def end_users(folders: Sequence[Path]) -> None:
-    """End all other processes that have files open in `folders`."""
+def end_users(folders: Sequence[Path], spared: int | None = None) -> None:
+    """End all processes that have files open in `folders`, except this one and `spared`."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + END_SECONDS
-        while (users := _users(folders)) and time.monotonic() < deadline:
+        while (users := _users(folders) - {os.getpid(), spared}) and time.monotonic() < deadline:
             for pid in users:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
@@ -81,13 +88,9 @@ def remove(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def _users(folders: Sequence[Path]) -> list[int]:
+def _users(folders: Sequence[Path]) -> set[int]:
     inside = tuple(f"{folder.resolve()}/" for folder in folders)
-    return [
-        pid
-        for pid in _all()
-        if pid != os.getpid() and any(path.startswith(inside) for path in _open_files(pid))
-    ]
+    return {pid for pid in _all() if any(path.startswith(inside) for path in _open_files(pid))}
 
 
 def _all() -> list[int]:
@@ -111,14 +114,15 @@ def _open_files(pid: int) -> list[str]:
     return paths
 
 
-def _guard(parent: Path, pattern: str, others: Sequence[str]) -> None:
+def _guard(guarded: int, parent: Path, pattern: str, others: Sequence[str]) -> None:
     keep = sys.stdin.buffer.read() == KEEP
     time.sleep(ALONE_SECONDS)
     folders = [folder for folder in parent.glob(pattern) if str(folder) not in others]
-    end_users(folders)
+    # It may need no guard any more, and do other things.
+    end_users(folders, spared=guarded)
     for folder in () if keep else folders:
         remove(folder)
 
 
 if __name__ == "__main__":
-    _guard(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    _guard(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
