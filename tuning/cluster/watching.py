@@ -16,6 +16,7 @@ from tuning.cluster.connection import Cluster
 from tuning.cluster.ending import ENDING
 from tuning.cluster.processes import found, is_running
 
+RAYLET = "raylet/raylet"
 WATCH_SECONDS = 1.0
 # How long Ray's head may be silent, here and on a cluster: a network may fail for half a minute.
 # After a minute, Ray ends the driver.
@@ -56,7 +57,7 @@ class _Vitals:
 
     def __init__(self, cluster: Cluster) -> None:
         context = ray.get_runtime_context()
-        self._raylets = found("raylet/raylet", context.get_node_id())
+        self._raylets = found(RAYLET, context.get_node_id())
         self._head = context.gcs_address
         self._patience = SILENT_SECONDS_AFAR if cluster.logs is None else SILENT_SECONDS
         self._logs = f"; its logs are in {cluster.logs}" if cluster.logs else ""
