@@ -1,8 +1,12 @@
-"""Signals that a test sends to its own process."""
+"""Signals that a test sends to its own process, and what is left of them."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ray.experimental.internal_kv import _internal_kv_del
+
+from tuning.cluster import pausing
 
 
 @contextmanager
@@ -15,3 +19,12 @@ def handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def pausing_undone() -> Iterator[None]:
+    """Let workers of this process's Ray train on after the block."""
+    try:
+        yield
+    finally:
+        _internal_kv_del(pausing._key(), namespace=pausing.NAMESPACE)

@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "07658ddf87c94cc909299a7d210f338ecf3d06d5d9da5d27e5fc9062f03005e7"),
+        ({"name": "x"}, "0c731c6caec4a9b56b8168cbd90ba12ccaf8ff789effcb7d60312490b8668db7"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "e439ac32cc6e9ae4271e487222e8e0e0f105ca39bc66600c9ddbb8c1c0095c1c",
+            "2f195d2e34f2ec628de334f642bda19a19dfd26738cfdbe83d0aac0645e7c3b9",
         ),
     ],
 )
