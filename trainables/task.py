@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,6 +18,11 @@ from trainables.smoothing.objective import Objective
 MIN_VOTES = 100
 
 
+def never() -> bool:
+    """Nobody asks for a pause."""
+    return False
+
+
 @dataclass(frozen=True)
 class TrialTask:
     """What all trials of a setting share; it is sent to each worker once.
@@ -25,7 +31,8 @@ class TrialTask:
     trial reports, in ascending order; the last one ends the trial, and casts `tuning_votes`.
     `samples` is where trials share their generated samples, and `initial` the weights they start
     from; training computes in `precision`. A worker ends if it needs more than `timeout` seconds
-    from one rung to the next, or more than `gpu_share` of its GPU's memory.
+    from one rung to the next, or more than `gpu_share` of its GPU's memory. Between two epochs,
+    `asked_to_pause` says whether to save the training and to stop.
     """
 
     classifier: BaseClassifier
@@ -47,6 +54,7 @@ class TrialTask:
     threads: int
     gpu_share: float
     timeout: float | None
+    asked_to_pause: Callable[[], bool] = never
 
     def votes_at(self, rung: int) -> int:
         """Votes per tuning image at a rung; differences at early rungs are large, so fewer do."""

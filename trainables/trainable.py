@@ -35,6 +35,9 @@ UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingErro
 class DecropTrainable(tune.Trainable):
     """Trains one denoiser from rung to rung and scores it on the tuning images.
 
+    If it is asked to pause in between, it returns a result that is `paused`: it has no score yet,
+    and its checkpoint continues from there.
+
     The configuration holds the name of the `setting`, the `number` of the trial, its `seed`,
     `hyperparameters` as a `DecropConfig`, and `checkpoints`, files that earlier attempts at the
     same trial left, the latest first.
@@ -62,13 +65,13 @@ class DecropTrainable(tune.Trainable):
         self.training = self.task.training(
             self.hyperparameters, self.task.train_images, self.task.train_labels, config["seed"]
         )
-        self.seconds = 0.0
+        self.seconds, self.scored = 0.0, 0
         for path in config["checkpoints"]:
             # It may be incomplete, if the run was killed while it was written.
             with contextlib.suppress(*UNREADABLE):
                 with self.filesystem.open_input_stream(path) as stream:
                     state = _read(io.BytesIO(stream.read()))
-                self.training.load_state_dict(state["training"])
+                self._continue_from(state)
                 break
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -81,21 +84,23 @@ class DecropTrainable(tune.Trainable):
         return f"{self.setting}: trial {self.number} and later ones"
 
     def step(self) -> dict[str, Any]:
-        """Train up to the next rung and score the denoiser there."""
+        """Train up to the next rung and score the denoiser there, unless asked to pause."""
         with _ended_after(self.task.timeout):
             return self._next_rung()
 
     def _next_rung(self) -> dict[str, Any]:
         started = time.perf_counter()
         last = self.task.rungs[-1]
-        # An earlier attempt may have left the checkpoint of the last rung, but no score.
-        rung = next((r for r in self.task.rungs if r > self.training.epoch), last)
+        # An earlier attempt may have left the checkpoint of the last rung, but no result.
+        rung = next((r for r in self.task.rungs if r > self.scored), last)
         losses: list[dict[str, float]] = []
-        objective, accuracy, error = math.nan, math.nan, ""
+        objective, accuracy, error, paused = math.nan, math.nan, "", False
         try:
-            while self.training.epoch < rung:
+            while not (paused := self.task.asked_to_pause()) and self.training.epoch < rung:
                 losses.append(self.training.train_epoch())
-            objective, accuracy = self._score(rung)
+            if not paused:
+                objective, accuracy = self._score(rung)
+                self.scored = rung
         except NonFiniteLoss as failure:
             # An exception would make Ray repeat a trial that would fail again.
             error = str(failure)
@@ -108,19 +113,28 @@ class DecropTrainable(tune.Trainable):
             "trial_seconds": self.seconds,
             "node": ray.util.get_node_ip_address(),
             "error": error,
-            "done": bool(error) or rung == last,
+            "paused": paused,
+            "done": bool(error) or (rung == last and not paused),
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the whole training state, so that a restarted worker continues from it."""
-        state = {"training": self.training.state_dict(), "seconds": self.seconds}
+        state = {
+            "training": self.training.state_dict(),
+            "scored": self.scored,
+            "seconds": self.seconds,
+        }
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continue from a state written by `save_checkpoint`."""
         state = _read(Path(str(checkpoint)) / CHECKPOINT)
-        self.training.load_state_dict(state["training"])
+        self._continue_from(state)
         self.seconds = state["seconds"]
+
+    def _continue_from(self, state: dict[str, Any]) -> None:
+        self.training.load_state_dict(state["training"])
+        self.scored = state["scored"]
 
     def _score(self, rung: int) -> tuple[float, float]:
         """Objective and clean accuracy on the tuning images.

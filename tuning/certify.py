@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from trainables.command import CommandLine, Flag, UsageError, problem, run_command
 from tuning import __version__
+from tuning.cluster.ending import ENDING
 from tuning.config import GROUPS, check_values
 from tuning.errors import ConfigError, WrongCertificates
 
@@ -44,6 +45,7 @@ class CertifyFlags(BaseModel):
     detach: bool = Field(False, description="submit the job, print its id, and return")
 
 
+@ENDING.listening("the same command continues from here")
 def certify(arguments: Sequence[str] | None) -> None:
     """Carry out one command line.
 
@@ -92,7 +94,7 @@ def certify_line() -> CommandLine:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(certify, arguments, "the same command continues from here")
+    return ENDING.leave(run_command(certify, arguments))
 
 
 def _verify(source: Path | None) -> None:

@@ -27,12 +27,16 @@ class AllTrialsFailed(RunError):
     exit_code = 3
 
 
-class JobEnded(RunError):
-    """A submitted run that did not succeed, with its exit code."""
+class Ended(RunError):
+    """A run that a signal ended, with the exit code that shells give to that."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class JobEnded(Ended):
+    """A submitted run that did not succeed, with its exit code."""
 
 
 class CertificationIncomplete(RunError):

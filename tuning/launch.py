@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from trainables.command import run_command
+from tuning.cluster.ending import ENDING
 from tuning.config import RunConfig, check_values, make_config, read_yaml
 from tuning.errors import ConfigError
 from tuning.flags import LaunchFlags, launch_line
 
 
+@ENDING.listening("--resume continues from here")
 def launch(arguments: Sequence[str] | None) -> None:
     """Carry out one command line.
 
@@ -57,7 +59,7 @@ def _attach(cluster: str | None, job: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; one line on standard error if it fails."""
-    return run_command(launch, arguments, "--resume continues from here")
+    return ENDING.leave(run_command(launch, arguments))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import ray
 
-from tuning.cluster.connection import OBJECT_STORE_BYTES
+from tuning.cluster.local_ray import OBJECT_STORE_BYTES
 
 
 @contextlib.contextmanager

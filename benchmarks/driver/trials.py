@@ -23,8 +23,9 @@ from tuning.config import RunConfig
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.checkpoints import Scratch
 from tuning.search.search import Part, SearchProgress, search
+from tuning.search.searcher import LedgerSearcher
 from tuning.search.trials_table import TrialsTable
-from tuning.search.tune import LedgerScheduler, LedgerSearcher
+from tuning.search.tune import LedgerScheduler
 from tuning.setting.setting import make_settings
 from tuning.study.database import open_database, sqlite_url
 from tuning.study.ledger import Ledger

@@ -28,7 +28,8 @@ from search_spaces.space import SearchSpace
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
-from tuning.search.tune import Study, run_search
+from tuning.search.searcher import Study
+from tuning.search.tune import run_search
 from tuning.study.attempts import TrialResult
 from tuning.study.database import silence_optuna, sqlite_url
 from tuning.study.ledger import Ledger

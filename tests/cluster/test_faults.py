@@ -74,9 +74,52 @@ def cut_the_cable(hosts: TwoHosts, launcher: Launcher, name: str) -> Launcher:
     return launcher
 
 
+def terminate_the_driver(hosts: TwoHosts, launcher: Launcher, name: str) -> Launcher:
+    """As SLURM does when the time is up, and go on with --resume."""
+    signal_to(launcher.pid, signal.SIGTERM)
+    run = hosts.finish(launcher, name, code=128 + signal.SIGTERM)
+    assert f"--resume --out {hosts.folder} --name {name}" in run.err.splitlines()[-1]
+    return hosts.launch(f"--name={name}", "--resume")
+
+
+def drain_the_second_host(hosts: TwoHosts, launcher: Launcher, name: str) -> Launcher:
+    """As the autoscaler does when a spot instance is to go, which it then does."""
+    hosts.drain_second()
+    return _leaves(hosts, launcher)
+
+
+def terminate_the_second_host(hosts: TwoHosts, launcher: Launcher, name: str) -> Launcher:
+    """As Kubernetes does with its pod."""
+    for pid in workers(hosts.second, "--block"):
+        signal_to(pid, signal.SIGTERM)
+    return _leaves(hosts, launcher)
+
+
+def _leaves(hosts: TwoHosts, launcher: Launcher) -> Launcher:
+    """Wait until nothing works on the second host, and pull its plug."""
+    wait_for(lambda: not any(workers(hosts.second, title) for title in BUSY), launcher)
+    hosts.second.kill()
+    return launcher
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
-    for fault in (kill_a_worker, kill_the_second_host, kill_the_driver, cut_the_cable)
+    for fault in (
+        kill_a_worker,
+        kill_the_second_host,
+        kill_the_driver,
+        cut_the_cable,
+        terminate_the_driver,
+        drain_the_second_host,
+        terminate_the_second_host,
+    )
+}
+# After these, the second host has to join again.
+LEAVING = {
+    "kill_the_second_host",
+    "cut_the_cable",
+    "drain_the_second_host",
+    "terminate_the_second_host",
 }
 
 
@@ -114,7 +157,7 @@ def run_with(
         if in_search is not None:
             wait_for(lambda: ready_for_search_fault(folder), launcher)
             launcher = FAULTS[in_search](hosts, launcher, name)
-            if in_search in ("kill_the_second_host", "cut_the_cable"):
+            if in_search in LEAVING:
                 hosts.restore()
         if in_certification is not None:
             wait_for(lambda: ready_for_certification_fault(folder), launcher)
@@ -122,7 +165,7 @@ def run_with(
         return hosts.finish(launcher, name)
     finally:
         launcher.kill()
-        if in_certification in ("kill_the_second_host", "cut_the_cable"):
+        if in_certification in LEAVING:
             hosts.restore()
 
 
@@ -141,6 +184,8 @@ def test_a_fault_in_search_and_in_certification_changes_no_result(
         (restarted,) = [row for row in trials if row["restarts"]]
         assert "died unexpectedly" in restarted["error"]
         assert "1 continued in a different worker" in report
+    if fault in ("drain_the_second_host", "terminate_the_second_host"):
+        assert not any(row["restarts"] or row["error"] for row in trials)
     if fault == "kill_the_second_host":
         assert f"{hosts.second.address}:" in report.partition("lost_hosts")[2][:300]
 

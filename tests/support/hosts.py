@@ -155,6 +155,10 @@ class TwoHosts:
             log=self.folder / "second.log",
         )  # fmt: skip
 
+    def drain_second(self) -> None:
+        """Announce that the second host is to leave the cluster, as `ray drain-node` does."""
+        self.on_first("-c", DRAIN, self.address, self.second.address)
+
     def wait_for_nodes(self, count: int) -> None:
         """Wait until the cluster has so many hosts."""
         self.on_first("-c", WAIT_FOR_NODES, self.address, str(count))
@@ -289,6 +293,17 @@ SESSION = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False)
 print(ray._private.worker._global_node.get_session_dir_path())
+"""
+DRAIN = """
+import sys, time, ray
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+address, host = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+(node,) = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == host]
+preemption = DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+deadline = int((time.time() + 3600) * 1000)
+print(GcsClient(address=address).drain_node(node, preemption, "a spot instance", deadline))
 """
 WAIT_FOR_NODES = """
 import sys, time, ray

@@ -8,7 +8,8 @@ from ray import tune
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
-from tuning.search.tune import Study, run_search
+from tuning.search.searcher import Study
+from tuning.search.tune import run_search
 from tuning.study.ledger import Ledger
 
 

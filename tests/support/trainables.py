@@ -116,3 +116,48 @@ class KillsTheIdle(SaysWho):
             (other,) = {int(path.name) for path in self.there.iterdir()} - {os.getpid()}
             os.kill(other, signal.SIGKILL)
         return super().step()
+
+
+class Pauses(tune.Trainable):
+    """Trials that pause once, before their last rung.
+
+    The folder `tasks` says how: with a file `driver`, the first of them also ends the driver, whose
+    process id is in it, and those that run at this time pause as well.
+    """
+
+    def setup(
+        self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
+    ) -> None:
+        if tasks is not None:
+            self.folder = tasks["x"]
+        self.rung, self.paused = 0, False
+        for path in config["checkpoints"]:
+            self.rung, self.paused = int(Path(path).read_text()), True
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        epochs = RUNGS[self.rung]
+        if self.rung and not self.paused:
+            self.paused = True
+            if (self.folder / "driver").exists():
+                os.kill(int((self.folder / "driver").read_text()), signal.SIGTERM)
+            return self.result(RUNGS[0] + 1, float("nan"), paused=True)
+        (self.folder / f"{self.config['number']}-{epochs}-{time.time_ns()}").touch()
+        self.rung += 1
+        return self.result(epochs, GOOD, paused=False)
+
+    def result(self, epochs: int, objective: float, *, paused: bool) -> dict[str, Any]:
+        return {
+            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
+            "trial_seconds": 0.5, "node": "here", "error": "", "paused": paused,
+            "done": epochs == RUNGS[-1],
+        }  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.rung, self.paused = int(Path(checkpoint, "training.pt").read_text()), True

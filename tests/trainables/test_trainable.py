@@ -1,7 +1,9 @@
 import faulthandler
+import math
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,45 @@ def test_restored_trial_goes_on_as_if_nothing_had_happened(task: TrialTask, tmp_
     second = start(trial(1), task)
     second.load_checkpoint(str(tmp_path / "checkpoint"))
     assert comparable(train(second)) == undisturbed[-1]
+
+
+class Asked:
+    """Asks for a pause at the `at`-th time that it is called, and whenever it is called again."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+# Before anything, in the middle of a rung's epochs, before its score, and before the next rung.
+@pytest.mark.parametrize(("at", "epochs", "scored"), [(1, 0, 0), (2, 1, 0), (3, 2, 0), (5, 3, 2)])
+def test_a_trial_that_pauses_goes_on_as_if_nothing_had_happened(
+    task: TrialTask, tmp_path: Path, at: int, epochs: int, scored: int
+) -> None:
+    undisturbed = finish(start(trial(1), task))
+    first = start(trial(1), replace(task, asked_to_pause=Asked(at)))
+    results = [train(first)]
+    while not results[-1]["paused"]:
+        results.append(train(first))
+    paused = results.pop()
+    assert (paused["epochs"], paused["done"], paused["error"]) == (epochs, False, "")
+    assert math.isnan(paused["objective"])
+    assert first.scored == scored
+    # It is not trained further until somebody restarts it.
+    assert train(first)["epochs"] == epochs
+    first.save_checkpoint(str(tmp_path))
+    restored = start(trial(1), task)
+    restored.load_checkpoint(str(tmp_path))
+    resumed = start(trial(1) | {"checkpoints": [str(tmp_path / "training.pt")]}, task)
+    for second in (restored, resumed):
+        after = finish(second)
+        together = [comparable(result) for result in results] + after
+        assert [r["objective"] for r in together] == [r["objective"] for r in undisturbed]
+        losses = [loss for r in (*results, paused, *after) for loss in r["losses"]]
+        assert losses == [loss for r in undisturbed for loss in r["losses"]]
 
 
 def test_a_new_attempt_goes_on_from_the_latest_readable_checkpoint(

@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "bf990cf455bbfb9a76ed966040493646423744dbaedc4aa94bf79aff199aa308"),
+        ({"name": "x"}, "1fb1a0ccfd8961c9d5f307bcb1251c7d0dd41f550295275643042a8333037fc8"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "27da24bb965f802857b8f94237158bd3cd056360f3aec79db80161176a4accec",
+            "9ebe125a9fcd2eeda39a54c1b3d4eaade8557990192df7fa7ab09bf481477952",
         ),
     ],
 )

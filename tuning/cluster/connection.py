@@ -20,12 +20,13 @@ import trainables
 import tuning
 from trainables.weights.sources import is_factory
 from tuning.cluster.address import check_cluster, cluster_address, token_file
+from tuning.cluster.ending import ENDING
+from tuning.cluster.local_ray import local_ray, prepare
 from tuning.cluster.resources import Resources, fit_resources, local_resources, requested_resources
 from tuning.cluster.storage import Storage, local_storage, open_storage
 from tuning.config import RunConfig
 from tuning.errors import ConfigError
 
-OBJECT_STORE_BYTES = 1_000_000_000
 # The code that is sent to workers on other hosts; libraries must be installed there.
 PACKAGES = (results, search_spaces, trainables, tuning)
 # Set by Ray for the driver of a submitted job, whose workers have the code already.
@@ -40,7 +41,7 @@ class Cluster:
     """A connected Ray: its address, its dashboard or None, and the resources that the run uses.
 
     What must survive a host goes to `storage`: the run folder, or where --storage says. `claim`
-    keeps other launchers out of the run for as long as it exists.
+    keeps other launchers out of the run for as long as it exists; `logs` are those of a local Ray.
     """
 
     address: str
@@ -48,16 +49,19 @@ class Cluster:
     resources: Resources
     storage: Storage
     claim: object = None
+    logs: Path | None = None
 
 
 def check_reachable(config: RunConfig) -> None:
     """Make sure, before anything is written, that the machine or cluster can run this.
 
     Raises:
-        ConfigError: when no cluster answers or it refuses us, or this machine is too small.
+        ConfigError: when no cluster answers or it refuses us, or this machine is too small or its
+            temporary folder too deep.
     """
     if config.cluster is None:
         local_resources(config)
+        prepare()
     else:
         check_cluster(cluster_address(config))
         os.environ.setdefault(KEEPALIVE, KEEPALIVE_MS)
@@ -82,30 +86,34 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 
     Raises:
         ConfigError: when there is no cluster, it refuses the token, or it is too small.
+        CertificationIncomplete: when a local Ray does not start.
     """
-    import ray
-
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        yield _join(config) if config.cluster is not None else _start(config)
-    finally:
-        ray.shutdown()
+    with _local(config) if config.cluster is None else _joined(config) as cluster:
+        # Ray has replaced the handler of SIGTERM.
+        ENDING.listen()
+        yield cluster
 
 
-def _start(config: RunConfig) -> Cluster:
-    import ray
-
+@contextmanager
+def _local(config: RunConfig) -> Iterator[Cluster]:
     resources = local_resources(config)
     private_token()
-    context = ray.init(
-        address="local",
-        num_cpus=max(resources.concurrency * resources.cpus_per_trial, 1),
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
-    return Cluster("local", context.dashboard_url, resources, run_storage(config))
+    with local_ray(resources) as started:
+        storage = run_storage(config)
+        yield Cluster("local", started.dashboard, resources, storage, logs=started.logs)
+
+
+@contextmanager
+def _joined(config: RunConfig) -> Iterator[Cluster]:
+    import ray
+
+    try:
+        yield _join(config)
+    finally:
+        if not ENDING.lost:
+            # It would wait for what is gone.
+            ray.shutdown()
 
 
 def _join(config: RunConfig) -> Cluster:

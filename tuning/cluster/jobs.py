@@ -21,6 +21,7 @@ import yaml
 from results import files
 from tuning.cluster.address import check_dashboard
 from tuning.cluster.connection import PACKAGES, run_storage
+from tuning.cluster.ending import ENDING
 from tuning.cluster.mirror import Mirror
 from tuning.config import RunConfig
 from tuning.errors import ConfigError, JobEnded
@@ -252,13 +253,13 @@ def _follow(client: JobSubmissionClient, job: str) -> None:
         asyncio.run(_print_log(client, job))
         info = client.get_job_info(job)
     except KeyboardInterrupt:
-        raise JobEnded(f"the job continues; {go_on}", 130) from None
+        raise ENDING.error(f"the job continues; {go_on}") from None
     except OSError as error:
         raise JobEnded(f"the cluster does not answer: {_line(error)}; {go_on}", 4) from error
     if info.status == "SUCCEEDED":
         return
     code = info.driver_exit_code
-    if code in (2, 3, 4, 130):
+    if code in (2, 3, 4, 130, 143, 129):
         raise JobEnded(f"job {job} ended with exit code {code}, as it says above", code)
     raise JobEnded(f"job {job}: {_line(info.message)}; continue with --resume", 4)
 

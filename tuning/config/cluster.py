@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, field_validator
 
 from trainables.command import Flag
+from tuning.config.durations import Duration
 from tuning.errors import ConfigError
 
 
@@ -43,6 +44,11 @@ class ClusterConfig(BaseModel, frozen=True, extra="forbid"):
         False,
         description="on a cluster that adds hosts: ask it for all --concurrency workers, even "
         "if none fits yet",
+    )
+    grace: Annotated[Duration, Flag("DURATION", default="25s")] = Field(
+        25.0,
+        ge=0,
+        description="after SIGTERM or SIGHUP: how long workers may take to save what they do",
     )
     storage: Annotated[str | None, Flag("DIR|s3://BUCKET/DIR", default="the run folder")] = Field(
         None,

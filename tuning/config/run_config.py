@@ -37,6 +37,7 @@ RESUMABLE = {
     "concurrency",
     "gpu_type",
     "autoscaling",
+    "grace",
     "storage",
     "out",
     "download",

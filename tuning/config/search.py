@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,21 +11,12 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from trainables.choices import CERTIFIED_ACCURACY, PARETO, objective_radii
 from trainables.command import Flag
+from tuning.config.durations import Duration
 from tuning.errors import ConfigError
 from tuning.study.choices import SamplerName, SchedulerName
 
-DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # One in this many trials of a search is confirmed, unless the user decides otherwise.
 TRIALS_PER_CANDIDATE = 8
-
-
-def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value)
-    if match is None:
-        raise ValueError(f"{value!r} is not a duration; write for example 90s, 30m or 2h")
-    return float(match.group(1)) * DURATION_UNITS[match.group(2) or "s"]
 
 
 def _assignments(value: object) -> object:
@@ -41,7 +31,6 @@ def _assignments(value: object) -> object:
     return assignments
 
 
-Duration = Annotated[float, BeforeValidator(_seconds)]
 Assignments = Annotated[dict[str, bool | int | float | str], BeforeValidator(_assignments)]
 
 

@@ -18,13 +18,13 @@ class StudyBoard:
         self._writers: dict[int, SummaryWriter] = {}
 
     def result(self, number: int, result: Mapping[str, Any]) -> None:
-        """Write the losses of the epochs since the last rung, and the scores at this one."""
+        """Write the losses of the epochs since the last result, and the scores at this rung."""
         writer = self._writer(number)
         first = result["epochs"] - len(result["losses"]) + 1
         for epoch, losses in enumerate(result["losses"], start=first):
             for name, value in losses.items():
                 writer.add_scalar(f"loss/{name}", value, epoch)
-        for name in ("objective", "accuracy"):
+        for name in () if result.get("paused") else ("objective", "accuracy"):
             writer.add_scalar(name, result[name], result["epochs"])
         writer.flush()
 

@@ -12,10 +12,13 @@ from results.terminal import summary_tables
 from results.verdict import Verdict, judge_all
 from tuning.cluster.connection import connect
 from tuning.cluster.context import Context
+from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import lost_hosts
+from tuning.cluster.watching import watched
 from tuning.config import RunConfig
+from tuning.errors import RunError
 from tuning.monitoring.progress import redirect_output
-from tuning.run.failures import stopping
+from tuning.run.failures import stopped, stopping
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest, read_manifest
 
@@ -39,12 +42,24 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
     Raises:
         RunError: when the run cannot finish; finished work is kept.
     """
+    ENDING.grace = config.grace
     previous = read_manifest(folder.manifest)
     rows: Rows = []
     with redirect_output(folder.ray_log) as reporter:
         reporter.say(f"run folder: {folder.path}")
         reporter.say("starting Ray ...")
-        with stopping(go_on), connect(config) as cluster, folder.mirrored(config, cluster):
+
+        def give_up() -> RunError:
+            error = stopped(ENDING.lost, go_on)
+            reporter.say(f"error: {error}")
+            return error
+
+        with (
+            stopping(go_on),
+            connect(config) as cluster,
+            watched(cluster, give_up),
+            folder.mirrored(config, cluster),
+        ):
             if cluster.dashboard:
                 reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
             manifest = Manifest(folder.manifest, config, cluster, previous)

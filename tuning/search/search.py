@@ -17,6 +17,7 @@ from trainables.smoothing.objective import Objective
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
 from tuning.cluster.context import Context
+from tuning.cluster.pausing import PauseRequests
 from tuning.cluster.storage import SCRATCH
 from tuning.config import RunConfig
 from tuning.monitoring.metrics import trial_ended
@@ -25,9 +26,10 @@ from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits, search_share
 from tuning.search.durations import predicted_durations
 from tuning.search.samples import SharedSamples
+from tuning.search.searcher import Study
 from tuning.search.time_left import remaining_seconds
 from tuning.search.trials_table import PAUSE, TrialsTable, write_trials
-from tuning.search.tune import Study, run_search
+from tuning.search.tune import run_search
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
 from tuning.study.database import silence_optuna, sqlite_url
@@ -248,4 +250,5 @@ def _task(
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
         timeout=config.trial_timeout,
+        asked_to_pause=PauseRequests(),
     )

@@ -10,6 +10,11 @@ Used here:
 - `Trial.error_file` and its format: callbacks do not get the reason of a failure;
 - `Trial.should_recover`: whether Tune gave up a trial before it had failed as often as it may.
 
+Used in `cluster.pausing`:
+
+- the key-value store of Ray's head, in which a worker sees that the driver ends;
+- `ray._private.state.state.get_draining_nodes`, the hosts that are to leave the cluster.
+
 Used in `cluster.connection`, because Ray must find them when it is imported:
 
 - the job configuration that Ray hands to the driver of a submitted job;
@@ -37,6 +42,7 @@ from ray.tune.experiment import Trial
 from ray.tune.utils.object_cache import _ObjectCache
 
 from tuning.cluster.connection import IN_JOB, KEEPALIVE
+from tuning.cluster.pausing import leaving
 
 SWITCHES = {
     # An interrupted run ends at once, and is resumed from the ledger.
@@ -66,18 +72,21 @@ class IdleWorkers(_ObjectCache):
     Tune keeps one, and ends the others: they would start again and load PyTorch, which takes longer
     than a small trial. All trials need the same resources, and there are never
     more of them than allowed workers, so idle workers take nothing from others. If one dies in the
-    meantime, this is noticed when it gets a trial, which the ledger then proposes again.
+    meantime, this is noticed when it gets a trial, which the ledger then proposes again. No worker
+    is kept while a host is to leave: it would wait for trials there.
     """
 
     def cache_object(self, key: Any, obj: Any) -> bool:
         """Keep a worker."""
+        if leaving():
+            return False
         self._cached_objects[key].append(obj)
         self._num_cached_objects += 1
         return True
 
     def flush_cached_objects(self, force_all: bool = False) -> Generator[Any, None, None]:
         """The workers that are to end."""
-        if force_all:
+        if force_all or (self._num_cached_objects and leaving()):
             yield from super().flush_cached_objects(force_all=True)
 
 

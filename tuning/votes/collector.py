@@ -13,7 +13,9 @@ from typing import Generic, NamedTuple
 import ray
 
 from trainables.smoothing.noise import BLOCK_SIZE
+from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import in_flight, workers
+from tuning.cluster.pausing import first_ready
 from tuning.cluster.resources import Resources
 from tuning.monitoring.metrics import votes_counted
 from tuning.votes.job import ImageVotes, Outcome, T, VoteJob
@@ -102,11 +104,14 @@ class _Collector(Generic[T]):
         self.speeds: dict[str, float] = {}
 
     def run(self) -> None:
-        """Count until every image has its outcome."""
-        while self._fill_queue() or self.running:
-            while self._fill_queue() and len(self.running) < in_flight(self.resources):
-                self._submit()
-            self._receive()
+        """Count until every image has its outcome, or record what is running if asked to end."""
+        with ENDING.graceful():
+            while not ENDING.asked and (self._fill_queue() or self.running):
+                while self._fill_queue() and len(self.running) < in_flight(self.resources):
+                    self._submit()
+                self._receive()
+            while self.running and not ENDING.overdue:
+                self._receive()
 
     def _fill_queue(self) -> bool:
         """Begin images until there is work for every worker; returns whether there is any."""
@@ -175,12 +180,15 @@ class _Collector(Generic[T]):
 
     def _receive(self) -> None:
         """Record the counts of the first task that ends, and continue with their images."""
-        (ready,), _ = ray.wait(list(self.running), num_returns=1)
+        ready = first_ready(list(self.running))
+        if ready is None:
+            return
         name, keys = self.running.pop(ready)
-        found = dict(zip(keys, ray.get(ready), strict=True))
+        counts: list[Counts] = ray.get(ready)
+        found = dict(zip(keys, counts, strict=True))
         self.store.put(found)
         votes = sum(key.size for key in keys)
-        seconds = sum(counts.seconds for counts in found.values())
+        seconds = sum(each.seconds for each in counts)
         self.speeds[keys[0].model] = votes / max(seconds, 1e-6)
         votes_counted(name, votes, seconds * self.resources.devices_per_trial)
         served = [(key, image) for key in keys for image in self.waiting.pop(key)]

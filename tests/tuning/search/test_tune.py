@@ -13,7 +13,7 @@ from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch
 from tuning.search.paused import PausedTrials
-from tuning.search.tune import LedgerSearcher, Study
+from tuning.search.searcher import LedgerSearcher, Study
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan

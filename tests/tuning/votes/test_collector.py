@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.counts import recorded
+from tests.support.runs import HANGING
+from tests.support.signals import handlers_kept
 from trainables.smoothing.certify import Request, certifying
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive
+from tuning.cluster.ending import ENDING
 from tuning.cluster.resources import Resources
+from tuning.errors import Ended
 from tuning.votes import collector as votes
 from tuning.votes.collector import collect_votes, task_votes
 from tuning.votes.job import Evaluation, Outcome, VoteJob
@@ -279,3 +284,31 @@ def test_what_the_driver_holds_does_not_grow_with_the_images(
     assert len(outcomes) == images
     # Of three pieces an image.
     assert max(held) < 0.4 * 3 * images
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_run_that_ends_records_the_votes_that_are_being_counted_and_begins_no_others(
+    tmp_path: Path,
+) -> None:
+    sent: list[VoteKey] = []
+
+    def ends_the_driver(*arguments: Any) -> Reference:
+        sent.extend(arguments[3])
+        if len(sent) >= 2:
+            signal.raise_signal(signal.SIGTERM)
+        return send_task(*arguments)
+
+    @ENDING.listening("continue")
+    def count() -> None:
+        ENDING.grace = HANGING
+        store = VoteStore(tmp_path / "votes.db")
+        collect_votes([job()], store, workers(1), send=ends_the_driver)
+
+    with handlers_kept(), pytest.raises(Ended) as caught:
+        count()
+    assert caught.value.exit_code == 143
+    found = recorded(tmp_path / "votes.db")
+    assert set(found) == set(sent)
+    assert {key.image for key in found} < set(range(6))
+    counted = results(collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(1)))
+    assert counted == results(collect_votes([job()], VoteStore(tmp_path / "new.db"), workers(1)))

@@ -1,0 +1,30 @@
+"""Signals that a test sends to its own process, and what is left of them."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.experimental.internal_kv import _internal_kv_del
+
+from tuning.cluster import pausing
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of this process back after the block."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def pausing_undone() -> Iterator[None]:
+    """Let workers of this process's Ray train on after the block."""
+    try:
+        yield
+    finally:
+        _internal_kv_del(pausing._key(), namespace=pausing.NAMESPACE)

@@ -1,0 +1,66 @@
+"""How workers learn that they should save their work: the run ends, or their host is to go away."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TypeVar
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_exists, _internal_kv_put
+
+# How often a worker asks. Ray's head answers thousands of such questions a second.
+ASK_SECONDS = 1.0
+# How soon the driver notices that it was asked to end.
+POLL_SECONDS = 1.0
+NAMESPACE = "decrop"
+
+T = TypeVar("T")
+
+
+class PauseRequests:
+    """Called by a worker between two epochs: whether to save the training and to stop."""
+
+    def __init__(self) -> None:
+        self._due, self._asked = 0.0, False
+
+    def __call__(self) -> bool:
+        """Ask the cluster, if the last time was a while ago."""
+        if time.monotonic() >= self._due:
+            self._asked = _driver_ends() or ray.get_runtime_context().get_node_id() in draining()
+            self._due = time.monotonic() + ASK_SECONDS
+        return self._asked
+
+
+def draining() -> set[str]:
+    """The ids of the hosts that are to leave the cluster, as a spot instance is."""
+    return set(ray._private.state.state.get_draining_nodes())
+
+
+def leaving() -> bool:
+    """Whether any host is to leave; up to a second late."""
+    return bool(_draining_in(int(time.monotonic() / ASK_SECONDS)))
+
+
+@lru_cache(maxsize=1)
+def _draining_in(period: int) -> set[str]:
+    return draining()
+
+
+def pause_workers() -> None:
+    """Ask all workers of this run to save their trainings."""
+    _internal_kv_put(_key(), b"", namespace=NAMESPACE)
+
+
+def first_ready(references: list[ray.ObjectRef[T]]) -> ray.ObjectRef[T] | None:
+    """The first task that ends; None after a while."""
+    ready, _ = ray.wait(references, num_returns=1, timeout=POLL_SECONDS)
+    return ready[0] if ready else None
+
+
+def _driver_ends() -> bool:
+    return bool(_internal_kv_exists(_key(), namespace=NAMESPACE))
+
+
+def _key() -> str:
+    return f"ending-{ray.get_runtime_context().get_job_id()}"
