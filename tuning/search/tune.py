@@ -173,6 +173,8 @@ def run_search(
                 for study in studies:
                     study.ledger.interrupt_all(reason)
     finally:
+        # Their workers end only when nothing refers to them any more.
+        paused.clear()
         for study in studies:
             study.board.close()
     # Some proposals may not have been started when a limit was reached.
