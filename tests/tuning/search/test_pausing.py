@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import ray
 
 from search_spaces import load_space
 from tests.support.searches import search_with
@@ -53,3 +54,15 @@ def test_no_idle_worker_is_kept_while_a_host_leaves(monkeypatch: pytest.MonkeyPa
     hosts.add("the id of a host")
     assert not workers.cache_object("cpu", "second")
     assert list(workers.flush_cached_objects()) == ["first"]
+
+
+def test_a_head_that_does_not_answer_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("RPC error: Deadline Exceeded")
+
+    monkeypatch.setattr(pausing, "_internal_kv_exists", fails)
+    monkeypatch.setattr(pausing, "_internal_kv_put", fails)
+    monkeypatch.setattr(ray._private.state.state, "get_draining_nodes", fails)
+    assert not pausing.PauseRequests()()
+    assert pausing.draining() == set()
+    pausing.pause_workers()
