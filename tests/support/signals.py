@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from ray.experimental.internal_kv import _internal_kv_del
 
 from tuning.cluster import pausing
+from tuning.cluster.ending import ENDING
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Put the handlers of this process back after the block."""
+    """Put the handlers of this process back after the block, and forget what they were sent."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
@@ -19,6 +20,7 @@ def handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        ENDING._forget()
 
 
 @contextmanager

@@ -119,11 +119,7 @@ class KillsTheIdle(SaysWho):
 
 
 class Pauses(tune.Trainable):
-    """Trials that pause once, before their last rung.
-
-    The folder `tasks` says how: with a file `driver`, the first of them also ends the driver, whose
-    process id is in it, and those that run at this time pause as well.
-    """
+    """Trials that pause once, before their last rung."""
 
     def setup(
         self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
@@ -131,8 +127,6 @@ class Pauses(tune.Trainable):
         if tasks is not None:
             self.folder = tasks["x"]
         self.rung, self.paused = 0, False
-        for path in config["checkpoints"]:
-            self.rung, self.paused = int(Path(path).read_text()), True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
@@ -142,8 +136,6 @@ class Pauses(tune.Trainable):
         epochs = RUNGS[self.rung]
         if self.rung and not self.paused:
             self.paused = True
-            if (self.folder / "driver").exists():
-                os.kill(int((self.folder / "driver").read_text()), signal.SIGTERM)
             return self.result(RUNGS[0] + 1, float("nan"), paused=True)
         (self.folder / f"{self.config['number']}-{epochs}-{time.time_ns()}").touch()
         self.rung += 1

@@ -111,8 +111,8 @@ def _joined(config: RunConfig) -> Iterator[Cluster]:
     try:
         yield _join(config)
     finally:
+        # A shutdown would wait for a cluster that is gone.
         if not ENDING.lost:
-            # It would wait for what is gone.
             ray.shutdown()
 
 

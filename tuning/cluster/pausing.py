@@ -1,7 +1,11 @@
-"""How workers learn that they should save their work: the run ends, or their host is to go away."""
+"""How workers learn that they should save their work: the run ends, or their host is to go away.
+
+A question that Ray's head does not answer, because a network fails, is asked again later.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import lru_cache
 from typing import TypeVar
@@ -34,7 +38,9 @@ class PauseRequests:
 
 def draining() -> set[str]:
     """The ids of the hosts that are to leave the cluster, as a spot instance is."""
-    return set(ray._private.state.state.get_draining_nodes())
+    with contextlib.suppress(Exception):
+        return set(ray._private.state.state.get_draining_nodes())
+    return set()
 
 
 def leaving() -> bool:
@@ -49,7 +55,8 @@ def _draining_in(period: int) -> set[str]:
 
 def pause_workers() -> None:
     """Ask all workers of this run to save their trainings."""
-    _internal_kv_put(_key(), b"", namespace=NAMESPACE)
+    with contextlib.suppress(Exception):
+        _internal_kv_put(_key(), b"", namespace=NAMESPACE)
 
 
 def first_ready(references: list[ray.ObjectRef[T]]) -> ray.ObjectRef[T] | None:
@@ -59,7 +66,9 @@ def first_ready(references: list[ray.ObjectRef[T]]) -> ray.ObjectRef[T] | None:
 
 
 def _driver_ends() -> bool:
-    return bool(_internal_kv_exists(_key(), namespace=NAMESPACE))
+    with contextlib.suppress(Exception):
+        return bool(_internal_kv_exists(_key(), namespace=NAMESPACE))
+    return False
 
 
 def _key() -> str:

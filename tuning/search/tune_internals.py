@@ -15,6 +15,10 @@ Used in `cluster.pausing`:
 - the key-value store of Ray's head, in which a worker sees that the driver ends;
 - `ray._private.state.state.get_draining_nodes`, the hosts that are to leave the cluster.
 
+Used in `cluster.local_ray`: the names of folders, `session_*_PID`, and of the limits of a start.
+
+Used in `cluster.watching`: that a raylet has the id of its host on its command line.
+
 Used in `cluster.connection`, because Ray must find them when it is imported:
 
 - the job configuration that Ray hands to the driver of a submitted job;
@@ -36,6 +40,7 @@ from typing import Any
 
 import ray
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray._private.state import GlobalState
 from ray.tune.constants import TUNE_ENV_VARS
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment import Trial
@@ -133,6 +138,7 @@ def check_internals() -> None:
         **{name: name in TUNE_ENV_VARS for name in SWITCHES},
         IN_JOB: IN_JOB == RAY_JOB_CONFIG_JSON_ENV_VAR,
         KEEPALIVE: hasattr(ray._config, keepalive),
+        "GlobalState.get_draining_nodes": _parameters(GlobalState, "get_draining_nodes") == [],
         "class_cache.ENV_VARS_TO_PROPAGATE": isinstance(class_cache.ENV_VARS_TO_PROPAGATE, set),
         "tune_controller._ObjectCache": vars(tune_controller).get("_ObjectCache") is _ObjectCache,
         "_ObjectCache._cached_objects": isinstance(cache.get("_cached_objects"), dict),

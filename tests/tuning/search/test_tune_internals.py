@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import ray
 from ray import tune
+from ray._private.state import GlobalState
 from ray.tune.constants import TUNE_ENV_VARS
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment import Trial
@@ -40,6 +41,7 @@ def test_ray_has_what_we_rely_on() -> None:
         *((TUNE_ENV_VARS, name, None, name) for name in SWITCHES),
         (tune_internals, "RAY_JOB_CONFIG_JSON_ENV_VAR", "OTHER", "RAY_JOB_CONFIG_JSON_ENV_VAR"),
         (tune_internals, "KEEPALIVE", "RAY_other", "RAY_other"),
+        (GlobalState, "get_draining_nodes", None, "GlobalState.get_draining_nodes"),
         (class_cache, "ENV_VARS_TO_PROPAGATE", None, "class_cache.ENV_VARS_TO_PROPAGATE"),
         (tune_controller, "_ObjectCache", other, "tune_controller._ObjectCache"),
         (_ObjectCache, "__init__", other, "_ObjectCache._cached_objects"),

@@ -1,0 +1,143 @@
+"""Runs that are asked to end, and runs whose Ray or driver is killed: on this machine, for real."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tests.support.runs import (
+    HANGING,
+    SETTING,
+    TINY,
+    Finished,
+    Launcher,
+    ended,
+    finished_trials,
+    tables,
+    wait_until,
+    without_incidentals,
+)
+
+# Trials that last long against the second between two questions of a worker.
+LONG = [*TINY, "--set=epochs=2000"]
+GONE_SECONDS = 20.0
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def named(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """The processes that a run has started, by a part of their command."""
+    found = []
+    for child in children(process):
+        try:
+            if name in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def training(launcher: Launcher, name: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """A run that trains its first trials."""
+    process = launcher.start(f"--name={name}", *LONG, *flags)
+    try:
+        wait_until(lambda: bool(named(process, "ResourceTrainable.train")), process)
+        yield process
+    finally:
+        process.kill()
+
+
+def sessions(process: subprocess.Popen[str]) -> list[Path]:
+    """The folders of a run's Ray."""
+    return list(Path("/tmp/ray").glob(f"session_*_{process.pid}"))
+
+
+def check_gone(processes: list[psutil.Process], folders: list[Path]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=GONE_SECONDS)
+    assert not alive
+    assert not [folder for folder in folders if folder.exists()]
+
+
+def test_sigterm_lets_trials_save_between_two_epochs(launcher: Launcher) -> None:
+    with training(launcher, "asked", "--grace=600") as process:
+        started, folders = children(process), sessions(process)
+        assert folders
+        # Ray's processes are not niced.
+        mine = os.getpriority(os.PRIO_PROCESS, process.pid)
+        workers = named(process, "ResourceTrainable.train")
+        assert {os.getpriority(os.PRIO_PROCESS, worker.pid) for worker in workers} == {mine}
+        process.send_signal(signal.SIGTERM)
+        _, err = ended(process, code=143)
+    folder = launcher.folder / "asked"
+    last = err.splitlines()[-1]
+    assert last == (
+        f"error: ended by SIGTERM; continue with --resume --out {launcher.folder} --name asked"
+    )
+    assert "Traceback" not in err
+    check_gone(started, folders)
+    saved = [
+        torch.load(path, weights_only=True)
+        for path in folder.glob("tune/*/*/checkpoint_*/training.pt")
+    ]
+    assert saved
+    assert all(state["scored"] == 0 for state in saved)
+    assert any(0 < state["training"]["epoch"] < 2000 for state in saved)
+
+
+@pytest.mark.parametrize("stage", ["search: 0", "confirmation trainings: 0", "votes: 0"])
+def test_a_run_that_is_terminated_equals_the_reference(
+    reference_run: Finished, launcher: Launcher, stage: str
+) -> None:
+    name = stage.partition(":")[0].replace(" ", "-")
+    process = launcher.start(f"--name={name}", "--concurrency=1", *TINY)
+    assert process.stderr is not None
+    said = ""
+    while stage not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGHUP)
+    ended(process, code=129)
+    run = launcher.run(f"--name={name}", "--resume", "--json")
+    assert finished_trials(run.folder) == finished_trials(reference_run.folder)
+    ours, reference = (tables(r.folder, ["certificates"])[0] for r in (run, reference_run))
+    assert without_incidentals(ours) == without_incidentals(reference)
+    assert not list((run.folder / SETTING / "denoisers").glob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("raylet/raylet", "the raylet"), ("gcs_server", "the head of Ray")]
+)
+def test_a_killed_ray_is_one_line_and_exit_code_four(
+    launcher: Launcher, name: str, what: str
+) -> None:
+    with training(launcher, name.partition("/")[0]) as process:
+        started, folders = children(process), sessions(process)
+        named(process, name)[0].kill()
+        _, err = ended(process, code=4)
+    last = err.splitlines()[-1]
+    assert last.startswith(f"error: the run stopped: {what}")
+    assert "continue with --resume" in last
+    # Its logs stay, until the next run starts.
+    assert str(folders[0] / "logs") in last
+    assert (folders[0] / "logs").is_dir()
+    assert "Traceback" not in err
+    check_gone(started, [])
+
+
+def test_a_killed_driver_leaves_nothing(launcher: Launcher) -> None:
+    with training(launcher, "killed") as process:
+        started, folders = children(process), sessions(process)
+        process.kill()
+        process.communicate(timeout=HANGING)
+        check_gone(started, folders)
