@@ -4,6 +4,7 @@ Nothing is imported that takes long: each worker that starts imports this page.
 """
 
 import os
+import random
 import signal
 import sqlite3
 import time
@@ -153,3 +154,49 @@ class Pauses(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         self.rung, self.paused = int(Path(checkpoint, "training.pt").read_text()), True
+
+
+class Scores(tune.Trainable):
+    """Trials whose scores follow from their number; later ones wait for a slow one.
+
+    `tasks` is a folder, and the number of the slow trial: it reaches its first rung only when three
+    later ones have.
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        tasks: dict[str, tuple[Path, int]] | None = None,
+        **shared: object,
+    ) -> None:
+        if tasks is not None:
+            self.folder, self.slow = tasks["x"]
+        self.rung = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        number, epochs = self.config["number"], RUNGS[self.rung]
+        if number == self.slow and self.rung == 0:
+            while sum(int(path.name) > number for path in self.folder.iterdir()) < 3:
+                time.sleep(0.1)
+        (self.folder / f"{number}").touch()
+        self.rung += 1
+        objective = score_of(number, epochs)
+        return {
+            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
+            "trial_seconds": 0.5, "node": "here", "error": "", "done": epochs == RUNGS[-1],
+        }  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.rung = int(Path(checkpoint, "training.pt").read_text())
+
+
+def score_of(number: int, epochs: int) -> float:
+    """What a trial of `Scores` reports."""
+    return random.Random(f"{number} {epochs}").random()
