@@ -71,7 +71,7 @@ def prepare() -> None:
 def local_ray(resources: Resources) -> Iterator[LocalRay]:
     """Start a Ray for this process only, and end all of it after the block.
 
-    Its folder is removed as well; after a crash of Ray, only by the next start.
+    Its folder is removed as well; after a crash of Ray, only by a later start.
 
     Raises:
         CertificationIncomplete: when Ray does not start, with the reason and the place of its logs.
@@ -91,7 +91,8 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
             if ENDING.lost:
                 # A shutdown would wait for what is gone.
                 end_users([session])
-                guard.keep()
+                if not ENDING.asked:
+                    guard.keep()
             else:
                 ray.shutdown()
                 for folder in guard.folders:

@@ -103,6 +103,9 @@ def test_only_users_of_the_folder_end(tmp_path: Path) -> None:
 
 def test_processes_are_found_by_their_commands() -> None:
     with subprocess.Popen(["sleep", "98.7654321"]) as process:
+        # For a moment after its start, it has no command line.
+        while not found("sleep", "98.7654321"):
+            time.sleep(0.01)
         assert process.pid in found("sleep", "98.7654321")
         assert process.pid not in found("sleep", "98.7654322")
         process.kill()

@@ -11,6 +11,7 @@ import pytest
 import ray
 
 from tuning.cluster import watching
+from tuning.cluster.processes import found
 from tuning.cluster.watching import SILENT_SECONDS, SILENT_SECONDS_AFAR, _Vitals
 
 LOGS = Path("/tmp/ray/session/logs")
@@ -40,6 +41,9 @@ def cluster(logs: Path | None = LOGS) -> Any:
 
 def test_a_killed_raylet_is_noticed_at_once(head: Head) -> None:
     with subprocess.Popen(["sleep", "98.76543219"]) as raylet:
+        # For a moment after its start, it has no command line.
+        while not found("sleep", "98.76543219"):
+            time.sleep(0.01)
         vitals = _Vitals(cluster())
         assert vitals.failure() == ""
         raylet.kill()
