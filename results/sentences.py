@@ -135,7 +135,7 @@ def _tied(verdict: Verdict) -> list[str]:
         for row in verdict.tied
     ]
     listed = f"On the tuning images these cannot be told apart: {_joined(named)}"
-    return [f"{listed}; the simplest of them is the winner."]
+    return [f"{listed}; the one with the highest score is the winner."]
 
 
 def _negated(estimate: Estimate) -> Estimate:

@@ -30,8 +30,9 @@ from scipy.stats import t as student
 from benchmarks.command_line import parser
 from search_spaces import load_space
 
-# The first seed for results that are reported, and for development.
-REPORTED, DEVELOPMENT = 300, 0
+# The first seed for results that are reported, and for development. From 300 on, the choice of the
+# winner was changed on what had been reported.
+REPORTED, DEVELOPMENT = 400, 0
 # Fewer votes than a user would cast, and all runs compute alike.
 CERTIFY = ["--certify-images=500", "--n=2000", "--n0=100", "--precision=float32"]
 # Nothing is chosen in the run of a start point.

@@ -189,7 +189,7 @@ def test_a_winner_that_lost_on_the_test_images_is_said_to_be_worse() -> None:
 def test_configurations_as_good_as_the_winner_are_listed_if_they_differ() -> None:
     assert details(judged(tied=(9, 0)))[-1] == (
         "On the tuning images these cannot be told apart: trial 9 (search, sigma 0.375) and "
-        "trial 0 (published, sigma 0.25); the simplest of them is the winner."
+        "trial 0 (published, sigma 0.25); the one with the highest score is the winner."
     )
     assert verdict_json(judged(tied=(9, 0)))["cannot_be_told_apart"] == [9, 0]
     # Of the same origin and sigma.

@@ -27,7 +27,6 @@ from tuning.confirmation.selection import (
     highest,
     pareto_front,
     shortlisted,
-    simplest,
     tied,
 )
 from tuning.confirmation.tables import write_confirmation
@@ -153,7 +152,7 @@ def choose_variants(
         "none": highest(bare),
         "label_consistency": highest(_of_origin(trained, "label_consistency")),
         "published": highest(_of_origin(trained, "published")),
-        "best": simplest(equals),
+        "best": highest(equals),
     }
     # The stronger of the two; there is only one if published was best at its own sigma.
     swept = [c for c in trained if c.trial is not None and c.trial.origin == PUBLISHED_SIGMA]

@@ -9,7 +9,6 @@ import numpy as np
 
 from results.terminal import round_down
 from trainables.decrop.config import BASELINES
-from trainables.models.denoisers import DENOISERS
 from trainables.smoothing.objective import Score
 from tuning.confirmation.draws import Draws
 from tuning.errors import AllTrialsFailed, ConfigError
@@ -43,8 +42,8 @@ class Confirmation:
 
     `further` holds what is certified beside the variants, by name: the published configuration at
     its best sigma, and the members of the Pareto front if the search was for one. `bare` holds the
-    classifier itself at each sigma; `tied` those of which the best is the simplest. All were scored
-    with `votes` on every image of the `folds`.
+    classifier itself at each sigma; `tied` those that cannot be told apart from the best. All were
+    scored with `votes` on every image of the `folds`.
     """
 
     variants: dict[str, Confirmed]
@@ -105,14 +104,6 @@ def tied(trials: Sequence[Confirmed], min_accuracy: float | None = None) -> list
     return [c for c in accurate if _as_good(c, best)]
 
 
-def simplest(confirmed: Sequence[Confirmed]) -> Confirmed:
-    """The configuration with the fewest loss terms, the smallest denoiser and cheapest samples.
-
-    Of equally simple ones, the one with the highest score.
-    """
-    return min(confirmed, key=_complexity)
-
-
 def pareto_front(trials: Sequence[Confirmed]) -> dict[str, Confirmed]:
     """The candidates that no other beats in accuracy and score, the most accurate first, named."""
     members = [trials[i] for i in front([(c.accuracy, c.score.mean) for c in trials])]
@@ -128,14 +119,3 @@ def highest(confirmed: Sequence[Confirmed]) -> Confirmed:
 def _as_good(candidate: Confirmed, best: Confirmed) -> bool:
     lost = np.subtract(best.scores, candidate.scores)
     return bool(lost.mean() <= best.draws.standard_error(lost))
-
-
-def _complexity(confirmed: Confirmed) -> tuple[float, ...]:
-    """A sort key: fewer loss terms, a smaller denoiser, cheaper samples; then the higher score."""
-    assert confirmed.trial is not None
-    config = confirmed.trial.hyperparameters
-    weights = (config.w_label, config.w_mse, config.w_cosine, config.w_mmd)
-    terms = sum(weight > 0 for weight in (*weights, config.reversal_strength))
-    sizes = [float(getattr(config, name)) for name in DENOISERS[config.denoiser].sizes]
-    samples = config.interpolation_steps if config.uses_generated_samples else 0
-    return (terms, float(np.prod(sizes)), samples, -confirmed.score.mean)

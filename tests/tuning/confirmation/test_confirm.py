@@ -93,12 +93,11 @@ def test_each_variant_is_the_highest_of_its_kind() -> None:
         choose_variants([contenders[0], *contenders[3:]], scores[:1] + scores[3:], config)
 
 
-def test_the_best_is_the_simplest_of_those_that_are_tied() -> None:
-    plain = Contender(record(5, "search", w_mmd=0.0), 0.25, [])
+def test_the_best_is_the_highest_of_those_that_are_tied() -> None:
     contenders = [
         contender("published", 0),
         contender("label_consistency", 1),
-        plain,
+        contender("search", 5),
         contender("search", 6),
         contender(None),
     ]
