@@ -136,7 +136,7 @@ def test_a_killed_ray_is_one_line_and_exit_code_four(
 
 
 def test_a_killed_driver_leaves_nothing(launcher: Launcher) -> None:
-    with training(launcher, "killed") as process:
+    with training(launcher, "left") as process:
         started, folders = children(process), sessions(process)
         process.kill()
         process.communicate(timeout=HANGING)

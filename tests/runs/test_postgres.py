@@ -204,6 +204,8 @@ def test_run_whose_database_goes_away_ends_in_one_line_and_resumes(
         "--name=postgres", f"--ledger={url}", "--concurrency=1", f"--space={space}", *SMALLEST
     )
     wait_for_trials(url, 1, process)
+    # They are gone when the run has ended.
+    assert holders(postgres.password, Path(informed.environment["RAY_TMPDIR"])) == []
     postgres.stop()
     out, err = ended(process, code=4)
     assert "Traceback" not in err
@@ -229,7 +231,6 @@ def test_run_whose_database_goes_away_ends_in_one_line_and_resumes(
     assert postgres.password not in out + err + run.out + run.err
     assert folder / "config.yaml" in holders(url, folder)
     assert holders(postgres.password, folder) == []
-    assert holders(postgres.password, Path(informed.environment["RAY_TMPDIR"])) == []
     watch.stop()
     assert watch.rounds > 10
     assert watch.found == set()
