@@ -25,8 +25,9 @@ EXPECTED: dict[str, dict[int, Outcome]] = {}
 
 
 def durations(config: DecropConfig) -> list[float]:
-    """Of very different lengths, so that points overtake one another."""
-    return [rung * (0.2 + config.sigma) * (1 + 3 * (config.w_mmd > 2)) for rung in RUNGS]
+    """Of very different lengths, most of it before the first rung: points overtake one another."""
+    length = (0.2 + config.sigma) * (1 + 3 * (config.w_mmd > 2))
+    return [length * (1 + rung / RUNGS[-1]) for rung in RUNGS]
 
 
 def opened(folder: str, kind: str) -> Callable[[], Ledger]:
