@@ -16,7 +16,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
 )
 
 from tests.cluster.conftest import clean_environment
-from tests.support.hosts import PORT, RAY, WAIT_FOR_NODES, Host, ip
+from tests.support.host_scripts import WAIT_FOR_NODES
+from tests.support.hosts import PORT, RAY, Host, ip
 from tests.support.runs import POINTS, TINY, ended, tables
 
 WORKERS = 2

@@ -20,44 +20,61 @@ EPOCHS, WORKERS = 25, 2
 SECONDS = 4.0
 
 
-class Unreliable(tune.Trainable):
-    """Trials that go wrong in the way that the folder `tasks` says for their number."""
+class Climbs(tune.Trainable):
+    """Trials that go from rung to rung without training; `given` is what `tasks` has for them."""
 
     def setup(
-        self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
+        self, config: dict[str, Any], tasks: dict[str, Any] | None = None, **shared: object
     ) -> None:
         if tasks is not None:
-            self.folder = tasks["x"]
+            self.given = tasks["x"]
         self.rung = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
-    def step(self) -> dict[str, Any]:
-        number, epochs = self.config["number"], RUNGS[self.rung]
-        (self.folder / f"{number}-{epochs}-{time.time_ns()}").touch()
+    @property
+    def epochs(self) -> int:
+        """The rung that comes next."""
+        return RUNGS[self.rung]
+
+    def arrived(self, objective: float, error: str = "") -> dict[str, Any]:
+        """The result at the next rung, which is then behind."""
         self.rung += 1
-        error, objective = "", GOOD
-        if number == 1:
-            error, objective = "loss term mmd became nan in epoch 3", float("nan")
-        if number == 2 and epochs == 200:
-            os._exit(1)
-        if number == 3 and epochs == 200 and len(attempts(self.folder, 3, 200)) == 1:
-            os._exit(1)
-        if number == 4:
-            raise MemoryError("cannot allocate 80 GB")
-        return {
-            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
-            "trial_seconds": 0.5,
-            "node": "here", "error": error, "done": bool(error) or epochs == RUNGS[-1],
-        }  # fmt: skip
+        return reported(RUNGS[self.rung - 1], objective, error=error)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         self.rung = int(Path(checkpoint, "training.pt").read_text())
+
+
+def reported(epochs: int, objective: float, **more: Any) -> dict[str, Any]:
+    """What a worker reports."""
+    ended = bool(more.get("error")) or epochs == RUNGS[-1]
+    return {
+        "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
+        "trial_seconds": 0.5, "node": "here", "error": "", "done": ended, **more,
+    }  # fmt: skip
+
+
+class Unreliable(Climbs):
+    """Trials that go wrong in the way that the folder `tasks` says for their number."""
+
+    def step(self) -> dict[str, Any]:
+        number, epochs = self.config["number"], self.epochs
+        (self.given / f"{number}-{epochs}-{time.time_ns()}").touch()
+        if number == 1:
+            return self.arrived(float("nan"), "loss term mmd became nan in epoch 3")
+        if number == 2 and epochs == 200:
+            os._exit(1)
+        if number == 3 and epochs == 200 and len(attempts(self.given, 3, 200)) == 1:
+            os._exit(1)
+        if number == 4:
+            raise MemoryError("cannot allocate 80 GB")
+        return self.arrived(GOOD)
 
 
 def attempts(folder: Path, number: int, epochs: int) -> list[Path]:
@@ -110,91 +127,49 @@ class KillsTheIdle(SaysWho):
 
     def step(self) -> dict[str, Any]:
         if self.config["number"] == self.baselines - 1:
-            # The other one gets one more trial, and is idle once that is on record: the clock
-            # waits for this one.
-            while completed(self.there.parent / "study.db") < self.baselines:
+            # The other one gets two more trials, which start before this one ends by the clock, and
+            # is idle once both are on record.
+            while completed(self.there.parent / "study.db") < self.baselines + 1:
                 time.sleep(0.1)
             (other,) = {int(path.name) for path in self.there.iterdir()} - {os.getpid()}
             os.kill(other, signal.SIGKILL)
         return super().step()
 
 
-class Pauses(tune.Trainable):
+class Pauses(Climbs):
     """Trials that pause once, before their last rung."""
 
-    def setup(
-        self, config: dict[str, Any], tasks: dict[str, Path] | None = None, **shared: object
-    ) -> None:
-        if tasks is not None:
-            self.folder = tasks["x"]
-        self.rung, self.paused = 0, False
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
+    def setup(self, config: dict[str, Any], *given: Any, **shared: Any) -> None:
+        super().setup(config, *given, **shared)
+        self.paused = False
 
     def step(self) -> dict[str, Any]:
-        epochs = RUNGS[self.rung]
         if self.rung and not self.paused:
             self.paused = True
-            return self.result(RUNGS[0] + 1, float("nan"), paused=True)
-        (self.folder / f"{self.config['number']}-{epochs}-{time.time_ns()}").touch()
-        self.rung += 1
-        return self.result(epochs, GOOD, paused=False)
-
-    def result(self, epochs: int, objective: float, *, paused: bool) -> dict[str, Any]:
-        return {
-            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
-            "trial_seconds": 0.5, "node": "here", "error": "", "paused": paused,
-            "done": epochs == RUNGS[-1],
-        }  # fmt: skip
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
+            return reported(RUNGS[0] + 1, float("nan"), paused=True)
+        (self.given / f"{self.config['number']}-{self.epochs}-{time.time_ns()}").touch()
+        return self.arrived(GOOD)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self.rung, self.paused = int(Path(checkpoint, "training.pt").read_text()), True
+        super().load_checkpoint(checkpoint)
+        self.paused = True
 
 
-class Scores(tune.Trainable):
+class Scores(Climbs):
     """Trials whose scores follow from their number; later ones wait for a slow one.
 
     `tasks` is a folder, and the number of the slow trial: it reaches its first rung only when three
     later ones have.
     """
 
-    def setup(
-        self,
-        config: dict[str, Any],
-        tasks: dict[str, tuple[Path, int]] | None = None,
-        **shared: object,
-    ) -> None:
-        if tasks is not None:
-            self.folder, self.slow = tasks["x"]
-        self.rung = 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
     def step(self) -> dict[str, Any]:
-        number, epochs = self.config["number"], RUNGS[self.rung]
-        if number == self.slow and self.rung == 0:
-            while sum(int(path.name) > number for path in self.folder.iterdir()) < 3:
+        folder, slow = self.given
+        number = self.config["number"]
+        if number == slow and self.rung == 0:
+            while sum(int(path.name) > number for path in folder.iterdir()) < 3:
                 time.sleep(0.1)
-        (self.folder / f"{number}").touch()
-        self.rung += 1
-        objective = score_of(number, epochs)
-        return {
-            "objective": objective, "accuracy": objective, "epochs": epochs, "losses": [],
-            "trial_seconds": 0.5, "node": "here", "error": "", "done": epochs == RUNGS[-1],
-        }  # fmt: skip
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "training.pt").write_text(str(self.rung))
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.rung = int(Path(checkpoint, "training.pt").read_text())
+        (folder / f"{number}").touch()
+        return self.arrived(score_of(number, self.epochs))
 
 
 def score_of(number: int, epochs: int) -> float:

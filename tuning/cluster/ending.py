@@ -27,12 +27,13 @@ class Ending:
                 ...
     """
 
+    _received: signal.Signals | None
+    _deadline: float | None
+
     def __init__(self) -> None:
         # Seconds between SIGTERM or SIGHUP and the end.
         self.grace = 0.0
         self._blocks = 0
-        self._received: signal.Signals | None = None
-        self._deadline: float | None = None
         self._forget()
 
     def listen(self) -> None:

@@ -1,6 +1,6 @@
 """Processes on this machine, and a guard that ends those of a Ray whose driver was killed.
 
-As a script, this page is the guard; it needs only the standard library.
+As a script, this page is the guard, which must start fast.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 # How long processes may take to end by themselves, and after they were told to.
 ALONE_SECONDS, END_SECONDS = 2.0, 5.0
@@ -55,17 +57,19 @@ class Guard:
 
 def found(*parts: str) -> list[int]:
     """The running processes whose command lines contain all `parts`."""
-    return [pid for pid in _all() if all(part in _command(pid) for part in parts)]
+    commands = {
+        process.pid: " ".join(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline"])
+    }
+    return [pid for pid, command in commands.items() if all(part in command for part in parts)]
 
 
 def is_running(pid: int) -> bool:
     """Whether a process is there, and not only waited for."""
     try:
-        # The name in front is in parentheses, and may contain any character.
-        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return status[0] not in ("Z", "X")
 
 
 def end_users(folders: Sequence[Path], spared: int | None = None) -> None:
@@ -90,28 +94,13 @@ def remove(folder: Path) -> None:
 
 def _users(folders: Sequence[Path]) -> set[int]:
     inside = tuple(f"{folder.resolve()}/" for folder in folders)
-    return {pid for pid in _all() if any(path.startswith(inside) for path in _open_files(pid))}
-
-
-def _all() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _open_files(pid: int) -> list[str]:
-    paths = []
-    with contextlib.suppress(OSError):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            # Processes of others cannot be read.
-            with contextlib.suppress(OSError):
-                paths.append(os.readlink(link))
-    return paths
+    users = set()
+    for process in psutil.process_iter():
+        # Processes of others cannot be read, and some end meanwhile.
+        with contextlib.suppress(psutil.Error):
+            if any(file.path.startswith(inside) for file in process.open_files()):
+                users.add(process.pid)
+    return users
 
 
 def _guard(guarded: int, parent: Path, pattern: str, others: Sequence[str]) -> None:

@@ -197,7 +197,10 @@ class Ledger:
     def _next_root(self) -> int | None:
         """The next point to work on: one that was interrupted, or a new one."""
         most = self.points.baselines if self._closed else len(self.points)
-        ready = (r for r in self._interrupted if r < most and not self._waits(r))
+        # One that stopped at a rung must not continue before it is known that it may.
+        ready = (
+            r for r in self._interrupted if r < most and self._schedule.decision(r) is not None
+        )
         if (interrupted := min(ready, default=None)) is not None:
             return interrupted
         root = len(self._schedule.clock)
@@ -241,10 +244,6 @@ class Ledger:
                 durations = self.plan.durations(read_hyperparameters(proposed))
         proposed.user_attrs["durations"] = [float(duration) for duration in durations]
         return proposed
-
-    def _waits(self, root: int) -> bool:
-        """Whether it is not known yet if an interrupted point is to be pruned where it stopped."""
-        return self._schedule.decision(root) is None
 
     def _carry_over(self, number: int, abandoned: Sequence[FrozenTrial]) -> bool:
         """Report what abandoned attempts had reported; True if that ends the trial at once."""
