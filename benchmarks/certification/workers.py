@@ -24,12 +24,12 @@ import ray
 
 from benchmarks.certification.votes_a_second import SHAPE, SIGMA, build
 from benchmarks.command_line import parser
+from tests.support.counts import count_votes
 from tests.support.hosts import TwoHosts
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import Request
 from trainables.smoothing.noise import Noise
 from tuning.cluster.resources import Resources
-from tuning.votes.collector import collect_votes
 from tuning.votes.job import Evaluation, VoteJob
 from tuning.votes.store import VoteStore
 
@@ -56,7 +56,7 @@ def measure(workers: int, images: int, votes: int, repeats: int) -> list[float]:
                 "x", model, "hash", pixels, range(images), Noise(SIGMA), repeat, evaluate, votes
             )
             started = time.perf_counter()
-            collect_votes([job], VoteStore(Path(folder, "votes.db")), Resources(1, 0.0, workers))
+            count_votes([job], VoteStore(Path(folder, "votes.db")), Resources(1, 0.0, workers))
             rates.append(images * votes / (time.perf_counter() - started))
     return rates[1:]
 

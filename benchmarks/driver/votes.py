@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from benchmarks.driver.cluster import cluster_of
 from benchmarks.driver.costs import Cost, Shares, memory, since, spent
+from tests.support.counts import count_votes
 from trainables.smoothing.certify import certifying
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed
 from tuning.cluster.resources import Resources
-from tuning.votes.collector import PIECES, collect_votes
+from tuning.votes.collector import PIECES
 from tuning.votes.job import VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
 from tuning.votes.task import Model, Reference, Send
@@ -58,7 +59,7 @@ def certify(images: int, n: int, workers: int, store: VoteStore, send: Send = se
     job = VoteJob(
         "x", nn.Identity(), "hash", pixels, range(images), Noise(SIGMA), 0, evaluate, 100 + n
     )
-    collect_votes([job], store, Resources(1, 0.0, workers), send=send)
+    count_votes([job], store, Resources(1, 0.0, workers), send=send)
 
 
 @contextlib.contextmanager

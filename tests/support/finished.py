@@ -1,8 +1,8 @@
 """Finished runs by the code that writes those of users, from invented votes and no training."""
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from tuning.certification.certificates import certify
 from tuning.certification.subjects import Model, Subject
 from tuning.cluster.connection import Cluster
 from tuning.cluster.context import Context
+from tuning.cluster.pool import Urgency
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.config import RunConfig, make_config, to_yaml
-from tuning.confirmation.confirm import choose_variants
+from tuning.confirmation.confirm import choose_variants, confirmed
 from tuning.confirmation.draws import Draws
-from tuning.confirmation.scoring import Contender, FoldScores
-from tuning.confirmation.selection import Confirmation
+from tuning.confirmation.scoring import FoldScores
+from tuning.confirmation.selection import Confirmation, Confirmed
 from tuning.confirmation.tables import write_confirmation
 from tuning.monitoring.progress import Reporter
 from tuning.run.folder import RunFolder
@@ -52,7 +53,6 @@ SMALL: dict[str, Any] = {
 CLASSES = 10
 
 
-@dataclass(frozen=True)
 class InventedVotes(VoteCounter):
     """Counts votes that no model has cast: most of an image are for its label, some for others."""
 
@@ -60,21 +60,17 @@ class InventedVotes(VoteCounter):
         """The model as it is."""
         return Voter(model, f"{weights_hash(model)}-{self.precision}")
 
-    def count(
-        self, jobs: Sequence[VoteJob[Any]], advance: Callable[[int], None]
-    ) -> list[list[Outcome[Any]]]:
+    async def count(
+        self, job: VoteJob[Any], urgency: Urgency, advance: Callable[[int], None]
+    ) -> list[Outcome[Any]]:
         """The outcomes, after the votes were stored."""
         counted: dict[VoteKey, Counts] = {}
         outcomes = [
-            [
-                self._outcome(
-                    ImageVotes(job, (number, place), job.evaluate(), PIECES["cpu"]), counted
-                )
-                for place, _ in enumerate(job.indices)
-            ]
-            for number, job in enumerate(jobs)
+            self._outcome(ImageVotes(job, place, job.evaluate(), PIECES["cpu"]), counted)
+            for place, _ in enumerate(job.indices)
         ]
         self.store.put(counted)
+        advance(len(outcomes) * job.most)
         return outcomes
 
     def _outcome(self, image: ImageVotes[Any], counted: dict[VoteKey, Counts]) -> Outcome[Any]:
@@ -120,9 +116,9 @@ def _finish(setting: Setting, manifest: Manifest, context: Context) -> list[dict
         denoisers |= {"published_best_sigma": DnCNN(1, 3, 4), "best": DnCNN(1, 3, 4)}
     manifest.add_setting(setting, classifier)
     manifest.record(setting.name, precision="float32", training_precision="float32")
-    records = _records()
+    records = invented_records()
     write_trials(setting, records, context)
-    confirmation = _confirm(records, context.config)
+    confirmation = chosen_variants(records, context.config)
     write_confirmation(setting, confirmation, context)
     store = VoteStore(setting.folder / "votes.db")
     _store_confirmation(store, setting, context)
@@ -146,11 +142,12 @@ def _finish(setting: Setting, manifest: Manifest, context: Context) -> list[dict
     subject = Subject(
         setting.name, setting.dataset, setting.test, models, setting.pixel_steps, setting.radii
     )
-    counter = InventedVotes(store, "float32", context.resources)
-    return certify(subject, classifier, setting.folder, counter, context)
+    counter = InventedVotes(store, "float32", context.pool)
+    return asyncio.run(certify(subject, classifier, setting.folder, counter, context))
 
 
-def _records() -> list[TrialRecord]:
+def invented_records() -> list[TrialRecord]:
+    """The trials of a search that has ended."""
     return [
         record(0, "published", 0.5, sigma=0.25),
         record(1, "published_sigma", 0.55, sigma=0.12),
@@ -161,21 +158,23 @@ def _records() -> list[TrialRecord]:
     ]
 
 
-def _confirm(records: Sequence[TrialRecord], config: RunConfig) -> Confirmation:
-    contenders = [Contender(r, r.hyperparameters.sigma, []) for r in records[:4]]
-    contenders += [Contender(None, sigma, []) for sigma in (0.12, 0.25)]
+def chosen_variants(records: Sequence[TrialRecord], config: RunConfig) -> Confirmation:
+    """The variants that follow from invented scores of the first four of `records`."""
     rng = np.random.default_rng(0)
     draws = Draws(folds=(0,) * 6 + (1,) * 6, images=tuple(range(12)))
-    scores = [
-        FoldScores(
-            level + rng.normal(0, 0.01, 12),
-            np.ones(12),
-            draws,
-            None if level == 0.2 else level + 0.05,
-        )
-        for level in (0.5, 0.6, 0.4, 0.9, 0.3, 0.2)
+
+    def scored(trial: TrialRecord | None, sigma: float, level: float) -> Confirmed:
+        unseen = None if level == 0.2 else level + 0.05
+        scores = FoldScores(level + rng.normal(0, 0.01, 12), np.ones(12), draws, unseen)
+        return confirmed(trial, sigma, scores)
+
+    levels = (0.5, 0.6, 0.4, 0.9)
+    trained = [
+        scored(trial, trial.hyperparameters.sigma, level)
+        for trial, level in zip(records, levels, strict=False)
     ]
-    return choose_variants(contenders, scores, config)
+    bare = [scored(None, sigma, level) for sigma, level in ((0.12, 0.3), (0.25, 0.2))]
+    return choose_variants(trained, bare, config)
 
 
 def _store_confirmation(store: VoteStore, setting: Setting, context: Context) -> None:

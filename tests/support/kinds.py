@@ -10,6 +10,7 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
 from tuning.cluster.hosts import present_hosts
+from tuning.cluster.pool import TaskPool
 from tuning.cluster.precision import measured
 from tuning.cluster.resources import GPU_TYPE, Resources
 from tuning.search.placement import placement
@@ -21,6 +22,12 @@ def node(resources: Resources) -> str:
     """The node of the worker that runs this."""
     found: str = ray.get_runtime_context().get_node_id()
     return found
+
+
+def node_of_task(kind: str) -> str:
+    """The node on which a task runs."""
+    pool = TaskPool(Resources(1, 0.0, 2, gpu_type=kind))
+    return str(pool.run(measured(node, pool=pool)))
 
 
 def kind_of_trial(kind: str | None, kinds: dict[str, str]) -> str:
@@ -42,10 +49,7 @@ def main() -> None:
         kinds = {node["NodeID"]: node["Labels"][GPU_TYPE] for node in ray.nodes()}
         found = {
             "hosts": sorted(present_hosts()),
-            "tasks": {
-                kind: kinds[str(measured(node, resources=Resources(1, 0.0, 2, gpu_type=kind)))]
-                for kind in KINDS
-            },
+            "tasks": {kind: kinds[node_of_task(kind)] for kind in KINDS},
             "trials": {kind: kind_of_trial(kind, kinds) for kind in KINDS},
             "any": kind_of_trial(None, kinds),
         }

@@ -2,31 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from trainables.data.splits import HeldOutImages
 from trainables.smoothing.certify import certifying
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Procedure
 from trainables.smoothing.quantised import allowance
 from tuning.certification.subjects import Subject
-from tuning.certification.tables import (
-    Certified,
-    certificate_metadata,
-    summary_rows,
-    write_certificates,
-)
+from tuning.certification.tables import Certified, write_results
 from tuning.cluster.context import Context
+from tuning.cluster.pool import Urgency
+from tuning.setting.setting import Setting
 from tuning.votes.counter import VoteCounter, smoothable
 from tuning.votes.job import VoteJob
 
 
-def certify(
+@dataclass(frozen=True)
+class Certifier:
+    """Certifies models of the setting `name` on the same test images and the same draws.
+
+    The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise.
+    """
+
+    name: str
+    test: HeldOutImages
+    pixel_steps: int
+    procedure: Procedure
+    seed: int
+    counter: VoteCounter
+
+    @property
+    def votes(self) -> int:
+        """The most votes that certifying a model takes."""
+        return len(self.test.indices) * (self.procedure.n0 + self.procedure.n)
+
+    async def certify(
+        self,
+        variant: str,
+        model: nn.Module,
+        sigma: float,
+        advance: Callable[[int], None] = lambda votes: None,
+    ) -> list[Certified]:
+        """The certificates of `model`, in order of the images.
+
+        `advance` is called with numbers of votes, in total `votes`.
+        """
+        test, noise = self.test, Noise(sigma, self.pixel_steps)
+        shape = test.images.shape[1:]
+        allowing = replace(self.procedure, allowance=allowance(noise, shape))
+        job = VoteJob(
+            f"{self.name}: {variant}",
+            *self.counter.voter(model, shape),
+            images=test.images,
+            indices=test.indices,
+            noise=noise,
+            seed=self.seed,
+            evaluate=partial(certifying, allowing, sigma, len(test.indices)),
+            most=self.procedure.n0 + self.procedure.n,
+        )
+        outcomes = await self.counter.count(job, Urgency.CERTIFICATION_VOTES, advance)
+        return [
+            Certified(index, label, *outcome)
+            for index, label, outcome in zip(
+                test.indices, test.labels.tolist(), outcomes, strict=True
+            )
+        ]
+
+
+def certifier_of(subject: Subject | Setting, counter: VoteCounter, context: Context) -> Certifier:
+    """What certifies the models of `subject` as the run's flags say."""
+    procedure = context.config.certificates(subject.radii)
+    seed = context.seed(subject.name, *draws_of(procedure))
+    return Certifier(subject.name, subject.test, subject.pixel_steps, procedure, seed, counter)
+
+
+async def certify(
     subject: Subject, classifier: nn.Module, folder: Path, counter: VoteCounter, context: Context
 ) -> list[dict[str, Any]]:
     """Certify the models of `subject` in front of `classifier`, and write the results to `folder`.
@@ -35,13 +93,17 @@ def certify(
         A row of the run's summary for each model.
     """
     models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
-    procedure = context.config.certificates(subject.radii)
-    seed = context.seed(subject.name, *draws_of(procedure))
-    votes = len(models) * len(subject.test.indices) * (procedure.n0 + procedure.n)
+    certifier = certifier_of(subject, counter, context)
+    votes = len(models) * certifier.votes
     with context.reporter.track(f"{subject.name}: certification votes", votes) as advance:
-        certified = certify_models(subject, models, procedure, seed, counter, advance)
-    metadata = certificate_metadata(context, subject, models, counter.precision)
-    return summary_rows(subject, write_certificates(folder, subject, certified, metadata))
+        certified = await asyncio.gather(
+            *(
+                certifier.certify(name, model, subject.models[name].sigma, advance)
+                for name, model in models.items()
+            )
+        )
+    by_variant = dict(zip(models, certified, strict=True))
+    return write_results(subject, classifier, by_variant, folder, counter.precision, context)
 
 
 def draws_of(procedure: Procedure) -> tuple[str | int | float, ...]:
@@ -51,44 +113,3 @@ def draws_of(procedure: Procedure) -> tuple[str | int | float, ...]:
     numbers of the next ones must not count the same votes again.
     """
     return "certify", procedure.name, procedure.n0, procedure.n, procedure.alpha
-
-
-def certify_models(
-    subject: Subject,
-    models: Mapping[str, nn.Module],
-    procedure: Procedure,
-    seed: int,
-    counter: VoteCounter,
-    advance: Callable[[int], None],
-) -> dict[str, list[Certified]]:
-    """Certificates of the subject's `models` on the same images and noise, by model name.
-
-    `advance` is called with numbers of votes, in total n0 + n for each image and model.
-    """
-    test = subject.test
-    shape = test.images.shape[1:]
-    jobs = []
-    for name, model in models.items():
-        noise = Noise(subject.models[name].sigma, subject.pixel_steps)
-        allowing = replace(procedure, allowance=allowance(noise, shape))
-        job = VoteJob(
-            f"{subject.name}: {name}",
-            *counter.voter(model, shape),
-            images=test.images,
-            indices=test.indices,
-            noise=noise,
-            seed=seed,
-            evaluate=partial(certifying, allowing, noise.sigma, len(test.indices)),
-            most=procedure.n0 + procedure.n,
-        )
-        jobs.append(job)
-    outcomes = counter.count(jobs, advance)
-    return {
-        name: [
-            Certified(index, label, *outcome)
-            for index, label, outcome in zip(
-                test.indices, test.labels.tolist(), of_images, strict=True
-            )
-        ]
-        for name, of_images in zip(models, outcomes, strict=True)
-    }

@@ -21,6 +21,7 @@ from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.weights.checkpoint import weights_hash
 from tuning.certification.subjects import Subject
 from tuning.cluster.context import Context
+from tuning.votes.counter import smoothable
 
 
 class Certified(NamedTuple):
@@ -30,6 +31,20 @@ class Certified(NamedTuple):
     label: int
     certificate: Certificate
     seconds: float
+
+
+def write_results(
+    subject: Subject,
+    classifier: nn.Module,
+    certified: Mapping[str, Sequence[Certified]],
+    folder: Path,
+    precision: Precision,
+    context: Context,
+) -> list[dict[str, Any]]:
+    """Write the certificates of all models of `subject` to `folder`; returns their summary rows."""
+    models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
+    metadata = certificate_metadata(context, subject, models, precision)
+    return summary_rows(subject, write_certificates(folder, subject, certified, metadata))
 
 
 def write_certificates(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from trainables.smoothing.noise import derive_seed
 from tuning.cluster.connection import Cluster
+from tuning.cluster.pool import TaskPool
 from tuning.cluster.resources import Resources
 from tuning.config import RunConfig, config_hash
 from tuning.monitoring.progress import Reporter
@@ -27,6 +29,11 @@ class Context:
     def resources(self) -> Resources:
         """What the run uses of the cluster."""
         return self.cluster.resources
+
+    @cached_property
+    def pool(self) -> TaskPool:
+        """Its workers, which all stages share."""
+        return TaskPool(self.resources)
 
     @property
     def provenance(self) -> dict[str, str]:

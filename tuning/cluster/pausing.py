@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import lru_cache
-from typing import TypeVar
 
 import ray
 from ray.experimental.internal_kv import _internal_kv_exists, _internal_kv_put
@@ -18,8 +17,6 @@ ASK_SECONDS = 1.0
 # How soon the driver notices that it was asked to end.
 POLL_SECONDS = 1.0
 NAMESPACE = "decrop"
-
-T = TypeVar("T")
 
 
 class PauseRequests:
@@ -57,12 +54,6 @@ def pause_workers() -> None:
     """Ask all workers of this run to save their trainings."""
     with contextlib.suppress(Exception):
         _internal_kv_put(_key(), b"", namespace=NAMESPACE)
-
-
-def first_ready(references: list[ray.ObjectRef[T]]) -> ray.ObjectRef[T] | None:
-    """The first task that ends; None after a while."""
-    ready, _ = ray.wait(references, num_returns=1, timeout=POLL_SECONDS)
-    return ready[0] if ready else None
 
 
 def _driver_ends() -> bool:

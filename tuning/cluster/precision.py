@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import ray
@@ -10,14 +11,14 @@ from ray.exceptions import RayError, RayTaskError
 
 from trainables.acceleration.voting import Precision
 from tuning.cluster.context import Context
-from tuning.cluster.resources import Resources
+from tuning.cluster.pool import TaskPool, Urgency
 
 T = TypeVar("T")
 # How many workers may be lost while they measure.
 TRIES = 3
 
 
-def decide(
+async def decide(
     context: Context,
     decided: Precision | None,
     measure: Callable[..., Precision],
@@ -31,23 +32,23 @@ def decide(
         return context.config.precision
     if decided is not None:
         return decided
-    return measured(measure, *inputs, resources=context.resources) or "float32"
+    return await measured(measure, *inputs, pool=context.pool) or "float32"
 
 
-def measured(function: Callable[..., T], *inputs: object, resources: Resources) -> T | None:
+async def measured(function: Callable[..., T], *inputs: object, pool: TaskPool) -> T | None:
     """What `function(*inputs, resources)` returns on a worker; None if each one is lost meanwhile.
 
     A host that is low on memory ends one worker after another; Ray by itself would repeat a task
     that lacked memory without end.
     """
     # Ray ends the process of a task that was declared with a GPU, and so frees the GPU's memory.
-    task = ray.remote(max_retries=0, **resources.of_task)(function)
+    task = ray.remote(max_retries=0, **pool.resources.of_task)(function)
     for _ in range(TRIES):
         try:
-            found: T = ray.get(task.remote(*inputs, resources))
+            submit = partial(task.remote, *inputs, pool.resources)
+            return await pool.result(submit, Urgency.MEASUREMENT)
         except RayTaskError:
             raise
         except RayError:
             continue
-        return found
     return None

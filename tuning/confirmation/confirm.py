@@ -7,26 +7,25 @@ optimism gap. All of this uses only the shots, not the test images.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from torch import nn
 
 from results.schema import PUBLISHED_BEST_SIGMA
 from trainables.data.splits import Shots
-from trainables.models.denoisers import Denoiser
 from trainables.smoothing.noise import derive_seed
 from trainables.smoothing.objective import Score
 from tuning.cluster.context import Context
+from tuning.cluster.pool import Urgency
 from tuning.config import RunConfig
-from tuning.confirmation.scoring import Contender, FoldScores, Scorer
+from tuning.confirmation.scoring import FoldScores, Scorer, Votes
 from tuning.confirmation.selection import (
     Confirmation,
     Confirmed,
     highest,
     pareto_front,
-    shortlisted,
     tied,
 )
 from tuning.confirmation.tables import write_confirmation
@@ -37,27 +36,21 @@ from tuning.setting.setting import Setting
 from tuning.study.attempts import TrialRecord
 from tuning.study.points import PUBLISHED_SIGMA
 from tuning.votes.counter import VoteCounter, smoothable
+from tuning.votes.job import Outcome
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trial whose configuration was trained again, once on each fold."""
-
-    trial: TrialRecord
-    denoisers: Sequence[Denoiser]
-
-
-def confirm(
+async def confirm(
     setting: Setting,
-    records: Sequence[TrialRecord],
+    shortlist: Sequence[TrialRecord],
     classifier: nn.Module,
     trainer: Trainer,
     counter: VoteCounter,
     context: Context,
 ) -> Confirmation:
-    """Confirm the best of `records`, choose the variants, and write the tables of both.
+    """Confirm the trials of `shortlist`, choose the variants, and write the tables of both.
 
     Candidates are scored in front of the real `classifier`, and so is that classifier by itself.
+    The votes on what is trained are counted while the rest is trained.
 
     Raises:
         AllTrialsFailed: when a variant has no candidate.
@@ -65,26 +58,23 @@ def confirm(
     """
     config, seed = context.config, context.seed(setting.name, "confirm")
     step, track = f"{setting.name}: confirmation", context.reporter.track
-    shape = setting.shots.tuning_images.shape[1:]
     folds = fresh_folds(setting.shots, config.confirm_folds, seed)
-    shortlist = shortlisted(records, config.candidates, config.pareto)
-    with track(f"{step} trainings", len(shortlist) * len(folds)) as advance:
-        candidates = train_on_folds(shortlist, folds, seed, trainer, advance)
-    contenders = [
-        Contender(
-            candidate.trial,
-            candidate.trial.hyperparameters.sigma,
-            [counter.voter(smoothable(d, classifier), shape) for d in candidate.denoisers],
+    votes = confirmation_votes(config, setting, len(shortlist))
+    with (
+        track(f"{step} trainings", len(shortlist) * len(folds)) as trained,
+        track(f"{step} votes", votes) as counted,
+    ):
+        scorer = Scorer(step, setting, folds, config, seed, counter, counted)
+        again = Candidates(classifier, trainer, scorer, trained)
+        # The longest first: a long training that begins last would keep all others waiting.
+        in_order = sorted(shortlist, key=lambda record: -record.seconds)
+        bare, found = await asyncio.gather(
+            again.confirm_bare(setting.space.sweep),
+            asyncio.gather(*map(again.confirm, in_order)),
         )
-        for candidate in candidates
-    ]
-    bare = [counter.voter(classifier, shape)] * len(folds)
-    contenders += [Contender(None, sigma, bare) for sigma in setting.space.sweep]
-    scorer = Scorer(step, setting, folds, config, seed, counter)
-    votes = confirmation_votes(config, setting, len(candidates))
-    with track(f"{step} votes", votes) as advance:
-        scores = scorer.score(contenders, advance)
-    confirmation = choose_variants(contenders, scores, config)
+    by_number = {record.number: one for record, one in zip(in_order, found, strict=True)}
+    candidates = [one for record in shortlist if (one := by_number[record.number])]
+    confirmation = choose_variants(candidates, bare, config)
     write_confirmation(setting, confirmation, context)
     return confirmation
 
@@ -94,59 +84,75 @@ def fresh_folds(shots: Shots, count: int, seed: int) -> list[Shots]:
     return [shots.fold(number, derive_seed(seed, "folds")) for number in range(count)]
 
 
-def train_on_folds(
-    shortlist: Sequence[TrialRecord],
-    folds: Sequence[Shots],
-    seed: int,
-    trainer: Trainer,
-    advance: Callable[[int], None],
-) -> list[Trained]:
-    """The trials of the shortlist, each trained again on every fold, without those that diverge.
+@dataclass(frozen=True)
+class Candidates:
+    """Trains configurations again, once on each fold of the `scorer`, and scores them there.
 
-    On a fold, all trainings have the same seed. `advance` is called with 1 for each denoiser.
+    `advance` is called with 1 for each denoiser.
     """
-    trainings = [
-        Training(
-            record.hyperparameters,
-            fold.train_images,
-            fold.train_labels,
-            derive_seed(seed, "training", number),
+
+    classifier: nn.Module
+    trainer: Trainer
+    scorer: Scorer
+    advance: Callable[[int], None]
+
+    async def confirm(self, trial: TrialRecord) -> Confirmed | None:
+        """The trial with its score; None if its configuration diverges on a fold."""
+        outcomes = await asyncio.gather(
+            *(self._on_fold(trial, number) for number in range(len(self.scorer.folds)))
         )
-        for record in shortlist
-        for number, fold in enumerate(folds)
-    ]
-    denoisers = iter(trainer.train(trainings, advance))
-    trained = []
-    for record in shortlist:
-        found = [d for d in islice(denoisers, len(folds)) if d is not None]
-        if len(found) == len(folds):
-            trained.append(Trained(record, found))
-    return trained
+        found = [of_fold for of_fold in outcomes if of_fold is not None]
+        if len(found) < len(outcomes):
+            return None
+        sigma = trial.hyperparameters.sigma
+        return confirmed(trial, sigma, self.scorer.scores(sigma, found))
+
+    async def confirm_bare(self, sweep: Sequence[float]) -> list[Confirmed]:
+        """The classifier by itself, with its score under noise of each sigma."""
+        voter, scorer = self.scorer.voter(self.classifier), self.scorer
+
+        async def confirm(sigma: float) -> Confirmed:
+            counting = (scorer.count(voter, fold, sigma) for fold in scorer.folds)
+            return confirmed(None, sigma, scorer.scores(sigma, await asyncio.gather(*counting)))
+
+        return await asyncio.gather(*map(confirm, sweep))
+
+    async def _on_fold(self, trial: TrialRecord, number: int) -> list[Outcome[Votes]] | None:
+        """On a fold, all trainings have the same seed."""
+        fold, config = self.scorer.folds[number], trial.hyperparameters
+        seed = derive_seed(self.scorer.seed, "training", number)
+        training = Training(config, fold.train_images, fold.train_labels, seed)
+        denoiser = await self.trainer.train(training, Urgency.CONFIRMATION_TRAINING)
+        self.advance(1)
+        if denoiser is None:
+            self.scorer.forgo(fold)
+            return None
+        voter = self.scorer.voter(smoothable(denoiser, self.classifier))
+        return await self.scorer.count(voter, fold, config.sigma)
+
+
+def confirmed(trial: TrialRecord | None, sigma: float, scores: FoldScores) -> Confirmed:
+    """A trial, or the bare classifier, under noise of `sigma`, with its scores on all folds."""
+    return Confirmed(
+        trial,
+        sigma,
+        Score(float(scores.objective.mean()), scores.draws.standard_error(scores.objective)),
+        tuple(scores.objective.tolist()),
+        scores.draws,
+        float(scores.correct.mean()),
+        scores.unseen,
+    )
 
 
 def choose_variants(
-    contenders: Sequence[Contender], scores: Sequence[FoldScores], config: RunConfig
+    trained: Sequence[Confirmed], bare: Sequence[Confirmed], config: RunConfig
 ) -> Confirmation:
-    """The variants that follow from the contenders and their scores.
+    """The variants that follow from the confirmed trials and the bare classifier's scores.
 
     Raises:
         AllTrialsFailed: when a variant has no candidate.
         ConfigError: when no candidate is as accurate as --min-accuracy.
     """
-    confirmed = [
-        Confirmed(
-            contender.trial,
-            contender.sigma,
-            Score(float(found.objective.mean()), found.draws.standard_error(found.objective)),
-            tuple(found.objective.tolist()),
-            found.draws,
-            float(found.correct.mean()),
-            found.unseen,
-        )
-        for contender, found in zip(contenders, scores, strict=True)
-    ]
-    trained = [c for c in confirmed if c.trial is not None]
-    bare = [c for c in confirmed if c.trial is None]
     equals = tied(trained, config.min_accuracy)
     variants = {
         "none": highest(bare),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 
 from results import files
 from results.store import write_bytes
 from trainables.models.denoisers import Denoiser
 from trainables.weights.denoiser_file import denoiser_bytes
-from tuning.cluster.context import Context
+from tuning.cluster.pool import Urgency
 from tuning.confirmation.selection import Confirmation, Confirmed
 from tuning.confirmation.training import Trainer, Training
 from tuning.errors import AllTrialsFailed
 from tuning.setting.setting import Setting
+from tuning.study.attempts import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -27,29 +28,34 @@ class Finalist:
     denoiser: Denoiser | None = None
 
 
-def train_finalists(
-    confirmation: Confirmation, setting: Setting, trainer: Trainer, context: Context
+@dataclass(frozen=True)
+class FinalTrainer:
+    """Trains configurations on all shots of a setting, all with the same `seed`."""
+
+    setting: Setting
+    trainer: Trainer
+    seed: int
+
+    async def train(self, trial: TrialRecord) -> Denoiser | None:
+        """The denoiser of a trial's configuration; None if its training diverges."""
+        images, labels, _ = self.setting.shots.joined()
+        training = Training(trial.hyperparameters, images, labels, self.seed)
+        return await self.trainer.train(training, Urgency.FINAL_TRAINING)
+
+
+async def gather_finalists(
+    confirmation: Confirmation, trainings: Mapping[str, Awaitable[Denoiser | None]]
 ) -> dict[str, Finalist]:
-    """Train the variants and what is certified beside them on all shots, and write the denoisers.
+    """The variants and what is certified beside them, from their final `trainings` by name.
 
     Of the latter, what diverges is left out.
 
     Raises:
         AllTrialsFailed: when the training of a variant diverges.
     """
-    context.reporter.say(f"{setting.name}: training on all shots ...")
-    images, labels, _ = setting.shots.joined()
-    seed = context.seed(setting.name, "final")
-    certified = confirmation.variants | confirmation.further
-    trainings = {
-        variant: Training(chosen.trial.hyperparameters, images, labels, seed)
-        for variant, chosen in certified.items()
-        if chosen.trial is not None
-    }
-    denoisers = dict(zip(trainings, trainer.train(list(trainings.values())), strict=True))
     finalists = {}
-    for variant, chosen in certified.items():
-        denoiser = denoisers.get(variant)
+    for variant, chosen in (confirmation.variants | confirmation.further).items():
+        denoiser = await trainings[variant] if chosen.trial is not None else None
         if chosen.trial is not None and denoiser is None:
             if variant in confirmation.further:
                 continue
@@ -57,11 +63,10 @@ def train_finalists(
                 f"{variant}: trial {chosen.trial.number} diverged when trained on all shots"
             )
         finalists[variant] = Finalist(chosen, denoiser)
-    _write_denoisers(setting, finalists)
     return finalists
 
 
-def _write_denoisers(setting: Setting, finalists: Mapping[str, Finalist]) -> None:
+def write_denoisers(setting: Setting, finalists: Mapping[str, Finalist]) -> None:
     """Write denoisers/VARIANT.safetensors, from which the variants can be certified again."""
     for variant, finalist in finalists.items():
         if finalist.denoiser is not None:

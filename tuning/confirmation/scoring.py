@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainables.data.splits import Shots
 from trainables.smoothing.bounds import Floats
@@ -17,24 +18,12 @@ from trainables.smoothing.certify import Request
 from trainables.smoothing.noise import BLOCK_SIZE, Noise
 from trainables.smoothing.objective import Objective, Score, clean_accuracy
 from trainables.smoothing.prediction import Certification
+from tuning.cluster.pool import Urgency
 from tuning.config import RunConfig
 from tuning.confirmation.draws import Draws
 from tuning.setting.setting import Setting
-from tuning.study.attempts import TrialRecord
 from tuning.votes.counter import VoteCounter, Voter
 from tuning.votes.job import Evaluation, Outcome, VoteJob
-
-
-@dataclass(frozen=True)
-class Contender:
-    """What is scored under noise of `sigma`: a trial's configuration, trained on each fold.
-
-    `voters` holds one model for each fold. Without a `trial` it is the bare classifier.
-    """
-
-    trial: TrialRecord | None
-    sigma: float
-    voters: Sequence[Voter]
 
 
 class FoldScores(NamedTuple):
@@ -52,9 +41,10 @@ class FoldScores(NamedTuple):
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores contenders on the tuning images of the folds, all under the same noise.
+    """Scores models on the tuning images of the folds, all under the same noise.
 
-    `name` is the name of the votes in messages and dashboards.
+    `name` is the name of the votes in messages and dashboards; `advance` is called with numbers of
+    votes.
     """
 
     name: str
@@ -63,27 +53,18 @@ class Scorer:
     config: RunConfig
     seed: int
     counter: VoteCounter
+    advance: Callable[[int], None]
 
-    def score(
-        self, contenders: Sequence[Contender], advance: Callable[[int], None]
-    ) -> list[FoldScores]:
-        """The scores of each contender; `advance` is called with numbers of votes."""
-        jobs = [
-            self._job(voter, fold, contender.sigma)
-            for contender in contenders
-            for voter, fold in zip(contender.voters, self.folds, strict=True)
-        ]
-        outcomes = iter(self.counter.count(jobs, advance))
-        return [
-            self._scores(contender.sigma, [next(outcomes) for _ in self.folds])
-            for contender in contenders
-        ]
+    def voter(self, model: nn.Module) -> Voter:
+        """`model` prepared to vote on the tuning images."""
+        return self.counter.voter(model, self.folds[0].tuning_images.shape[1:])
 
-    def _job(self, voter: Voter, fold: Shots, sigma: float) -> VoteJob[_Votes]:
+    async def count(self, voter: Voter, fold: Shots, sigma: float) -> list[Outcome[Votes]]:
+        """The votes of a model on the tuning images of a fold, under noise of `sigma`."""
         votes = self.config.confirm_votes
         # As many as in the search, in whole blocks.
         few = math.ceil(self.config.tuning_votes / BLOCK_SIZE) * BLOCK_SIZE
-        return VoteJob(
+        job = VoteJob(
             self.name,
             *voter,
             images=fold.tuning_images,
@@ -93,9 +74,14 @@ class Scorer:
             evaluate=partial(_votes, min(few, votes), votes),
             most=votes,
         )
+        return await self.counter.count(job, Urgency.CONFIRMATION_VOTES, self.advance)
 
-    def _scores(self, sigma: float, outcomes: Sequence[Sequence[Outcome[_Votes]]]) -> FoldScores:
-        """The scores that follow from the votes on the images of each fold."""
+    def forgo(self, fold: Shots) -> None:
+        """Advance by the votes of a model on a fold, which there is not."""
+        self.advance(len(fold.tuning_labels) * self.config.confirm_votes)
+
+    def scores(self, sigma: float, outcomes: Sequence[Sequence[Outcome[Votes]]]) -> FoldScores:
+        """The scores that follow from the votes that were counted on each fold."""
         votes = [outcome.result for of_images in outcomes for outcome in of_images]
         few, all_votes = (np.array(counts) for counts in zip(*votes, strict=True))
         labels = torch.cat([fold.tuning_labels for fold in self.folds]).numpy()
@@ -114,17 +100,17 @@ class Scorer:
         )
 
 
-class _Votes(NamedTuple):
+class Votes(NamedTuple):
     """Votes for each class: `few`, as many as in the search, and `total`, with these included."""
 
     few: list[int]
     total: list[int]
 
 
-def _votes(few: int, most: int) -> Evaluation[_Votes]:
+def _votes(few: int, most: int) -> Evaluation[Votes]:
     """The same number of votes for every image, `most`, with a count after `few` of them."""
     first = yield Request("confirm", 0, few)
     if few == most:
-        return _Votes(first, first)
+        return Votes(first, first)
     rest = yield Request("confirm", few, most)
-    return _Votes(first, [a + b for a, b in zip(first, rest, strict=True)])
+    return Votes(first, [a + b for a, b in zip(first, rest, strict=True)])

@@ -6,12 +6,12 @@ A training that paused, because the run ended or its host left, is in a file bes
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,7 @@ from trainables.task import TrialTask
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import denoiser_bytes, load_denoiser
 from trainables.worker import free_gpu_memory, prepare_worker
-from tuning.cluster.ending import ENDING
-from tuning.cluster.hosts import in_flight
-from tuning.cluster.pausing import first_ready, pause_workers
-from tuning.cluster.resources import Resources
+from tuning.cluster.pool import TaskPool, Urgency
 
 # How often Ray restarts a training whose worker died.
 RETRIES = 3
@@ -65,80 +62,64 @@ class _Outcome(NamedTuple):
     paused: bool = False
 
 
-@dataclass(frozen=True)
 class Trainer:
-    """Trains denoisers of one setting; files go to `folder`."""
+    """Trains denoisers of one `setting` on the workers of a pool; files go to `folder`."""
 
-    setting: str
-    task: TrialTask
-    folder: Path
-    resources: Resources
+    def __init__(self, setting: str, task: TrialTask, folder: Path, pool: TaskPool) -> None:
+        self._setting, self._task, self._folder, self._pool = setting, task, folder, pool
+        self._begun: dict[str, asyncio.Task[None]] = {}
 
-    def train(
-        self, trainings: Sequence[Training], advance: Callable[[int], None] = lambda done: None
-    ) -> list[Denoiser | None]:
-        """The denoisers, in order; None for one whose training diverged.
+    async def train(self, training: Training, urgency: Urgency) -> Denoiser | None:
+        """The denoiser; None if its training diverged.
 
-        `advance` is called with 1 for each finished denoiser.
+        A training that is asked for again is not repeated. If the run is to end, what has begun is
+        saved, if there is time.
         """
-        keys = [training.key(self._source) for training in trainings]
-        missing = {k: t for k, t in zip(keys, trainings, strict=True) if not self._path(k).exists()}
-        for key in keys:
-            if key not in missing:
-                advance(1)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with ENDING.graceful():
-            for key in self._trained(missing):
-                advance(keys.count(key))
-        return [self._read(key) for key in keys]
+        key = training.key(self._source)
+        if key not in self._begun:
+            self._begun[key] = asyncio.create_task(self._train(key, training, urgency))
+        await self._begun[key]
+        content = self._path(key).read_bytes()
+        return load_denoiser(content) if content else None
 
-    def _trained(self, trainings: Mapping[str, Training]) -> Iterator[str]:
-        """Train, and write each denoiser; its key when it is there.
+    async def _train(self, key: str, training: Training, urgency: Urgency) -> None:
+        """Train, and write the denoiser, unless it is there."""
+        if self._path(key).exists():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        remote = _train.options(name=f"train: {self._setting}", **self._pool.resources.of_task)
 
-        Ends early if the run is to end: what has begun is saved, if there is time.
-        """
-        remote = _train.options(name=f"train: {self.setting}", **self.resources.of_task)
-        shared, waiting = ray.put(self.task), deque(trainings)
-        pending: dict[ray.ObjectRef[_Outcome], str] = {}
-        while not ENDING.overdue and (pending or (waiting and not ENDING.asked)):
-            while waiting and not ENDING.asked and len(pending) < in_flight(self.resources):
-                key = waiting.popleft()
-                pending[remote.remote(shared, trainings[key], self._state(key))] = key
-            if ENDING.asked:
-                pause_workers()
-            ready = first_ready(list(pending))
-            if ready is None:
-                continue
-            key, outcome = pending.pop(ready), ray.get(ready)
-            if outcome.paused:
-                if outcome.state:
-                    write_bytes(self._unfinished(key), outcome.state)
-                waiting.append(key)
-            else:
-                write_bytes(self._path(key), outcome.weights)
-                self._unfinished(key).unlink(missing_ok=True)
-                yield key
+        def submit() -> ray.ObjectRef[_Outcome]:
+            return remote.remote(self._shared, training, self._state(key))
 
-    @property
+        outcome = _Outcome(b"", paused=True)
+        while outcome.paused:
+            outcome = await self._pool.result(submit, urgency)
+            if outcome.state:
+                write_bytes(self._unfinished(key), outcome.state)
+        write_bytes(self._path(key), outcome.weights)
+        self._unfinished(key).unlink(missing_ok=True)
+
+    @cached_property
+    def _shared(self) -> ray.ObjectRef[TrialTask]:
+        return ray.put(self._task)
+
+    @cached_property
     def _source(self) -> str:
-        initial = hashlib.sha256(self.task.initial or b"").hexdigest()
-        shared = f"{self.task.shared_seed} {self.task.precision}"
-        return f"{weights_hash(self.task.classifier)} {initial} {shared}"
+        initial = hashlib.sha256(self._task.initial or b"").hexdigest()
+        shared = f"{self._task.shared_seed} {self._task.precision}"
+        return f"{weights_hash(self._task.classifier)} {initial} {shared}"
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.safetensors"
+        return self._folder / f"{key}.safetensors"
 
     def _unfinished(self, key: str) -> Path:
-        return self.folder / f"{key}.training.pt"
+        return self._folder / f"{key}.training.pt"
 
     def _state(self, key: str) -> bytes:
         """Where the training paused; empty if it begins."""
         path = self._unfinished(key)
         return path.read_bytes() if path.exists() else b""
-
-    def _read(self, key: str) -> Denoiser | None:
-        content = self._path(key).read_bytes()
-        return load_denoiser(content) if content else None
 
 
 @ray.remote(max_retries=RETRIES)

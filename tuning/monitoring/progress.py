@@ -34,6 +34,8 @@ class Reporter:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self.out = Console(file=sys.stdout, width=width)
         self.err = Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+        self._bars = self._display()
+        self._steps = 0
 
     def say(self, message: str) -> None:
         """One line about what is happening."""
@@ -46,15 +48,27 @@ class Reporter:
             self.say(f"{what}: 0/{total}")
             yield _Lines(self, what, total)
             return
-        with Progress(
+        # A terminal shows one display at a time, with the bars of all steps that go on.
+        if self._steps == 0:
+            self._bars = self._display()
+            self._bars.start()
+        self._steps += 1
+        try:
+            yield _Bar(self._bars, what, total)
+        finally:
+            self._steps -= 1
+            if self._steps == 0:
+                self._bars.stop()
+
+    def _display(self) -> Progress:
+        return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=self.err,
-        ) as bars:
-            yield _Bar(bars, what, total)
+        )
 
 
 class _Step:
@@ -62,6 +76,14 @@ class _Step:
 
     def __init__(self, total: int) -> None:
         self.started, self.done, self.total = time.monotonic(), 0, total
+        # It may begin long after it is announced, and with units that were done before.
+        self._first: tuple[float, int] | None = None
+
+    def advance(self, units: int) -> None:
+        """Count `units` more as done."""
+        self.done += units
+        if self._first is None and units:
+            self._first = time.monotonic(), self.done
 
     @property
     def seconds(self) -> float:
@@ -70,8 +92,13 @@ class _Step:
 
     def remaining(self, left: float | None) -> str:
         """The seconds that are `left`, in words; if they are unknown, an extrapolation."""
-        if left is None and self.done:
-            left = self.seconds / self.done * (self.total - self.done)
+        since, before = self._first or (self.started, 0)
+        if before == self.done:
+            since, before = self.started, 0
+        # Of a hundredth at least: the first few units of a step that waited would promise days.
+        if left is None and self.done - before >= self.total / 100:
+            seconds = time.monotonic() - since
+            left = seconds / (self.done - before) * (self.total - self.done)
         if left is None or self.done >= self.total:
             return ""
         return f"about {_duration(left)} left"
@@ -85,7 +112,7 @@ class _Bar:
         self._task = bars.add_task(what, total=total, left="")
 
     def __call__(self, units: int, left: float | None = None) -> None:
-        self._step.done += units
+        self._step.advance(units)
         self._bars.update(self._task, advance=units, left=self._step.remaining(left))
 
 
@@ -98,7 +125,7 @@ class _Lines:
 
     def __call__(self, units: int, left: float | None = None) -> None:
         step = self._step
-        step.done += units
+        step.advance(units)
         now = time.monotonic()
         if step.done >= step.total or now - self._shown >= LINE_EVERY:
             self._shown = now

@@ -16,13 +16,13 @@ from tuning.cluster.resources import Resources
 from tuning.setting.setting import Setting
 
 
-def decide_training_precision(
+async def decide_training_precision(
     setting: Setting, classifier: BaseClassifier, context: Context, decided: Precision | None
 ) -> Precision:
     """As `decide`: what `choose_training_precision` finds for the space's largest training."""
     training = largest_training(setting.space)
     images = setting.shots.train_images[: training.batch_size]
-    return decide(context, decided, _measure, classifier, training, images)
+    return await decide(context, decided, _measure, classifier, training, images)
 
 
 def largest_training(space: SearchSpace) -> DecropConfig:

@@ -6,17 +6,19 @@ them, or on how often they are counted.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple
+import asyncio
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 
 import ray
 
 from trainables.smoothing.noise import BLOCK_SIZE
-from tuning.cluster.ending import ENDING
-from tuning.cluster.hosts import in_flight, workers
-from tuning.cluster.pausing import first_ready
-from tuning.cluster.resources import Resources
+from tuning.cluster.hosts import workers
+from tuning.cluster.pool import TaskPool, Urgency
 from tuning.monitoring.metrics import votes_counted
 from tuning.votes.job import ImageVotes, Outcome, T, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
@@ -33,26 +35,6 @@ TASKS_A_SECOND = 100
 FIRST_VOTES = BLOCK_SIZE
 
 
-def collect_votes(
-    jobs: Sequence[VoteJob[T]],
-    store: VoteStore,
-    resources: Resources,
-    advance: Callable[[int], None] = lambda votes: None,
-    send: Send = send_task,
-) -> list[list[Outcome[T]]]:
-    """The outcome for every image of every job; Ray tasks count the votes that are not stored yet.
-
-    `advance` is called with numbers of votes, which add up to `most` for each image; `send` starts
-    the tasks.
-    """
-    collector = _Collector(jobs, store, resources, advance, send)
-    collector.run()
-    return [
-        [collector.outcomes[number, position] for position in range(len(job.indices))]
-        for number, job in enumerate(jobs)
-    ]
-
-
 def task_votes(speed: float, workers: int, waiting: int) -> float:
     """How many votes to put into a task, for a model that casts `speed` votes a second.
 
@@ -66,133 +48,193 @@ def _longest(speed: float, workers: int) -> float:
     return speed * max(TASK_SECONDS, workers / TASKS_A_SECOND)
 
 
-class _Task(NamedTuple):
-    """The pieces that a task counts, and the name of their job."""
+@dataclass(order=True)
+class _Order:
+    """A job whose votes somebody waits for; `images` are those that have not begun."""
 
-    name: str
-    keys: list[VoteKey]
+    urgency: Urgency
+    number: int
+    job: VoteJob[Any] = field(compare=False)
+    advance: Callable[[int], None] = field(compare=False)
+    images: Iterator[_Image] = field(init=False, compare=False)
+    outcomes: dict[int, Outcome[Any]] = field(default_factory=dict, compare=False)
+    done: asyncio.Future[None] = field(default_factory=asyncio.Future, compare=False)
 
 
-class _Collector(Generic[T]):
-    """Keeps the workers busy with the votes that images need.
+@dataclass(eq=False)
+class _Image:
+    """An image of an order, at its position there."""
 
-    Images are begun one after another, and only as many as that takes: only the votes of images
-    that have begun and not ended are in memory.
+    order: _Order
+    position: int
+    votes: ImageVotes[Any]
+
+
+class Collector:
+    """Keeps the workers of a pool busy with the votes that images need, and records them.
+
+    Images are begun one after another, those of the most urgent job first, and only as many as that
+    takes: only the votes of images that have begun and not ended are in memory. `send` starts the
+    tasks.
     """
 
-    def __init__(
+    def __init__(self, store: VoteStore, pool: TaskPool, send: Send = send_task) -> None:
+        self._store, self._pool, self._send = store, pool, send
+        self._resources = pool.resources
+        self._numbers = count()
+        self._orders: list[_Order] = []
+        self._queue: deque[tuple[VoteKey, _Image]] = deque()
+        self._queued_votes = 0
+        # Two variants can be the same model: its votes are counted once and used for both.
+        self._waiting: dict[VoteKey, list[_Image]] = {}
+        # Each model in Ray's object store for as long as a job needs it, and by how many that is.
+        self._models: dict[str, Model] = {}
+        self._users: Counter[str] = Counter()
+        self._speeds: dict[str, float] = {}
+        self._asked = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def count(
         self,
-        jobs: Sequence[VoteJob[T]],
-        store: VoteStore,
-        resources: Resources,
-        advance: Callable[[int], None],
-        send: Send,
-    ) -> None:
-        self.store, self.resources, self.advance, self.send = store, resources, advance, send
-        self.not_begun = (
-            ImageVotes(job, (number, position), job.evaluate(), PIECES[resources.device])
-            for number, job in enumerate(jobs)
+        job: VoteJob[T],
+        urgency: Urgency,
+        advance: Callable[[int], None] = lambda votes: None,
+    ) -> list[Outcome[T]]:
+        """The outcome for every image; Ray tasks count the votes that are not stored yet.
+
+        `advance` is called with numbers of votes, which add up to `most` for each image.
+        """
+        if not job.indices:
+            return []
+        order = _Order(urgency, next(self._numbers), job, advance)
+        piece = PIECES[self._resources.device]
+        order.images = (
+            _Image(order, position, ImageVotes(job, position, job.evaluate(), piece))
             for position in range(len(job.indices))
         )
-        self.outcomes: dict[tuple[int, int], Outcome[T]] = {}
-        self.queue: deque[tuple[VoteKey, ImageVotes[T]]] = deque()
-        self.queued_votes = 0
-        # Two variants can be the same model: its votes are counted once and used for both.
-        self.waiting: dict[VoteKey, list[ImageVotes[T]]] = {}
-        self.running: dict[Reference, _Task] = {}
-        self.models: dict[str, Model] = {}
-        self.speeds: dict[str, float] = {}
+        heapq.heappush(self._orders, order)
+        self._users[job.model_hash] += 1
+        self._ask_for_worker()
+        try:
+            await order.done
+        finally:
+            self._users[job.model_hash] -= 1
+            if not self._users[job.model_hash]:
+                self._models.pop(job.model_hash, None)
+        return [order.outcomes[position] for position in range(len(job.indices))]
 
-    def run(self) -> None:
-        """Count until every image has its outcome, or record what is running if asked to end."""
-        with ENDING.graceful():
-            while not ENDING.asked and (self._fill_queue() or self.running):
-                while self._fill_queue() and len(self.running) < in_flight(self.resources):
-                    self._submit()
-                self._receive()
-            while self.running and not ENDING.overdue:
-                self._receive()
+    def _ask_for_worker(self) -> None:
+        """Ask the pool for a worker, once at a time, if there is something to count."""
+        if not self._asked and self._fill_queue():
+            self._asked = True
+            task = asyncio.create_task(self._count_some())
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            waiting = {image.order for images in self._waiting.values() for image in images}
+            for order in {*waiting, *self._orders}:
+                if not order.done.done():
+                    order.done.set_exception(error)
+
+    async def _count_some(self) -> None:
+        """Count the first pieces in the queue, and see to it that the next ones are counted."""
+        await self._pool.admission(self._queue[0][1].order.urgency)
+        self._asked = False
+        name, keys, task = self._submit()
+        self._ask_for_worker()
+        self._record(name, keys, await self._pool.outcome(task))
+        self._ask_for_worker()
 
     def _fill_queue(self) -> bool:
         """Begin images until there is work for every worker; returns whether there is any."""
-        speed, count = max(self.speeds.values(), default=FIRST_VOTES), workers(self.resources)
-        while self.queued_votes < _longest(speed, count) * count:
-            image = next(self.not_begun, None)
+        speed, number = max(self._speeds.values(), default=FIRST_VOTES), workers(self._resources)
+        while self._queued_votes < _longest(speed, number) * number:
+            image = self._next_image()
             if image is None:
                 break
             self._evaluate(image)
-        return bool(self.queue)
+        return bool(self._queue)
 
-    def _evaluate(self, image: ImageVotes[T]) -> None:
+    def _next_image(self) -> _Image | None:
+        while self._orders:
+            if image := next(self._orders[0].images, None):
+                return image
+            heapq.heappop(self._orders)
+        return None
+
+    def _evaluate(self, image: _Image) -> None:
         """Evaluate an image as far as its votes are known, and queue the votes it needs next."""
-        while not image.missing:
-            needed = image.advance()
+        while not image.votes.missing:
+            needed = image.votes.advance()
             if isinstance(needed, Outcome):
-                self.outcomes[image.place] = needed
-                if spared := image.job.most - image.votes:
-                    self.advance(spared)
+                self._finish(image, needed)
                 return
-            known = self.store.find(needed)
+            known = self._store.find(needed)
             for key in needed:
                 if key in known:
                     self._add(image, key, known[key])
-                elif key in self.waiting:
-                    self.waiting[key].append(image)
+                elif key in self._waiting:
+                    self._waiting[key].append(image)
                 else:
-                    self.waiting[key] = [image]
-                    self.queue.append((key, image))
-                    self.queued_votes += key.size
+                    self._waiting[key] = [image]
+                    self._queue.append((key, image))
+                    self._queued_votes += key.size
 
-    def _add(self, image: ImageVotes[T], key: VoteKey, counts: Counts) -> None:
-        image.add(key, counts)
-        self.advance(key.size)
+    def _finish(self, image: _Image, outcome: Outcome[Any]) -> None:
+        order = image.order
+        order.outcomes[image.position] = outcome
+        if spared := order.job.most - image.votes.votes:
+            order.advance(spared)
+        if len(order.outcomes) == len(order.job.indices):
+            order.done.set_result(None)
 
-    def _submit(self) -> None:
+    def _add(self, image: _Image, key: VoteKey, counts: Counts) -> None:
+        image.votes.add(key, counts)
+        image.order.advance(key.size)
+
+    def _submit(self) -> tuple[str, list[VoteKey], Reference]:
         """Start a task with the first pieces in the queue, all of the same model."""
-        job = self.queue[0][1].job
+        job = self._queue[0][1].order.job
         pieces = self._take_from_queue(job.model_hash)
-        images = {key.image: image for key, image in pieces}
         # Pickling a view would send its whole storage.
-        pixels = {index: image.pixels.clone() for index, image in images.items()}
-        if job.model_hash not in self.models:
-            self.models[job.model_hash] = ray.put(job.model)
+        pixels = {key.image: image.votes.pixels.clone() for key, image in pieces}
+        if job.model_hash not in self._models:
+            self._models[job.model_hash] = ray.put(job.model)
         keys = [key for key, _ in pieces]
-        reference = self.send(
+        task = self._send(
             f"votes: {job.name}",
-            self.models[job.model_hash],
+            self._models[job.model_hash],
             [pixels[key.image] for key in keys],
             keys,
-            self.resources,
+            self._resources,
         )
-        self.running[reference] = _Task(job.name, keys)
+        return job.name, keys, task
 
-    def _take_from_queue(self, model: str) -> list[tuple[VoteKey, ImageVotes[T]]]:
+    def _take_from_queue(self, model: str) -> list[tuple[VoteKey, _Image]]:
         """The first pieces of `model` in the queue, as many as make a task."""
-        speed = self.speeds.get(model, FIRST_VOTES)
-        wanted = task_votes(speed, workers(self.resources), self.queued_votes)
-        taken: list[tuple[VoteKey, ImageVotes[T]]] = []
+        speed = self._speeds.get(model, FIRST_VOTES)
+        wanted = task_votes(speed, workers(self._resources), self._queued_votes)
+        taken: list[tuple[VoteKey, _Image]] = []
         votes = 0
-        while self.queue and self.queue[0][0].model == model and (not taken or votes < wanted):
-            taken.append(self.queue.popleft())
+        while self._queue and self._queue[0][0].model == model and (not taken or votes < wanted):
+            taken.append(self._queue.popleft())
             votes += taken[-1][0].size
-        self.queued_votes -= votes
+        self._queued_votes -= votes
         return taken
 
-    def _receive(self) -> None:
-        """Record the counts of the first task that ends, and continue with their images."""
-        ready = first_ready(list(self.running))
-        if ready is None:
-            return
-        name, keys = self.running.pop(ready)
-        counts: list[Counts] = ray.get(ready)
+    def _record(self, name: str, keys: list[VoteKey], counts: list[Counts]) -> None:
+        """Record the counts of a task, and continue with its images."""
         found = dict(zip(keys, counts, strict=True))
-        self.store.put(found)
+        self._store.put(found)
         votes = sum(key.size for key in keys)
         seconds = sum(each.seconds for each in counts)
-        self.speeds[keys[0].model] = votes / max(seconds, 1e-6)
-        votes_counted(name, votes, seconds * self.resources.devices_per_trial)
-        served = [(key, image) for key in keys for image in self.waiting.pop(key)]
+        self._speeds[keys[0].model] = votes / max(seconds, 1e-6)
+        votes_counted(name, votes, seconds * self._resources.devices_per_trial)
+        served = [(key, image) for key in keys for image in self._waiting.pop(key)]
         for key, image in served:
             self._add(image, key, found[key])
-        for image in {image.place: image for _, image in served}.values():
+        for image in dict.fromkeys(image for _, image in served):
             self._evaluate(image)

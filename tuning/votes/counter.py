@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import nn
@@ -11,8 +10,8 @@ from torch import nn
 from trainables.acceleration.voting import Precision, prepared
 from trainables.models.denoisers import Denoiser
 from trainables.weights.checkpoint import weights_hash
-from tuning.cluster.resources import Resources
-from tuning.votes.collector import collect_votes
+from tuning.cluster.pool import TaskPool, Urgency
+from tuning.votes.collector import Collector
 from tuning.votes.job import Outcome, T, VoteJob
 from tuning.votes.store import VoteStore
 
@@ -24,13 +23,12 @@ class Voter(NamedTuple):
     model_hash: str
 
 
-@dataclass(frozen=True)
 class VoteCounter:
     """Counts the votes of a setting's models, all in the same precision and into the same store."""
 
-    store: VoteStore
-    precision: Precision
-    resources: Resources
+    def __init__(self, store: VoteStore, precision: Precision, pool: TaskPool) -> None:
+        self.store, self.precision = store, precision
+        self._collector = Collector(store, pool)
 
     def voter(self, model: nn.Module, shape: Sequence[int]) -> Voter:
         """`model` prepared to vote on images of `shape` [C, H, W]."""
@@ -38,11 +36,11 @@ class VoteCounter:
             prepared(model, shape, self.precision), f"{weights_hash(model)}-{self.precision}"
         )
 
-    def count(
-        self, jobs: Sequence[VoteJob[T]], advance: Callable[[int], None]
-    ) -> list[list[Outcome[T]]]:
-        """The outcome for each image of each job, as `collect_votes`."""
-        return collect_votes(jobs, self.store, self.resources, advance)
+    async def count(
+        self, job: VoteJob[T], urgency: Urgency, advance: Callable[[int], None]
+    ) -> list[Outcome[T]]:
+        """The outcome for each image, as `Collector.count`."""
+        return await self._collector.count(job, urgency, advance)
 
 
 def smoothable(denoiser: Denoiser | None, classifier: nn.Module) -> nn.Module:

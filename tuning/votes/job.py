@@ -53,12 +53,11 @@ class Outcome(NamedTuple, Generic[T]):
 class ImageVotes(Generic[T]):
     """One image of a job, and the votes for its next evaluation that have been counted so far.
 
-    `place` holds the numbers of the job and of the image in it. Votes are counted in pieces of at
-    most `piece`.
+    `position` is that of the image in its job. Votes are counted in pieces of at most `piece`.
     """
 
     job: VoteJob[T]
-    place: tuple[int, int]
+    position: int
     evaluation: Evaluation[T]
     piece: int
     missing: set[VoteKey] = field(default_factory=set)
@@ -69,7 +68,7 @@ class ImageVotes(Generic[T]):
     @property
     def pixels(self) -> Tensor:
         """The image: [C, H, W]."""
-        return self.job.images[self.place[1]]
+        return self.job.images[self.position]
 
     def advance(self) -> list[VoteKey] | Outcome[T]:
         """Send the evaluation its votes; returns the pieces it needs next, or its outcome."""
@@ -79,7 +78,7 @@ class ImageVotes(Generic[T]):
             request = next(self.evaluation) if counts is None else self.evaluation.send(counts)
         except StopIteration as ended:
             return Outcome(ended.value, self.seconds)
-        job, index = self.job, self.job.indices[self.place[1]]
+        job, index = self.job, self.job.indices[self.position]
         keys = [
             VoteKey(
                 job.model_hash,

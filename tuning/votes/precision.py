@@ -11,11 +11,11 @@ from tuning.cluster.precision import decide
 from tuning.cluster.resources import Resources
 
 
-def decide_precision(
+async def decide_precision(
     context: Context, model: nn.Module, image: Tensor, decided: Precision | None
 ) -> Precision:
     """As `decide`: the one in which `model` votes fastest on `image` [C, H, W], an example."""
-    return decide(context, decided, _measure, model, image)
+    return await decide(context, decided, _measure, model, image)
 
 
 def _measure(model: nn.Module, image: Tensor, resources: Resources) -> Precision:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayTaskError
 
+from tuning.cluster.pool import TaskPool
 from tuning.cluster.precision import TRIES, measured
 from tuning.cluster.resources import Resources
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-RESOURCES = Resources(1, 0.0, 2)
+POOL = TaskPool(Resources(1, 0.0, 2))
 
 
 def die(folder: Path, lives: int, resources: Resources) -> int:
@@ -24,14 +25,14 @@ def die(folder: Path, lives: int, resources: Resources) -> int:
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    assert measured(die, tmp_path, 1, resources=RESOURCES) == 3
+    assert POOL.run(measured(die, tmp_path, 1, pool=POOL)) == 3
 
 
 def test_after_some_deaths_nothing_is_measured(tmp_path: Path) -> None:
-    assert measured(die, tmp_path, 100, resources=RESOURCES) is None
+    assert POOL.run(measured(die, tmp_path, 100, pool=POOL)) is None
     assert len(list(tmp_path.iterdir())) == TRIES
 
 
 def test_an_error_of_the_measurement_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(RayTaskError, match="NotADirectoryError"):
-        measured(die, Path(__file__), 0, resources=RESOURCES)
+        POOL.run(measured(die, Path(__file__), 0, pool=POOL))

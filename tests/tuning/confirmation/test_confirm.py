@@ -1,17 +1,21 @@
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.support.records import record
 from trainables.data.splits import Shots
 from trainables.models.denoisers import Denoiser, DnCNN
+from tuning.cluster.pool import Urgency
 from tuning.config import make_config
-from tuning.confirmation.confirm import choose_variants, fresh_folds, train_on_folds
+from tuning.confirmation.confirm import Candidates, choose_variants, confirmed, fresh_folds
 from tuning.confirmation.draws import Draws
-from tuning.confirmation.scoring import Contender, FoldScores
+from tuning.confirmation.scoring import FoldScores
+from tuning.confirmation.selection import Confirmed
 from tuning.confirmation.training import Training
 from tuning.errors import AllTrialsFailed
 
@@ -24,40 +28,77 @@ def shots() -> Shots:
 
 
 class PretendedTrainer:
-    """Trains nothing; the trainings whose number is in `diverging` diverge."""
+    """Trains nothing; what is trained on a fold diverges as `diverging` says: a sigma, a fold."""
 
-    def __init__(self, *diverging: int) -> None:
-        self.diverging, self.trainings = diverging, list[Training]()
+    def __init__(self, folds: Sequence[Shots], *diverging: tuple[float, int]) -> None:
+        self.folds, self.diverging = folds, diverging
+        self.trainings: dict[tuple[float, int], Training] = {}
 
-    def train(
-        self, trainings: Sequence[Training], advance: Callable[[int], None]
-    ) -> list[Denoiser | None]:
-        self.trainings = list(trainings)
-        return [
-            None if number in self.diverging else DnCNN(1, 3, 4)
-            for number, _ in enumerate(trainings)
+    async def train(self, training: Training, urgency: Urgency) -> Denoiser | None:
+        (number,) = [
+            number
+            for number, fold in enumerate(self.folds)
+            if torch.equal(fold.train_images, training.images)
         ]
+        key = training.hyperparameters.sigma, number
+        self.trainings[key] = training
+        return None if key in self.diverging else DnCNN(1, 3, 4)
+
+
+class PretendedScorer:
+    """Counts nothing: for each model and each fold it notes the fold and the sigma."""
+
+    def __init__(self, folds: Sequence[Shots], seed: int) -> None:
+        self.folds, self.seed, self.forgone = folds, seed, list[Shots]()
+
+    def voter(self, model: nn.Module) -> nn.Module:
+        return model
+
+    async def count(self, voter: nn.Module, fold: Shots, sigma: float) -> Any:
+        (number,) = [number for number, one in enumerate(self.folds) if one is fold]
+        return number, sigma
+
+    def scores(self, sigma: float, counted: Sequence[Any]) -> FoldScores:
+        assert list(counted) == [(number, sigma) for number in range(len(self.folds))]
+        return scored(sigma)
+
+    def forgo(self, fold: Shots) -> None:
+        self.forgone.append(fold)
 
 
 def test_candidates_train_on_the_same_folds_and_seeds_and_leave_if_they_diverge_on_one() -> None:
     folds = fresh_folds(shots(), 3, seed=5)
     held_out = [set(fold.tuning_indices) for fold in folds]
     assert not held_out[0] & held_out[1]
-    trainer: Any = PretendedTrainer(4)
-    shortlist = [record(number) for number in (7, 8, 9)]
-    trained = train_on_folds(shortlist, folds, 5, trainer, lambda done: None)
-    assert [candidate.trial.number for candidate in trained] == [7, 9]
-    assert {len(candidate.denoisers) for candidate in trained} == {3}
-    seeds = [training.seed for training in trainer.trainings]
-    assert len(set(seeds[:3])) == 3
-    assert seeds == 3 * seeds[:3]
-    for number, training in enumerate(trainer.trainings):
-        assert torch.equal(training.images, folds[number % 3].train_images)
+    trainer: Any = PretendedTrainer(folds, (0.2, 1))
+    scorer: Any = PretendedScorer(folds, 5)
+    advanced: list[int] = []
+    candidates = Candidates(nn.Identity(), trainer, scorer, advanced.append)
+    shortlist = [record(7, sigma=0.1), record(8, sigma=0.2), record(9, sigma=0.3)]
+
+    async def confirm() -> list[Confirmed | None]:
+        return await asyncio.gather(*map(candidates.confirm, shortlist))
+
+    found = asyncio.run(confirm())
+    assert [one and (one.trial, one.sigma) for one in found] == [
+        (shortlist[0], 0.1),
+        None,
+        (shortlist[2], 0.3),
+    ]
+    assert sum(advanced) == len(trainer.trainings) == 9
+    assert scorer.forgone == [folds[1]]
+    seeds = [[trainer.trainings[sigma, n].seed for n in range(3)] for sigma in (0.1, 0.2, 0.3)]
+    assert len(set(seeds[0])) == 3
+    assert seeds == 3 * seeds[:1]
 
 
-def contender(origin: str | None, number: int = 0) -> Contender:
-    trial = None if origin is None else record(number, origin)
-    return Contender(trial, 0.25 if origin else 0.1 * (1 + number), [])
+def test_the_bare_classifier_is_scored_at_each_sigma() -> None:
+    scorer: Any = PretendedScorer(fresh_folds(shots(), 2, seed=5), 5)
+    trainer: Any = None
+    candidates = Candidates(nn.Identity(), trainer, scorer, lambda done: None)
+    found = asyncio.run(candidates.confirm_bare((0.1, 0.4)))
+    assert [(one.trial, one.sigma) for one in found] == [(None, 0.1), (None, 0.4)]
+    assert [one.score.mean for one in found] == pytest.approx([0.2, 0.5])
 
 
 def scored(level: float) -> FoldScores:
@@ -65,18 +106,23 @@ def scored(level: float) -> FoldScores:
     return FoldScores(level + np.array([0.0, 0.1, 0.2]), np.array([1.0, 1.0, 0.0]), draws, level)
 
 
+def trial(origin: str, number: int, level: float) -> Confirmed:
+    return confirmed(record(number, origin), 0.25, scored(level))
+
+
+def bare(*levels: float) -> list[Confirmed]:
+    return [confirmed(None, 0.1 * (1 + n), scored(level)) for n, level in enumerate(levels)]
+
+
 def test_each_variant_is_the_highest_of_its_kind() -> None:
-    contenders = [
-        contender("published", 0),
-        contender("label_consistency", 1),
-        contender("label_consistency", 2),
-        contender("search", 3),
-        contender(None, 0),
-        contender(None, 1),
+    trained = [
+        trial("published", 0, 0.2),
+        trial("label_consistency", 1, 0.1),
+        trial("label_consistency", 2, 0.3),
+        trial("search", 3, 0.6),
     ]
-    scores = [scored(level) for level in (0.2, 0.1, 0.3, 0.6, 0.4, 0.5)]
     config = make_config({"name": "x"})
-    found = choose_variants(contenders, scores, config)
+    found = choose_variants(trained, bare(0.4, 0.5), config)
     numbers = {v: c.trial and c.trial.number for v, c in found.variants.items()}
     assert numbers == {"none": None, "label_consistency": 2, "published": 0, "best": 3}
     assert found.variants["none"].sigma == pytest.approx(0.2)
@@ -84,24 +130,22 @@ def test_each_variant_is_the_highest_of_its_kind() -> None:
     assert found.variants["best"].accuracy == pytest.approx(2 / 3)
     # No other sigma was better for the published values.
     assert found.further == {"published_best_sigma": found.variants["published"]}
-    swept = [*contenders, contender("published_sigma", 6)]
     for level, stronger in ((0.25, 6), (0.05, 0)):
-        further = choose_variants(swept, [*scores, scored(level)], config).further
+        swept = [*trained, trial("published_sigma", 6, level)]
+        further = choose_variants(swept, bare(0.4, 0.5), config).further
         found_numbers = {v: c.trial and c.trial.number for v, c in further.items()}
         assert found_numbers == {"published_best_sigma": stronger}
     with pytest.raises(AllTrialsFailed, match="label_consistency diverged"):
-        choose_variants([contenders[0], *contenders[3:]], scores[:1] + scores[3:], config)
+        choose_variants([trained[0], trained[3]], bare(0.4), config)
 
 
 def test_the_best_is_the_highest_of_those_that_are_tied() -> None:
-    contenders = [
-        contender("published", 0),
-        contender("label_consistency", 1),
-        contender("search", 5),
-        contender("search", 6),
-        contender(None),
+    trained = [
+        trial("published", 0, 0.2),
+        trial("label_consistency", 1, 0.1),
+        trial("search", 5, 0.6),
+        trial("search", 6, 0.6),
     ]
-    scores = [scored(level) for level in (0.2, 0.1, 0.6, 0.6, 0.4)]
-    found = choose_variants(contenders, scores, make_config({"name": "x"}))
+    found = choose_variants(trained, bare(0.4), make_config({"name": "x"}))
     assert [c.trial and c.trial.number for c in found.tied] == [5, 6]
     assert found.variants["best"] is found.tied[0]

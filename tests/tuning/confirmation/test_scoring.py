@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ from torch import nn
 from trainables.data.splits import Shots
 from trainables.smoothing.objective import Objective, clean_accuracy
 from trainables.smoothing.prediction import Certification
+from tuning.cluster.pool import TaskPool, Urgency
 from tuning.cluster.resources import Resources
 from tuning.config import make_config
-from tuning.confirmation.scoring import Contender, FoldScores, Scorer
+from tuning.confirmation.scoring import FoldScores, Scorer
 from tuning.votes.counter import VoteCounter, Voter
 from tuning.votes.job import Outcome, VoteJob
 from tuning.votes.store import VoteStore
@@ -28,10 +30,11 @@ class PretendedCounter(VoteCounter):
     Of the first votes, a tenth more are for it. The rest are for the next class.
     """
 
-    def count(
-        self, jobs: Sequence[VoteJob[Any]], advance: Callable[[int], None]
-    ) -> list[list[Outcome[Any]]]:
-        return [[Outcome(voted(job, index), 0.0) for index in job.indices] for job in jobs]
+    async def count(
+        self, job: VoteJob[Any], urgency: Urgency, advance: Callable[[int], None]
+    ) -> list[Outcome[Any]]:
+        advance(len(job.indices) * job.most)
+        return [Outcome(voted(job, index), 0.0) for index in job.indices]
 
 
 def voted(job: VoteJob[Any], index: int) -> Any:
@@ -69,14 +72,23 @@ def scores(objective: str, tuned: Sequence[int], tmp_path: Path) -> list[FoldSco
     """Of two contenders, the second under more noise, on two folds of different sizes."""
     votes = {"confirm_votes": VOTES, "tuning_votes": FEW - 50, "n": N, "n0": N0}
     config = make_config({"name": "x", "objective": objective, **votes})
-    counter = PretendedCounter(VoteStore(tmp_path / "votes.db"), "float32", Resources(1, 0.0, 1))
+    pool = TaskPool(Resources(1, 0.0, 1))
+    counter = PretendedCounter(VoteStore(tmp_path / "votes.db"), "float32", pool)
     setting: Any = SimpleNamespace(radii=RADII, shots=SimpleNamespace(tuning_indices=tuned))
-    scorer = Scorer("x", setting, [fold(0, 1, 2), fold(3, 4)], config, 7, counter)
-    contenders = [
-        Contender(None, 0.25, [voter(1), voter(2)]),
-        Contender(None, 0.5, [voter(3), voter(3)]),
-    ]
-    return scorer.score(contenders, lambda votes: None)
+    folds, done = [fold(0, 1, 2), fold(3, 4)], list[int]()
+    scorer = Scorer("x", setting, folds, config, 7, counter, done.append)
+
+    async def scored(sigma: float, *numbers: int) -> FoldScores:
+        counted = [
+            await scorer.count(voter(number), one, sigma)
+            for number, one in zip(numbers, folds, strict=True)
+        ]
+        return scorer.scores(sigma, counted)
+
+    found = [asyncio.run(scored(0.25, 1, 2)), asyncio.run(scored(0.5, 3, 3))]
+    scorer.forgo(folds[0])
+    assert done == [3 * VOTES, 2 * VOTES, 3 * VOTES, 2 * VOTES, 3 * VOTES]
+    return found
 
 
 def counts(models: Sequence[int], more: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Trainings of confirmation: their files, and what becomes of them when they pause."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from tests.support.runs import HANGING
 from tests.support.signals import handlers_kept, pausing_undone
 from tests.trainables.test_trainable import SIZE, make_task
 from trainables.decrop.config import DecropConfig
+from trainables.models.denoisers import Denoiser
 from trainables.task import never
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import load_denoiser
 from tuning.cluster.ending import ENDING
+from tuning.cluster.pool import TaskPool, Urgency
 from tuning.cluster.resources import Resources
 from tuning.confirmation.training import Trainer, Training
 from tuning.errors import Ended
@@ -30,7 +33,7 @@ def test_a_denoiser_of_other_shared_inputs_is_not_taken_for_this_one(
 ) -> None:
     task = make_task()
     one, same, other = (
-        Trainer("digits", t, tmp_path, Resources(1, 0.0, 1))
+        Trainer("digits", t, tmp_path, TaskPool(Resources(1, 0.0, 1)))
         for t in (task, replace(task, timeout=9.0), replace(task, **change))
     )
     assert one._source == same._source != other._source
@@ -66,9 +69,16 @@ def trained(folder: Path, asked_to_pause: Callable[[], bool]) -> list[str]:
     task = replace(make_task(), asked_to_pause=asked_to_pause)
     configs = [DecropConfig(**SIZE, learning_rate=rate) for rate in (0.001, 0.002)]
     trainings = [Training(c, task.train_images, task.train_labels, seed=3) for c in configs]
-    done: list[int] = []
-    Trainer("digits", task, folder, Resources(1, 0.0, 2)).train(trainings, done.append)
-    assert sum(done) == len(trainings)
+    pool = TaskPool(Resources(1, 0.0, 2))
+    trainer = Trainer("digits", task, folder, pool)
+
+    async def train() -> list[Denoiser | None]:
+        # One of them is asked for twice, and trained once.
+        wanted = [*trainings, trainings[0]]
+        return await asyncio.gather(*(trainer.train(t, Urgency.FINAL_TRAINING) for t in wanted))
+
+    first, second, again = map(weights_hash, filter(None, pool.run(train())))
+    assert first == again != second
     assert not list(folder.glob("*.pt"))
     files = sorted(folder.glob("*.safetensors"))
     return [weights_hash(load_denoiser(path.read_bytes())) for path in files]

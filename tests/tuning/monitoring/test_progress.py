@@ -87,6 +87,36 @@ def test_progress_says_how_long_it_is_going_to_take(
     ]
 
 
+def test_the_time_before_a_step_began_does_not_count(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Reporter().track("votes", 1000) as advance:
+        clock[0] = 100
+        advance(5)
+        clock[0] = 106
+        # As fast as since the first ones: 60 a second.
+        advance(360)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "votes: 5/1000 (2 min)",
+        "votes: 365/1000 (2 min, about 11 s left)",
+    ]
+
+
+def test_on_a_terminal_bars_of_several_steps_are_shown_together() -> None:
+    reporter, written = Reporter(), io.StringIO()
+    reporter.err = Console(file=written, force_terminal=True, width=100)
+    with reporter.track("trainings", 10) as train:
+        with reporter.track("votes", 30) as count:
+            train(4)
+            count(7)
+        train(1)
+    with reporter.track("report", 1) as write:
+        write(1)
+    text = written.getvalue()
+    for shown in ("trainings", "votes", "7/30", "5/10", "report", "1/1"):
+        assert shown in text
+
+
 def test_on_a_terminal_a_bar_shows_how_much_is_done_and_left() -> None:
     reporter, written = Reporter(), io.StringIO()
     reporter.err = Console(file=written, force_terminal=True, width=100)

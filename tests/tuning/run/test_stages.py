@@ -1,21 +1,27 @@
 """The stages of a run in their order."""
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tuning.cluster.pool import TaskPool
+from tuning.cluster.resources import Resources
 from tuning.config import make_config
+from tuning.errors import AllTrialsFailed
 from tuning.run.folder import RunFolder
-from tuning.run.stages import search_and_certify
+from tuning.run.pipeline import Rows
+from tuning.run.stages import search_and_certify, side_by_side
 
 
 def said(objective: str, folder: Path) -> str:
     """What a run without settings tells its user."""
     lines: list[str] = []
     config = make_config({"name": "x", "objective": objective})
-    context: Any = SimpleNamespace(config=config, reporter=SimpleNamespace(say=lines.append))
+    reporter, pool = SimpleNamespace(say=lines.append), TaskPool(Resources(1, 0.0, 1))
+    context: Any = SimpleNamespace(config=config, reporter=reporter, pool=pool)
     manifest: Any = None
     assert list(search_and_certify([], RunFolder(folder), context, manifest)) == []
     return "\n".join(lines)
@@ -28,3 +34,17 @@ def test_maximising_the_acr_is_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize("objective", ["certified-accuracy", "certified-accuracy@0.5", "pareto"])
 def test_no_other_objective_is_warned_of(tmp_path: Path, objective: str) -> None:
     assert "warning" not in said(objective, tmp_path)
+
+
+def test_a_setting_that_fails_does_not_keep_the_others_from_their_results() -> None:
+    async def fail() -> Rows:
+        raise AllTrialsFailed("of the first")
+
+    async def succeed() -> Rows:
+        await asyncio.sleep(0)
+        return [{"setting": "second"}]
+
+    pool, found = TaskPool(Resources(1, 0.0, 1)), list[Rows]()
+    with pytest.raises(AllTrialsFailed, match="of the first"):
+        found.extend(side_by_side([fail(), succeed()], pool))
+    assert found == [[{"setting": "second"}]]

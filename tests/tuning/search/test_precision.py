@@ -34,7 +34,8 @@ def setting(context: Context) -> Setting:
 
 def decide(setting: Setting, context: Context, decided: Precision | None, **flags: Any) -> str:
     changed = replace(context, config=context.config.model_copy(update=flags))
-    return decide_training_precision(setting, BaseClassifier(DigitsCNN()), changed, decided)
+    deciding = decide_training_precision(setting, BaseClassifier(DigitsCNN()), changed, decided)
+    return changed.pool.run(deciding)
 
 
 def test_what_was_given_or_decided_before_is_not_measured(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.counts import recorded
+from tests.support.counts import count_votes, recorded
 from tests.support.runs import HANGING
 from tests.support.signals import handlers_kept
 from trainables.smoothing.certify import Request, certifying
@@ -22,7 +22,7 @@ from tuning.cluster.ending import ENDING
 from tuning.cluster.resources import Resources
 from tuning.errors import Ended
 from tuning.votes import collector as votes
-from tuning.votes.collector import collect_votes, task_votes
+from tuning.votes.collector import Collector, task_votes
 from tuning.votes.job import Evaluation, Outcome, VoteJob
 from tuning.votes.store import Counts, VoteKey, VoteStore
 from tuning.votes.task import Reference, send_task
@@ -70,11 +70,11 @@ def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> 
     ]
     for count in (1, 2, 4):
         store = VoteStore(tmp_path / f"{count}.db")
-        assert results(collect_votes([job()], store, workers(count))) == [expected]
+        assert results(count_votes([job()], store, workers(count))) == [expected]
     resumed = VoteStore(tmp_path / "resumed.db")
-    collect_votes([job(range(2, 5))], resumed, workers(2))
+    count_votes([job(range(2, 5))], resumed, workers(2))
     done: list[int] = []
-    assert results(collect_votes([job()], resumed, workers(2), done.append)) == [expected]
+    assert results(count_votes([job()], resumed, workers(2), done.append)) == [expected]
     assert sum(done) == 6 * VOTES
 
 
@@ -99,8 +99,8 @@ def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: 
     marks = tmp_path / "marks"
     marks.mkdir()
     dying = replace(job(), model=DiesOnce(marks))
-    expected = collect_votes([job()], VoteStore(tmp_path / "undisturbed.db"), workers(2))
-    found = collect_votes([dying], VoteStore(tmp_path / "votes.db"), workers(2))
+    expected = count_votes([job()], VoteStore(tmp_path / "undisturbed.db"), workers(2))
+    found = count_votes([dying], VoteStore(tmp_path / "votes.db"), workers(2))
     assert list(marks.iterdir())
     assert results(found) == results(expected)
     kept = [recorded(tmp_path / f"{name}.db") for name in ("votes", "undisturbed")]
@@ -113,9 +113,9 @@ def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: 
 def test_pieces_as_a_gpu_counts_them_hold_the_same_votes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = collect_votes([job()], VoteStore(tmp_path / "cpu.db"), workers(2))
+    expected = count_votes([job()], VoteStore(tmp_path / "cpu.db"), workers(2))
     monkeypatch.setitem(votes.PIECES, "cpu", votes.PIECES["cuda"])
-    found = collect_votes([job()], VoteStore(tmp_path / "cuda.db"), workers(2))
+    found = count_votes([job()], VoteStore(tmp_path / "cuda.db"), workers(2))
     assert results(found) == results(expected)
     assert len(recorded(tmp_path / "cpu.db")) == 18
     assert len(recorded(tmp_path / "cuda.db")) == 6
@@ -144,7 +144,7 @@ def test_a_worker_reads_a_model_once_for_all_its_tasks(
     marks = tmp_path / "marks"
     marks.mkdir()
     monkeypatch.setattr(votes, "TASK_SECONDS", 1e-6)
-    collect_votes([replace(job(), model=Read(marks))], VoteStore(tmp_path / "votes.db"), workers(2))
+    count_votes([replace(job(), model=Read(marks))], VoteStore(tmp_path / "votes.db"), workers(2))
     readers = [mark.name.split("-")[0] for mark in marks.iterdir()]
     # Of the 18 pieces each is a task.
     assert len(recorded(tmp_path / "votes.db")) == 18
@@ -158,7 +158,7 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
     done: list[int] = []
     jobs = [job(evaluate=evaluate, most=20_100), job(range(3), evaluate=evaluate, most=20_100)]
     store = VoteStore(tmp_path / "a.db")
-    whole, part = collect_votes(jobs, store, workers(2), done.append)
+    whole, part = count_votes(jobs, store, workers(2), done.append)
     # The same model on the same images: counted once, and the same for both.
     assert results([part]) == results([whole[:3]])
     assert sum(key.stop - key.start for key in recorded(store.path)) == sum(
@@ -187,10 +187,10 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("local_ray")
 def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
-    collect_votes([job()], store, workers(2))
+    count_votes([job()], store, workers(2))
     planted = {key: Counts([1, 2, 3], 0.5, "host") for key in recorded(store.path)}
     store.put(planted)
-    (outcomes,) = collect_votes([job()], store, workers(2))
+    (outcomes,) = count_votes([job()], store, workers(2))
     # In pieces of a thousand.
     assert outcomes == [Outcome([3, 6, 9], 1.5)] * 6
 
@@ -205,7 +205,7 @@ def test_a_task_carries_its_images_alone_and_each_once(tmp_path: Path) -> None:
         sent.append((images, keys))
         return send_task(name, model, images, keys, resources)
 
-    collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(2), send=watched)
+    count_votes([job()], VoteStore(tmp_path / "votes.db"), workers(2), send=watched)
     assert max(len(keys) for _, keys in sent) > 1
     for images, keys in sent:
         # Pieces of an image share one tensor, which is no part of a larger one.
@@ -235,7 +235,7 @@ def test_tasks_are_longer_where_one_driver_serves_many_workers(
 def test_phases_draw_fresh_noise(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
     jobs = [job(evaluate=partial(casting, VOTES, phase)) for phase in ("select", "estimate")]
-    first, second = results(collect_votes(jobs, store, workers(2)))
+    first, second = results(count_votes(jobs, store, workers(2)))
     assert first != second
 
 
@@ -251,7 +251,7 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
     for _ in range(2):  # counted, and then read
         for steps, counts in zip((0, 255, 16), expected, strict=True):
             one = replace(job(range(1)), noise=Noise(SIGMA, steps))
-            assert results(collect_votes([one], store, workers(2))) == [[counts]]
+            assert results(count_votes([one], store, workers(2))) == [[counts]]
     # What is there of another model is not even looked at.
     store.put(
         {
@@ -259,7 +259,7 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
             for key in recorded(store.path)
         }
     )
-    assert results(collect_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
+    assert results(count_votes([job(range(1))], store, workers(2))) == [[expected[0]]]
     assert len({tuple(counts) for counts in expected}) == 3
 
 
@@ -268,19 +268,19 @@ def test_what_the_driver_holds_does_not_grow_with_the_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    receive = votes._Collector._receive
+    record = Collector._record
 
-    def watched(collector: "votes._Collector[Any]") -> None:
-        held.append(len(collector.waiting))
-        receive(collector)
+    def watched(collector: Collector, *found: Any) -> None:
+        held.append(len(collector._waiting))
+        record(collector, *found)
 
-    monkeypatch.setattr(votes._Collector, "_receive", watched)
+    monkeypatch.setattr(Collector, "_record", watched)
     monkeypatch.setattr(votes, "FIRST_VOTES", 2000)
     monkeypatch.setattr(votes, "TASK_SECONDS", 0.001)
     monkeypatch.setattr(votes, "TASKS_A_SECOND", 1e4)
     one, images = job(), 400
     many = replace(one, images=one.images[:1].expand(images, -1, -1, -1), indices=range(images))
-    (outcomes,) = collect_votes([many], VoteStore(tmp_path / "votes.db"), workers(2))
+    (outcomes,) = count_votes([many], VoteStore(tmp_path / "votes.db"), workers(2))
     assert len(outcomes) == images
     # Of three pieces an image.
     assert max(held) < 0.4 * 3 * images
@@ -302,7 +302,7 @@ def test_a_run_that_ends_records_the_votes_that_are_being_counted_and_begins_no_
     def count() -> None:
         ENDING.grace = HANGING
         store = VoteStore(tmp_path / "votes.db")
-        collect_votes([job()], store, workers(1), send=ends_the_driver)
+        count_votes([job()], store, workers(1), send=ends_the_driver)
 
     with handlers_kept(), pytest.raises(Ended) as caught:
         count()
@@ -310,5 +310,5 @@ def test_a_run_that_ends_records_the_votes_that_are_being_counted_and_begins_no_
     found = recorded(tmp_path / "votes.db")
     assert set(found) == set(sent)
     assert {key.image for key in found} < set(range(6))
-    counted = results(collect_votes([job()], VoteStore(tmp_path / "votes.db"), workers(1)))
-    assert counted == results(collect_votes([job()], VoteStore(tmp_path / "new.db"), workers(1)))
+    counted = results(count_votes([job()], VoteStore(tmp_path / "votes.db"), workers(1)))
+    assert counted == results(count_votes([job()], VoteStore(tmp_path / "new.db"), workers(1)))

@@ -1,0 +1,113 @@
+"""Tasks that wait for workers: in which order they get them, and what an ending leaves."""
+
+import asyncio
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ray
+
+from tests.support.runs import HANGING
+from tests.support.signals import handlers_kept, pausing_undone
+from tuning.cluster import hosts
+from tuning.cluster.ending import ENDING
+from tuning.cluster.pool import TaskPool, Urgency
+from tuning.cluster.resources import Resources
+from tuning.errors import Ended
+
+ONE_BY_ONE = Resources(1, 0.0, 1)
+
+
+@ray.remote
+def same(value: str) -> str:
+    return value
+
+
+@ray.remote
+def fail() -> str:
+    raise ValueError("on purpose")
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> TaskPool:
+    """A pool that has only one task submitted at a time."""
+    monkeypatch.setattr(hosts, "QUEUED_PER_WORKER", 1)
+    return TaskPool(ONE_BY_ONE)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_most_urgent_get_workers_first_and_equals_in_their_order(one_by_one: TaskPool) -> None:
+    submitted: list[str] = []
+
+    def submit(name: str) -> ray.ObjectRef[str]:
+        submitted.append(name)
+        return same.remote(name)
+
+    async def compete() -> list[str]:
+        votes, training = Urgency.CERTIFICATION_VOTES, Urgency.CONFIRMATION_TRAINING
+        wanted = [("a", votes), ("b", votes), ("c", training), ("d", votes), ("e", training)]
+        results = (one_by_one.result(partial(submit, name), how) for name, how in wanted)
+        return await asyncio.gather(*results)
+
+    assert one_by_one.run(compete()) == ["a", "b", "c", "d", "e"]
+    # The first one found the worker free.
+    assert submitted == ["a", "c", "e", "b", "d"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_as_many_are_submitted_as_workers_can_be_kept_busy_with() -> None:
+    pool = TaskPool(Resources(1, 0.0, 2))
+    most = 0
+
+    async def one() -> None:
+        nonlocal most
+        await pool.admission(Urgency.FINAL_TRAINING)
+        most = max(most, pool._running)
+        await pool.outcome(same.remote("x"))
+
+    async def many() -> None:
+        await asyncio.gather(*(one() for _ in range(20)))
+
+    pool.run(many())
+    assert most == 2 * hosts.QUEUED_PER_WORKER
+    assert pool._running == 0
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_task_that_fails_leaves_its_place_to_others(one_by_one: TaskPool) -> None:
+    async def both() -> list[object]:
+        urgency = Urgency.MEASUREMENT
+        results = (one_by_one.result(s, urgency) for s in (fail.remote, partial(same.remote, "x")))
+        return await asyncio.gather(*results, return_exceptions=True)
+
+    failed, done = one_by_one.run(both())
+    assert "on purpose" in str(failed)
+    assert done == "x"
+    with pytest.raises(ValueError, match="on purpose"):
+        one_by_one.run(one_by_one.result(fail.remote, Urgency.MEASUREMENT))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_after_sigterm_what_was_submitted_is_still_received_and_nothing_else_begins(
+    one_by_one: TaskPool, tmp_path: Path
+) -> None:
+    def ends_the_driver() -> ray.ObjectRef[str]:
+        signal.raise_signal(signal.SIGTERM)
+        return same.remote("submitted")
+
+    received: list[str] = []
+
+    async def work() -> None:
+        received.append(await one_by_one.result(ends_the_driver, Urgency.FINAL_TRAINING))
+        received.append(await one_by_one.result(partial(same.remote, "x"), Urgency.FINAL_TRAINING))
+
+    @ENDING.listening("continue")
+    def run() -> None:
+        ENDING.grace = HANGING
+        one_by_one.run(work())
+
+    with handlers_kept(), pausing_undone(), pytest.raises(Ended) as caught:
+        run()
+    assert caught.value.exit_code == 143
+    assert received == ["submitted"]

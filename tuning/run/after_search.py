@@ -1,0 +1,194 @@
+"""What follows the search in a setting: confirmation, final trainings and certificates.
+
+They share the workers: what is certain to be needed begins while the rest is still confirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from results import files
+from results.schema import variant_place
+from trainables.decrop.config import DecropConfig
+from trainables.models.denoisers import Denoiser, build_denoiser
+from trainables.smoothing.probes import QUERIES
+from tuning.certification.certificates import certifier_of
+from tuning.certification.subjects import Model, Subject
+from tuning.certification.tables import Certified, write_results
+from tuning.cluster.context import Context
+from tuning.confirmation.confirm import confirm
+from tuning.confirmation.final import Finalist, FinalTrainer, gather_finalists, write_denoisers
+from tuning.confirmation.selection import Confirmation, shortlisted
+from tuning.confirmation.training import Trainer
+from tuning.errors import AllTrialsFailed
+from tuning.run.export import export, show_denoised
+from tuning.run.manifest import Manifest
+from tuning.run.pipeline import Rows
+from tuning.search.search import Part
+from tuning.study.attempts import TrialRecord
+from tuning.votes.counter import VoteCounter, smoothable
+from tuning.votes.precision import decide_precision
+from tuning.votes.store import VoteStore
+
+# Variants with a single candidate, which is certified whatever the others score.
+CERTAIN = ("published", "label_consistency")
+
+
+async def finish(part: Part, context: Context, manifest: Manifest) -> Rows:
+    """Confirm what the search found, train the winners on all shots, export and certify them.
+
+    Raises:
+        AllTrialsFailed: when no trial is complete, or a variant has none.
+        ConfigError: when no candidate is as accurate as --min-accuracy.
+    """
+    setting, config = part.setting, context.config
+    shortlist = shortlisted(_complete(part), config.candidates, config.pareto)
+    counting = asyncio.create_task(_counter(part, context, manifest))
+    trainer = Trainer(setting.name, part.task, setting.folder / files.DENOISERS, context.pool)
+    finishing = _Finishing(part, trainer, counting, context, manifest)
+    for record in shortlist:
+        if record.origin in CERTAIN:
+            finishing.begin(record.origin, record, record.hyperparameters.sigma)
+    counter = await counting
+    with manifest.timed(setting.name, "confirmation"):
+        confirmation = await confirm(
+            setting, shortlist, part.access.certified, trainer, counter, context
+        )
+    rows = await finishing.certify(confirmation, counter)
+    if part.access.queries:
+        manifest.record(setting.name, queries=part.access.queries | _queries(counter.store))
+    return rows
+
+
+class _Finishing:
+    """The final trainings and the certificates of a setting, by the name of what is certified."""
+
+    def __init__(
+        self,
+        part: Part,
+        trainer: Trainer,
+        counting: Awaitable[VoteCounter],
+        context: Context,
+        manifest: Manifest,
+    ) -> None:
+        self.setting, self.classifier, self.board = part.setting, part.access.certified, part.board
+        self.counting, self.context, self.manifest = counting, context, manifest
+        self.final = FinalTrainer(part.setting, trainer, context.seed(part.setting.name, "final"))
+        self.trainings: dict[str, asyncio.Task[Denoiser | None]] = {}
+        self.certifying: dict[str, asyncio.Task[list[Certified]]] = {}
+        # Votes that were counted before there was anybody to show them.
+        self.unseen = 0
+        self.show: Callable[[int], None] | None = None
+
+    def begin(self, name: str, trial: TrialRecord | None, sigma: float) -> None:
+        """Train a trial's configuration on all shots and certify it, unless that has begun.
+
+        Without a trial, it is the bare classifier.
+        """
+        if name not in self.certifying:
+            if trial is not None:
+                self.trainings[name] = asyncio.create_task(self.final.train(trial))
+            self.certifying[name] = asyncio.create_task(self._certified(name, sigma))
+
+    async def certify(self, confirmation: Confirmation, counter: VoteCounter) -> Rows:
+        """Train, export and certify what was chosen; returns the rows of the summary."""
+        setting, context, manifest = self.setting, self.context, self.manifest
+        chosen = confirmation.variants | confirmation.further
+        context.reporter.say(f"{setting.name}: training on all shots ...")
+        for name, one in chosen.items():
+            self.begin(name, one.trial, one.sigma)
+        votes = len(chosen) * certifier_of(setting, counter, context).votes
+        with context.reporter.track(f"{setting.name}: certification votes", votes) as self.show:
+            self._advance(0)
+            with manifest.timed(setting.name, "training"):
+                finalists = await gather_finalists(confirmation, self.trainings)
+            self._keep(finalists, counter)
+            with manifest.timed(setting.name, "certification"):
+                certified = {name: await self.certifying[name] for name in chosen}
+        names = sorted(finalists, key=variant_place)
+        models = {name: _model(finalists[name]) for name in names}
+        subject = Subject(
+            setting.name, setting.dataset, setting.test, models, setting.pixel_steps, setting.radii
+        )
+        return write_results(
+            subject,
+            self.classifier,
+            {name: certified[name] for name in names},
+            setting.folder,
+            counter.precision,
+            context,
+        )
+
+    async def _certified(self, name: str, sigma: float) -> list[Certified]:
+        """The certificates; none if the final training diverges."""
+        training = self.trainings.get(name)
+        denoiser = None if training is None else await training
+        certifier = certifier_of(self.setting, await self.counting, self.context)
+        if training is not None and denoiser is None:
+            self._advance(certifier.votes)
+            return []
+        model = smoothable(denoiser, self.classifier)
+        return await certifier.certify(name, model, sigma, self._advance)
+
+    def _advance(self, votes: int) -> None:
+        self.unseen += votes
+        if self.show is not None:
+            self.show(self.unseen)
+            self.unseen = 0
+
+    def _keep(self, finalists: Mapping[str, Finalist], counter: VoteCounter) -> None:
+        """Write the denoisers and the export, and show what the winner does."""
+        setting, context, best = self.setting, self.context, finalists["best"]
+        write_denoisers(setting, finalists)
+        export(setting, best, self.classifier, counter.precision, context)
+        show_denoised(setting, best, self.board, context.seed(setting.name, "show"))
+
+
+def _complete(part: Part) -> list[TrialRecord]:
+    """All attempts of a search that has ended.
+
+    Raises:
+        AllTrialsFailed: when none of them is complete.
+    """
+    records = part.ledger.attempts.records()
+    if not any(r.state == "complete" for r in records):
+        errors = "; ".join(sorted({r.error for r in records if r.error}))
+        raise AllTrialsFailed(f"every trial of {part.setting.name} failed: {errors}")
+    return records
+
+
+async def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCounter:
+    """A counter of the setting's votes, in the precision of an earlier start if there was one."""
+    setting = part.setting
+    image = setting.shots.train_images[0]
+    constants = DecropConfig.model_validate(setting.space.constants)
+    denoiser = build_denoiser(constants.denoiser, image.shape[0], constants.model_dump())
+    example = smoothable(denoiser, part.access.certified)
+    precision = await decide_precision(context, example, image, manifest.precision(setting.name))
+    manifest.record(setting.name, precision=precision)
+    return VoteCounter(VoteStore(setting.folder / files.VOTES), precision, context.pool)
+
+
+def _model(finalist: Finalist) -> Model:
+    """A finalist as a model to certify."""
+    confirmed, trial = finalist.confirmed, finalist.confirmed.trial
+    return Model(
+        finalist.denoiser,
+        confirmed.sigma,
+        "none" if trial is None else trial.origin,
+        None if trial is None else trial.number,
+        confirmed.score.mean,
+        confirmed.accuracy,
+    )
+
+
+def _queries(store: VoteStore) -> dict[str, int]:
+    """The queries to a black box after its training: one for each vote, and the export's probes."""
+    votes = store.votes_by_phase()
+    certification = votes.get("select", 0) + votes.get("estimate", 0)
+    return {
+        "confirmation": votes.get("confirm", 0),
+        "export": QUERIES,
+        "certification": certification,
+    }
