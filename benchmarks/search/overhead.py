@@ -25,6 +25,7 @@ from benchmarks.command_line import parser
 from benchmarks.driver.nothing import RUNGS, Nothing
 from search_spaces import load_space
 from search_spaces.space import SearchSpace
+from tuning.cluster.pool import TaskPool
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
@@ -61,7 +62,7 @@ def ours(trials: int, folder: Path) -> float:
     board: Any = NoBoard()
     run_search(
         [Study("x", ledger, nobody, board, lambda: None)],
-        resources=Resources(1, 0.0, WORKERS),
+        pool=TaskPool(Resources(1, 0.0, WORKERS)),
         scratch=local_storage(folder / "tune"),
         limits=Limits(),
         transfer=0,

@@ -5,6 +5,7 @@ from typing import Any
 
 from ray import tune
 
+from tuning.cluster.pool import TaskPool
 from tuning.cluster.resources import Resources
 from tuning.cluster.storage import local_storage
 from tuning.search.budget import Limits
@@ -21,13 +22,17 @@ class NoBoard:
 
 
 def search_with(
-    trainable: type[tune.Trainable], ledger: Ledger, folder: Path, task: Any = None
+    trainable: type[tune.Trainable],
+    ledger: Ledger,
+    folder: Path,
+    task: Any = None,
+    pool: TaskPool | None = None,
 ) -> None:
     """Run all trials of `ledger` on two workers; the trainable has `task` as that of `x`."""
     board: Any = NoBoard()
     run_search(
         [Study("x", ledger, task, board, lambda: None)],
-        resources=Resources(1, 0.0, 2),
+        pool=pool or TaskPool(Resources(1, 0.0, 2)),
         scratch=local_storage(folder / "tune"),
         limits=Limits(),
         transfer=0,

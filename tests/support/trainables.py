@@ -18,6 +18,8 @@ RUNGS = (25, 200)
 GOOD = 0.4
 EPOCHS, WORKERS = 25, 2
 SECONDS = 4.0
+# How long a trial waits for what a broken search does not do.
+PATIENCE = 300.0
 
 
 class Climbs(tune.Trainable):
@@ -153,6 +155,22 @@ class Pauses(Climbs):
     def load_checkpoint(self, checkpoint: Any) -> None:
         super().load_checkpoint(checkpoint)
         self.paused = True
+
+
+class WaitsForNeighbour(Climbs):
+    """Trials of which the last waits, for a bounded time, for what `tasks` says: a file.
+
+    `tasks` also holds the number of that trial, which fails if the file is not made.
+    """
+
+    def step(self) -> dict[str, Any]:
+        made, last = self.given
+        deadline = time.monotonic() + PATIENCE
+        while self.config["number"] == last and not made.exists():
+            if time.monotonic() > deadline:
+                return self.arrived(float("nan"), "nobody worked beside the last trial")
+            time.sleep(0.1)
+        return self.arrived(GOOD)
 
 
 class Scores(Climbs):

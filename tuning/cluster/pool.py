@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from itertools import count
 from typing import Any, TypeVar
@@ -39,9 +40,13 @@ class TaskPool:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
+        self._runner = asyncio.Runner()
+        self._begun: set[asyncio.Task[Any]] = set()
         self._running = 0
         self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
         self._numbers = count()
+        self._spare: Callable[[], int] | None = None
+        self._turned: list[asyncio.Future[None]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry out `work`; if the run is to end, only as far as it has been submitted.
@@ -49,8 +54,50 @@ class TaskPool:
         Raises:
             KeyboardInterrupt: when the run is to end.
         """
+        working = self.begin(work)
         with ENDING.graceful():
-            return asyncio.run(self._until_asked_to_end(work))
+            self._runner.run(self._until_ended(working))
+        return working.result()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Carry out `work` in the turns of the pool, and during later calls of `run`."""
+        task = self._runner.get_loop().create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return task
+
+    @contextmanager
+    def beside(self, spare: Callable[[], int]) -> Iterator[None]:
+        """Let something else have the workers in the block, except so many as `spare` says."""
+        self._spare = spare
+        try:
+            yield
+        finally:
+            self._spare = None
+
+    def turn(self) -> None:
+        """Let what has begun go on as far as it can without waiting."""
+        if self._begun:
+            self._look()
+            loop = self._runner.get_loop()
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition` holds; it is looked at in every turn."""
+        while not condition():
+            turned = asyncio.get_running_loop().create_future()
+            self._turned.append(turned)
+            await turned
+
+    @property
+    def idle(self) -> bool:
+        """Whether no task is running."""
+        return not self._running
+
+    def close(self) -> None:
+        """Give up what has begun and not ended."""
+        self._runner.close()
 
     async def result(self, submit: Callable[[], ray.ObjectRef[T]], urgency: Urgency) -> T:
         """What the task returns that `submit` starts, once there is a worker for it."""
@@ -73,22 +120,33 @@ class TaskPool:
             self._running -= 1
             self._admit()
 
+    def _look(self) -> None:
+        """Look at everything that may have changed since the last time."""
+        self._admit()
+        turned, self._turned = self._turned, []
+        for each in turned:
+            if not each.done():
+                each.set_result(None)
+
+    @property
+    def _most(self) -> int:
+        """How many tasks may be submitted at a time."""
+        return in_flight(self.resources) if self._spare is None else self._spare()
+
     def _admit(self) -> None:
-        while self._waiting and not ENDING.asked and self._running < in_flight(self.resources):
+        while self._waiting and not ENDING.asked and self._running < self._most:
             *_, admitted = heapq.heappop(self._waiting)
             # Whoever waited for it may have been cancelled.
             if not admitted.done():
                 admitted.set_result(None)
                 self._running += 1
 
-    async def _until_asked_to_end(self, work: Coroutine[Any, Any, T]) -> T:
-        working = asyncio.ensure_future(work)
+    async def _until_ended(self, working: asyncio.Task[Any]) -> None:
+        """Wait for a task; if the run is to end, for what is running, until the grace is over."""
         while not working.done():
+            self._look()
             await asyncio.wait([working], timeout=POLL_SECONDS)
-            # There may be more workers than before.
-            self._admit()
             if ENDING.asked and not working.done():
                 pause_workers()
-                if not self._running or ENDING.overdue:
-                    raise KeyboardInterrupt
-        return working.result()
+                if self.idle or ENDING.overdue:
+                    return

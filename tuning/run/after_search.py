@@ -26,7 +26,7 @@ from tuning.run.export import export, show_denoised
 from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
 from tuning.search.search import Part
-from tuning.study.attempts import TrialRecord
+from tuning.study.attempts import TrialRecord, best_first
 from tuning.votes.counter import VoteCounter, smoothable
 from tuning.votes.precision import decide_precision
 from tuning.votes.store import VoteStore
@@ -35,21 +35,26 @@ from tuning.votes.store import VoteStore
 CERTAIN = ("published", "label_consistency")
 
 
-async def finish(part: Part, context: Context, manifest: Manifest) -> Rows:
+async def finish(part: Part, over: asyncio.Event, context: Context, manifest: Manifest) -> Rows:
     """Confirm what the search found, train the winners on all shots, export and certify them.
+
+    It begins beside the search, on workers that have no more trials; `over` is set after it.
 
     Raises:
         AllTrialsFailed: when no trial is complete, or a variant has none.
         ConfigError: when no candidate is as accurate as --min-accuracy.
     """
-    setting, config = part.setting, context.config
-    shortlist = shortlisted(_complete(part), config.candidates, config.pareto)
+    setting, config, ledger, pool = part.setting, context.config, part.ledger, context.pool
+    await pool.until(lambda: over.is_set() or ledger.baselines_finished)
     counting = asyncio.create_task(_counter(part, context, manifest))
-    trainer = Trainer(setting.name, part.task, setting.folder / files.DENOISERS, context.pool)
+    trainer = Trainer(setting.name, part.task, setting.folder / files.DENOISERS, pool)
     finishing = _Finishing(part, trainer, counting, context, manifest)
-    for record in shortlist:
+    for record in best_first(ledger.attempts.records()):
         if record.origin in CERTAIN:
+            # The first one of its origin.
             finishing.begin(record.origin, record, record.hyperparameters.sigma)
+    await pool.until(lambda: over.is_set() or ledger.finished)
+    shortlist = shortlisted(_complete(part), config.candidates, config.pareto)
     counter = await counting
     with manifest.timed(setting.name, "confirmation"):
         confirmation = await confirm(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from results.report import write_report
@@ -65,9 +66,10 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
             manifest = Manifest(folder.manifest, config, cluster, previous)
             context = Context(config, cluster, reporter, manifest.run_id)
             lost_before = lost_hosts()
-            for setting_rows in stages(context, manifest):
-                rows += setting_rows
-                write_summary(folder.summary, rows, context.provenance)
+            with closing(context.pool):
+                for setting_rows in stages(context, manifest):
+                    rows += setting_rows
+                    write_summary(folder.summary, rows, context.provenance)
             manifest.add_lost_hosts(
                 reason for host, reason in lost_hosts().items() if host not in lost_before
             )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -40,9 +39,11 @@ def search_and_certify(
         )
     source = sources(settings, context.config)
     parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
+    over = asyncio.Event()
+    finishing = [context.pool.begin(finish(part, over, context, manifest)) for part in parts]
     for name, seconds in search(parts, context).items():
         manifest.add_seconds(name, "search", seconds)
-    finishing = [finish(part, context, manifest) for part in parts]
+    over.set()
     yield from side_by_side(finishing, context.pool)
 
 
@@ -75,7 +76,7 @@ async def _certify(
     return await certify(subject, classifier, place, counter, context)
 
 
-def side_by_side(stages: Sequence[Coroutine[Any, Any, Rows]], pool: TaskPool) -> Iterator[Rows]:
+def side_by_side(stages: Sequence[Awaitable[Rows]], pool: TaskPool) -> Iterator[Rows]:
     """Carry out `stages`, one for each setting, at the same time; yields the rows of each.
 
     If some fail, the others are completed before an error is raised.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from ray.tune.experiment import Trial
@@ -52,6 +53,23 @@ class PausedTrials:
         """How many workers have no trial."""
         started = sum(ledger.started for ledger in self._ledgers.values())
         return self._workers() - started + len(self.waiting)
+
+    @property
+    def needed_workers(self) -> float:
+        """How many of the workers without a trial may still get one."""
+        return math.inf if self._more else len(self.waiting)
+
+    @property
+    def spare_workers(self) -> int:
+        """How many workers no trial will need any more, not even those that wait."""
+        if self._more:
+            return 0
+        return max(0, self._workers() - sum(each.started for each in self._ledgers.values()))
+
+    @property
+    def _more(self) -> bool:
+        """Whether more trials are to come."""
+        return not all(ledger.exhausted for ledger in self._ledgers.values())
 
     def _decision(self, trial: Trial) -> bool | None:
         return self._ledgers[trial.config["setting"]].decision(trial.config["number"])

@@ -155,7 +155,7 @@ def _search(
         progress.show()
         run_search(
             [_study(part, context, progress) for part in parts],
-            resources=context.resources,
+            pool=context.pool,
             scratch=context.cluster.storage / SCRATCH,
             limits=_limits(parts, context),
             transfer=context.config.transfer,

@@ -13,11 +13,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from trainables.trainable import DecropTrainable
 from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import workers
-from tuning.cluster.resources import Resources
+from tuning.cluster.pool import TaskPool
 from tuning.cluster.storage import Storage
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch, trial_name
-from tuning.search.ending import EndingCallback
+from tuning.search.ending import BesideCallback, EndingCallback
 from tuning.search.paused import PausedTrials
 from tuning.search.placement import placement
 from tuning.search.searcher import LedgerSearcher, Study
@@ -147,7 +147,7 @@ class FailureCallback(tune.Callback):
 def run_search(
     studies: Sequence[Study],
     *,
-    resources: Resources,
+    pool: TaskPool,
     scratch: Storage,
     limits: Limits,
     transfer: int,
@@ -155,19 +155,20 @@ def run_search(
 ) -> None:
     """Run trials of all studies, until their ledgers are finished or a limit is reached.
 
-    A study that has a `source` evaluates the `transfer` best points of that one first.
+    A study that has a `source` evaluates the `transfer` best points of that one first. What has
+    begun in the `pool` gets the workers that no trial needs any more.
     `scratch` holds Tune's own files. It is deleted at the end; after an interruption, trials
     continue from the checkpoints in it.
     """
-    files = Scratch(scratch)
+    files, resources = Scratch(scratch), pool.resources
     configure_tune()
     paused = PausedTrials({s.setting: s.ledger for s in studies}, lambda: workers(resources))
     searcher = LedgerSearcher(studies, limits, transfer, files, paused)
     scheduler = LedgerScheduler(studies, files, paused)
     try:
-        with ENDING.graceful():
+        with ENDING.graceful(), pool.beside(lambda: paused.spare_workers):
             while reason := _interruption(
-                _tuner(studies, searcher, scheduler, files.storage, resources, trainable)
+                _tuner(studies, searcher, scheduler, files.storage, pool, trainable), paused
             ):
                 paused.clear()
                 for study in studies:
@@ -188,7 +189,7 @@ def _tuner(
     searcher: LedgerSearcher,
     scheduler: LedgerScheduler,
     scratch: Storage,
-    resources: Resources,
+    pool: TaskPool,
     trainable: type[tune.Trainable],
 ) -> tune.Tuner:
     return tune.Tuner(
@@ -198,7 +199,7 @@ def _tuner(
                 tasks={s.setting: s.task for s in studies},
                 filesystem=scratch.filesystem,
             ),
-            placement(resources),
+            placement(pool.resources),
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -214,16 +215,16 @@ def _tuner(
             storage_filesystem=scratch.filesystem,
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
-            callbacks=[FailureCallback(studies), EndingCallback()],
+            callbacks=[FailureCallback(studies), BesideCallback(pool), EndingCallback(pool)],
             verbose=0,
         ),
     )
 
 
-def _interruption(tuner: tune.Tuner) -> str:
+def _interruption(tuner: tune.Tuner, paused: PausedTrials) -> str:
     """Run trials until there are no more, or until Tune gives up; returns the reason for that."""
     try:
-        with idle_workers_kept():
+        with idle_workers_kept(lambda: paused.needed_workers):
             tuner.fit()
     except RuntimeError as error:
         reason = interruption(error)

@@ -32,8 +32,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def configure_tune() -> None:
 
 
 class IdleWorkers(_ObjectCache):
-    """Keeps every idle worker until there are no more trials.
+    """Keeps every idle worker until there are no more trials; `needed` is how many may get one.
 
     Tune keeps one, and ends the others: they would start again and load PyTorch, which takes longer
     than a small trial. All trials need the same resources, and there are never
@@ -80,6 +81,10 @@ class IdleWorkers(_ObjectCache):
     meantime, this is noticed when it gets a trial, which the ledger then proposes again. No worker
     is kept while a host is to leave: it would wait for trials there.
     """
+
+    def __init__(self, needed: Callable[[], float], may_keep_one: bool = True) -> None:
+        super().__init__(may_keep_one)
+        self._needed = needed
 
     def cache_object(self, key: Any, obj: Any) -> bool:
         """Keep a worker."""
@@ -93,13 +98,17 @@ class IdleWorkers(_ObjectCache):
         """The workers that are to end."""
         if force_all or (self._num_cached_objects and leaving()):
             yield from super().flush_cached_objects(force_all=True)
+        for workers in self._cached_objects.values():
+            while workers and self._num_cached_objects > self._needed():
+                self._num_cached_objects -= 1
+                yield workers.pop()
 
 
 @contextmanager
-def idle_workers_kept() -> Iterator[None]:
+def idle_workers_kept(needed: Callable[[], float]) -> Iterator[None]:
     """Use `IdleWorkers` in the searches that this process starts during the block."""
     before = vars(tune_controller)["_ObjectCache"]
-    vars(tune_controller)["_ObjectCache"] = IdleWorkers
+    vars(tune_controller)["_ObjectCache"] = partial(IdleWorkers, needed)
     try:
         yield
     finally:

@@ -179,6 +179,12 @@ class Ledger:
         return self.open_points == 0
 
     @property
+    def exhausted(self) -> bool:
+        """Whether nothing more will be proposed, unless an attempt is interrupted."""
+        most = self._most
+        return len(self._schedule.clock) >= most and all(r >= most for r in self._interrupted)
+
+    @property
     def baselines_finished(self) -> bool:
         """Whether the published point and the sweeps of plain denoising have their results."""
         return all(root in self.attempts.settled for root in range(self.points.baselines))
@@ -194,9 +200,14 @@ class Ledger:
         running = (read_result(self._study.trials[number]) for number in self._running)
         return self.attempts.seconds + sum(float(found.get("seconds", 0.0)) for found in running)
 
+    @property
+    def _most(self) -> int:
+        """How many points there are to work on."""
+        return self.points.baselines if self._closed else len(self.points)
+
     def _next_root(self) -> int | None:
         """The next point to work on: one that was interrupted, or a new one."""
-        most = self.points.baselines if self._closed else len(self.points)
+        most = self._most
         # One that stopped at a rung must not continue before it is known that it may.
         ready = (
             r for r in self._interrupted if r < most and self._schedule.decision(r) is not None

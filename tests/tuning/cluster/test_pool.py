@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import pytest
 import ray
@@ -30,10 +32,11 @@ def fail() -> str:
 
 
 @pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> TaskPool:
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskPool]:
     """A pool that has only one task submitted at a time."""
     monkeypatch.setattr(hosts, "QUEUED_PER_WORKER", 1)
-    return TaskPool(ONE_BY_ONE)
+    with closing(TaskPool(ONE_BY_ONE)) as pool:
+        yield pool
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -90,7 +93,7 @@ def test_a_task_that_fails_leaves_its_place_to_others(one_by_one: TaskPool) -> N
 
 @pytest.mark.usefixtures("local_ray")
 def test_after_sigterm_what_was_submitted_is_still_received_and_nothing_else_begins(
-    one_by_one: TaskPool, tmp_path: Path
+    one_by_one: TaskPool,
 ) -> None:
     def ends_the_driver() -> ray.ObjectRef[str]:
         signal.raise_signal(signal.SIGTERM)
@@ -111,3 +114,33 @@ def test_after_sigterm_what_was_submitted_is_still_received_and_nothing_else_beg
         run()
     assert caught.value.exit_code == 143
     assert received == ["submitted"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_beside_something_else_only_spare_workers_are_used(one_by_one: TaskPool) -> None:
+    spare, done = 0, list[str]()
+
+    async def work() -> None:
+        for name in ("first", "second"):
+            done.append(await one_by_one.result(partial(same.remote, name), Urgency.MEASUREMENT))
+
+    def turns(ended: int) -> None:
+        for _ in range(HANGING * 100):
+            one_by_one.turn()
+            if len(done) == ended:
+                return
+            time.sleep(0.01)
+
+    working = one_by_one.begin(work())
+    with one_by_one.beside(lambda: spare):
+        for _ in range(20):
+            one_by_one.turn()
+        assert one_by_one.idle
+        spare = 1
+        turns(1)
+        spare = 0
+        for _ in range(20):
+            one_by_one.turn()
+    assert done[:1] == ["first"]
+    one_by_one.run(one_by_one.until(working.done))
+    assert done == ["first", "second"]

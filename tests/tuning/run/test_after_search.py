@@ -70,7 +70,12 @@ class Run:
         self.context = Context(config, cluster, reporter)
         (self.setting,) = make_settings(config)
         self.setting.folder.mkdir()
-        self.trainer = trainer
+        self.trainer, self.turns = trainer, 0
+        self.ledger: Any = SimpleNamespace(
+            attempts=SimpleNamespace(records=invented_records),
+            baselines_finished=True,
+            finished=False,
+        )
         monkeypatch.setattr(after_search, "Trainer", lambda *arguments: trainer)
         monkeypatch.setattr(after_search, "VoteCounter", InventedVotes)
         monkeypatch.setattr(after_search, "export", lambda *arguments: None)
@@ -83,10 +88,21 @@ class Run:
             task=None,
             board=None,
             access=SimpleNamespace(certified=classifier, queries={}),
-            ledger=SimpleNamespace(attempts=SimpleNamespace(records=invented_records)),
+            ledger=self.ledger,
         )
         self.manifest.add_setting(self.setting, classifier)
-        return self.context.pool.run(finish(part, self.context, self.manifest))
+        pool, over = self.context.pool, asyncio.Event()
+        finishing = pool.begin(finish(part, over, self.context, self.manifest))
+        # The search.
+        for _ in range(self.turns):
+            pool.turn()
+        self.beside = list(self.trainer.ended)
+        over.set()
+
+        async def finished() -> Rows:
+            return await finishing
+
+        return pool.run(finished())
 
 
 def test_what_is_certain_is_trained_and_certified_while_the_rest_is_confirmed(
@@ -110,6 +126,26 @@ def test_what_is_certain_is_trained_and_certified_while_the_rest_is_confirmed(
     # Also those votes are shown that were counted before there was a bar for them.
     votes = len(rows) * SMALL["certify_images"] * (SMALL["n"] + SMALL["n0"])
     assert f"certification votes: {votes}/{votes}" in run.written.getvalue()
+
+
+def test_what_is_certain_begins_beside_the_search_once_the_baselines_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known, begun in ((False, []), (True, [Urgency.FINAL_TRAINING] * 2)):
+        run = Run(tmp_path / str(known), PretendedTrainer(), monkeypatch)
+        run.turns, run.ledger.baselines_finished = MANY, known
+        run.finish()
+        assert run.beside == begun
+
+
+def test_a_setting_is_finished_while_others_are_still_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, PretendedTrainer(), monkeypatch)
+    run.turns, run.ledger.finished = MANY, True
+    run.finish()
+    assert Urgency.CONFIRMATION_TRAINING in run.beside
+    assert run.beside == run.trainer.ended
 
 
 def test_what_diverges_at_the_end_is_left_out_unless_it_is_a_variant(

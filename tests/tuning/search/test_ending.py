@@ -1,5 +1,6 @@
 """Trials that pause, in searches with real workers."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -47,13 +48,26 @@ def test_workers_are_asked_to_pause_when_the_driver_ends() -> None:
 
 
 def test_no_idle_worker_is_kept_while_a_host_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    workers, hosts = IdleWorkers(), set[str]()
+    workers, hosts = IdleWorkers(lambda: math.inf), set[str]()
     monkeypatch.setattr(pausing, "_draining_in", lambda period: hosts)
     assert workers.cache_object("cpu", "first")
     assert list(workers.flush_cached_objects()) == []
     hosts.add("the id of a host")
     assert not workers.cache_object("cpu", "second")
     assert list(workers.flush_cached_objects()) == ["first"]
+
+
+def test_idle_workers_are_kept_for_the_trials_that_may_need_them() -> None:
+    needed = math.inf
+    workers = IdleWorkers(lambda: needed)
+    for name in ("first", "second", "third"):
+        assert workers.cache_object("cpu", name)
+    assert list(workers.flush_cached_objects()) == []
+    needed = 1
+    assert len(list(workers.flush_cached_objects())) == 2
+    assert workers.num_cached_objects == 1
+    assert list(workers.flush_cached_objects()) == []
+    assert len(list(workers.flush_cached_objects(force_all=True))) == 1
 
 
 def test_a_head_that_does_not_answer_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import ray
 from search_spaces import load_space
 from tests.support.searches import search_with
 from tests.support.trainables import GOOD, RUNGS, Unreliable, attempts
+from tuning.search.paused import PausedTrials
 from tuning.search.tune import WORKER_RESTARTS, _interruption
 from tuning.study.attempts import TrialRecord
 from tuning.study.database import sqlite_url
@@ -79,4 +80,5 @@ def test_what_tune_does_not_survive_is_no_end_either() -> None:
             raise RuntimeError("Caught unexpected exception") from cause
 
     tuner: Any = Overwhelmed()
-    assert _interruption(tuner) == "1 worker was killed"
+    paused = PausedTrials({}, lambda: 2)
+    assert _interruption(tuner, paused) == "1 worker was killed"
