@@ -24,14 +24,14 @@ def count_votes(
     send: Send = send_task,
 ) -> list[list[Outcome[Any]]]:
     """The outcomes of jobs that are counted side by side."""
-    pool = TaskPool(resources)
-    collector = Collector(store, pool, send)
+    with closing(TaskPool(resources)) as pool:
+        collector = Collector(store, pool, send)
 
-    async def counted() -> list[list[Outcome[Any]]]:
-        urgency = Urgency.CERTIFICATION_VOTES
-        return await asyncio.gather(*(collector.count(job, urgency, advance) for job in jobs))
+        async def counted() -> list[list[Outcome[Any]]]:
+            urgency = Urgency.CERTIFICATION_VOTES
+            return await asyncio.gather(*(collector.count(job, urgency, advance) for job in jobs))
 
-    return pool.run(counted())
+        return pool.run(counted())
 
 
 def recorded(path: Path) -> dict[VoteKey, Counts]:

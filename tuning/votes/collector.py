@@ -134,8 +134,8 @@ class Collector:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            waiting = {image.order for images in self._waiting.values() for image in images}
-            for order in {*waiting, *self._orders}:
+            waiting = (image.order for images in self._waiting.values() for image in images)
+            for order in (*waiting, *self._orders):
                 if not order.done.done():
                     order.done.set_exception(error)
 

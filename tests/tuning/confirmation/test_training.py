@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,15 +70,15 @@ def trained(folder: Path, asked_to_pause: Callable[[], bool]) -> list[str]:
     task = replace(make_task(), asked_to_pause=asked_to_pause)
     configs = [DecropConfig(**SIZE, learning_rate=rate) for rate in (0.001, 0.002)]
     trainings = [Training(c, task.train_images, task.train_labels, seed=3) for c in configs]
-    pool = TaskPool(Resources(1, 0.0, 2))
-    trainer = Trainer("digits", task, folder, pool)
+    with closing(TaskPool(Resources(1, 0.0, 2))) as pool:
+        trainer = Trainer("digits", task, folder, pool)
 
-    async def train() -> list[Denoiser | None]:
-        # One of them is asked for twice, and trained once.
-        wanted = [*trainings, trainings[0]]
-        return await asyncio.gather(*(trainer.train(t, Urgency.FINAL_TRAINING) for t in wanted))
+        async def train() -> list[Denoiser | None]:
+            # One of them is asked for twice, and trained once.
+            wanted = [*trainings, trainings[0]]
+            return await asyncio.gather(*(trainer.train(t, Urgency.FINAL_TRAINING) for t in wanted))
 
-    first, second, again = map(weights_hash, filter(None, pool.run(train())))
+        first, second, again = map(weights_hash, filter(None, pool.run(train())))
     assert first == again != second
     assert not list(folder.glob("*.pt"))
     files = sorted(folder.glob("*.safetensors"))

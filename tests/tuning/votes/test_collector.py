@@ -1,6 +1,6 @@
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -107,6 +107,29 @@ def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: 
     assert {key: c.votes for key, c in kept[0].items()} == {
         key: c.votes for key, c in kept[1].items()
     }
+
+
+class Fails(nn.Module):
+    """A network that cannot take such images."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise ValueError("on purpose")
+
+
+class Full(VoteStore):
+    """A store on a full disk."""
+
+    def put(self, counts: Mapping[VoteKey, Counts]) -> None:
+        raise OSError("no space left")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_whoever_waits_for_votes_gets_the_error_that_prevents_them(tmp_path: Path) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    with pytest.raises(ValueError, match="on purpose"):
+        count_votes([replace(job(), model=Fails())], store, workers(1))
+    with pytest.raises(OSError, match="no space left"):
+        count_votes([job()], Full(tmp_path / "full.db"), workers(2))
 
 
 @pytest.mark.usefixtures("local_ray")
