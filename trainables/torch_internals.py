@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeGuard
+from inspect import unwrap
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 class FileNumbers(NamedTuple):
@@ -67,6 +71,30 @@ def has_hooks(module: nn.Module) -> bool:
 # cuDNN's convolutions with addition and ReLU in the same kernel; they are not documented.
 convolution_relu: Callable[..., torch.Tensor] = torch.cudnn_convolution_relu
 convolution_add_relu: Callable[..., torch.Tensor] = torch.cudnn_convolution_add_relu
+
+
+class Adam(torch.optim.Adam):
+    """PyTorch's Adam, which imports no compiler.
+
+    Each method of an optimiser is wrapped for `torch.compile`, and the first call imports
+    `torch._dynamo`: two seconds in every process that trains.
+    """
+
+    add_param_group = unwrap(torch.optim.Adam.add_param_group)
+    load_state_dict = unwrap(torch.optim.Adam.load_state_dict)
+    state_dict = unwrap(torch.optim.Adam.state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.Adam.step))
+    zero_grad = unwrap(torch.optim.Adam.zero_grad)
+
+
+def operation_counter() -> FlopCounterMode:
+    """PyTorch's counter of operations, which imports no compiler either."""
+    # Imported here, because it imports Triton.
+    from torch.utils import flop_counter
+
+    mode: Any = flop_counter._FlopCounterMode
+    mode.__torch_dispatch__ = unwrap(mode.__torch_dispatch__)
+    return flop_counter.FlopCounterMode(display=False)
 
 
 def check() -> None:

@@ -20,6 +20,7 @@ from trainables.errors import InputError
 from trainables.models.architectures import PlainCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.noise import derive_seed
+from trainables.torch_internals import Adam
 
 BATCH = 64
 LEARNING_RATE = 5e-3
@@ -178,7 +179,7 @@ def _train(
 ) -> None:
     temperature, targets = _targets(answers)
     network = surrogate.network.requires_grad_(True).train()
-    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    adam = Adam(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs)
     for _ in range(epochs):
         order = torch.randperm(len(samples), generator=generator)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.torch_internals import Adam
+
 # An image's interpolation ends once its loss changes by less than this.
 INTERPOLATION_TOLERANCE = 1e-3
 
@@ -66,7 +68,7 @@ def interpolated_samples(
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         target = mix * classifier(images).float() + (1 - mix) * classifier(boundary).float()
     current = images.clone().requires_grad_(True)
-    adam = torch.optim.Adam([current], lr=learning_rate, betas=(0.5, 0.999))
+    adam = Adam([current], lr=learning_rate, betas=(0.5, 0.999))
     previous = torch.full((len(images),), torch.inf, device=images.device)
     moving = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(steps):

@@ -6,14 +6,18 @@ from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.decrop.config import DecropConfig
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DENOISERS, build_denoiser
+from trainables.torch_internals import operation_counter
+from trainables.worker import using_threads
 
 # A gradient takes as many operations as a forward pass, for the weights and for the input each.
 TRAINED, FROZEN, FORWARD = 3, 2, 1
+# The most pixels of a side on which a denoiser is run to count its operations. Without pixels, on
+# the device "meta", PyTorch would import its compiler for that, which takes longer.
+PART = 16
 
 
 class Operations:
@@ -49,8 +53,9 @@ class Operations:
 
 
 def _counted(network: nn.Module, image: Tensor) -> float:
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    counter = operation_counter()
+    # On a busy machine several threads take ten times as long for so little.
+    with counter, torch.no_grad(), using_threads(1):
         network(image)
     return float(counter.get_total_flops())
 
@@ -59,6 +64,9 @@ def _counted(network: nn.Module, image: Tensor) -> float:
 def _of_denoiser(
     architecture: str, sizes: tuple[tuple[str, int], ...], shape: tuple[int, ...]
 ) -> float:
-    with torch.device("meta"):
-        denoiser = build_denoiser(architecture, shape[1], dict(sizes)).eval()
-        return _counted(denoiser, torch.empty(shape))
+    """They are proportional to the pixels, so those of a large image follow from a part of it."""
+    _, channels, height, width = shape
+    part = torch.zeros(1, channels, min(height, PART), min(width, PART))
+    with torch.random.fork_rng(devices=[]):
+        denoiser = build_denoiser(architecture, channels, dict(sizes)).eval()
+    return _counted(denoiser, part) * (height * width / part[0, 0].numel())

@@ -23,6 +23,7 @@ from trainables.errors import InputError, NonFiniteLoss
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.models.discriminator import Discriminator, reversal_schedule, reverse_gradient
+from trainables.torch_internals import Adam
 from trainables.weights.denoiser_file import load_denoiser
 from trainables.worker import free_gpu_memory
 
@@ -88,7 +89,7 @@ class DecropTraining:
         self._passes: dict[int, ForwardPass] = {}
         self._recording = images.is_cuda
         self._adam = self._new_adam()
-        self._discriminator_adam = torch.optim.Adam(
+        self._discriminator_adam = Adam(
             self._discriminator.parameters(), lr=config.discriminator_learning_rate
         )
         self.views = [images]
@@ -155,8 +156,8 @@ class DecropTraining:
         self._discriminator_adam.load_state_dict(state["discriminator_adam"])
         self._generator.set_state(state["generator"].cpu())
 
-    def _new_adam(self) -> torch.optim.Adam:
-        return torch.optim.Adam(
+    def _new_adam(self) -> Adam:
+        return Adam(
             self._network.parameters(),
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,

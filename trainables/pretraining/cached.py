@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from trainables.data.datasets import Dataset
 from trainables.models.architectures import ARCHITECTURES
 from trainables.models.classifiers import BaseClassifier
+from trainables.torch_internals import Adam
 from trainables.weights.checkpoint import load_classifier, save_classifier
 
 EPOCHS = 40
@@ -47,7 +48,7 @@ def _train(dataset: Dataset, arch: str, progress: Callable[[int], None]) -> torc
         network = architecture.build(images.shape[1], len(dataset.classes))
     normalised = BaseClassifier(network, architecture.mean, architecture.std).normalise(images)
     network.requires_grad_(True).train()
-    adam = torch.optim.Adam(network.parameters(), lr=2e-3)
+    adam = Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, EPOCHS)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(labels), generator=generator).split(BATCH):
