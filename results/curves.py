@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
-from scipy.stats import binomtest
 
 from results.schema import Row
 
@@ -150,6 +149,9 @@ def _checked(correct: ArrayLike, radius: ArrayLike) -> tuple[Bools, Floats]:
 @cache  # a curve asks for the same few shares again and again, at two milliseconds each
 def share_of(hits: int, images: int) -> Estimate:
     """The share `hits` of `images`, with Wilson's interval (Wilson 1927)."""
+    # It takes half a second to import, which delays the first trial.
+    from scipy.stats import binomtest
+
     interval = binomtest(hits, images).proportion_ci(_CONFIDENCE, "wilson")
     return Estimate(hits / images, float(interval.low), float(interval.high))
 

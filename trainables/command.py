@@ -6,10 +6,12 @@ Every command ends with an exit code, and with one line on standard error if it 
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
@@ -149,6 +151,21 @@ def run_command(
         # --help and --version.
         return int(end.code or 0)
     return 0
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large libraries in the block: a fifth faster, because no garbage is collected in it.
+
+    They make hundreds of thousands of objects, all of which stay.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def flag(field: str) -> str:

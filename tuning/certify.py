@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from trainables.command import CommandLine, Flag, UsageError, problem, run_command
+from trainables.command import CommandLine, Flag, UsageError, importing, problem, run_command
 from tuning import __version__
 from tuning.cluster.ending import ENDING
 from tuning.config import GROUPS, check_values
@@ -66,7 +66,8 @@ def certify(arguments: Sequence[str] | None) -> None:
         return
     # Before the import of PyTorch, which takes seconds.
     check_values(given)
-    from tuning.run.certify_again import certify_again
+    with importing():
+        from tuning.run.certify_again import certify_again
 
     certify_again(
         own.source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from trainables.command import run_command
+from trainables.command import importing, run_command
 from tuning.cluster.ending import ENDING
 from tuning.config import RunConfig, check_values, make_config, read_yaml
 from tuning.errors import ConfigError
@@ -26,7 +26,8 @@ def launch(arguments: Sequence[str] | None) -> None:
         _attach(given.get("cluster"), own.attach)
         return
     _check({**(read_yaml(own.config) if own.config else {}), **given}, own.resume)
-    from tuning.run.start import start
+    with importing():
+        from tuning.run.start import start
 
     start(
         given,

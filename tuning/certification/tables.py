@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from results import files
-from results.figures import curves_figure
 from results.schema import CERTIFICATES, VARIANTS, variant_label
 from results.store import write_bytes, write_cohen_tsv, write_table
 from results.summary import Candidate, class_rows, summary_row, write_classes
@@ -76,6 +75,9 @@ def write_certificates(
     classes = class_rows(by_variant, subject.dataset.classes, subject.radii)
     write_classes(folder / files.CLASSES, classes, subject.radii, metadata)
     labels = {name: variant_label(name, model.origin) for name, model in subject.models.items()}
+    # Matplotlib, which delays the first trial.
+    from results.figures import curves_figure
+
     write_bytes(folder / files.CURVES, curves_figure(by_variant, labels))
     return by_variant
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from results.report import write_report
 from results.run import load_run
 from results.summary import write_summary
 from results.terminal import summary_tables
@@ -74,6 +73,9 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
                 reason for host, reason in lost_hosts().items() if host not in lost_before
             )
             reporter.say("writing the report ...")
+            # Matplotlib, which delays the first trial.
+            from results.report import write_report
+
             run = load_run(folder.path)
             verdicts = judge_all(run)
             write_report(run, verdicts)

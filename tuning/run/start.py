@@ -12,7 +12,7 @@ from typing import Any
 from results import files
 from results.sentences import verdict_json
 from results.store import write_text
-from trainables.command import with_flags
+from trainables.command import importing, with_flags
 from trainables.errors import InputError
 from tuning.cluster.address import job_address
 from tuning.cluster.connection import check_reachable, run_storage
@@ -66,8 +66,9 @@ def start(
 
 def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
-    from tuning.run.pipeline import carry_out
-    from tuning.run.stages import search_and_certify
+    with importing():
+        from tuning.run.pipeline import carry_out
+        from tuning.run.stages import search_and_certify
 
     if config.ledger is not None:
         # Before Ray is started and anything is written.
