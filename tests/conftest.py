@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, programs
 from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
+from tuning.cluster.local_ray import prepare
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,7 +99,8 @@ def trained_classifier(reference_run: Finished) -> Path:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A Ray of two workers in this process."""
+    """A Ray of two workers in this process, which are set up as those of a run are."""
+    prepare()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

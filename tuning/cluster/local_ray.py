@@ -31,6 +31,15 @@ LIMITS = {
     "RAY_raylet_start_wait_time_s": "60",
     "RAY_worker_register_timeout_seconds": "300",
 }
+# What each worker imports when it starts, while the driver is still busy with other things. Only
+# libraries: workers learn later where this project is.
+IMPORTED = "torch", "ray.tune", "scipy.special", "pydantic", "safetensors.torch"
+WORKERS = {
+    "RAY_preload_python_modules": ",".join(IMPORTED),
+    # By default Ray ends all idle workers but as many as there are cores: between the search, the
+    # confirmation and the votes they would start again.
+    "RAY_num_workers_soft_limit": "1000000",
+}
 # Relative to the driver. By default workers yield to everything else on the machine: beside other
 # work they would hardly run.
 NICENESS, NICENESS_VALUE = "RAY_worker_niceness", "0"
@@ -56,7 +65,7 @@ def prepare() -> None:
     Raises:
         ConfigError: when the temporary folder is too deep for it.
     """
-    for name, value in LIMITS.items():
+    for name, value in {**LIMITS, **WORKERS}.items():
         os.environ.setdefault(name, value)
     left = SOCKET_BYTES - len(SOCKET.format(os.getpid())) - 1
     variable, folder = _temporary()

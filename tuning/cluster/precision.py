@@ -1,4 +1,4 @@
-"""The precision in which a run computes, decided once by a short measurement on a worker."""
+"""The precision in which a run computes, decided once by a short measurement."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from trainables.acceleration.voting import Precision
+from trainables.worker import using_threads
 from tuning.cluster.context import Context
 from tuning.cluster.pool import TaskPool, Urgency
 
@@ -23,15 +24,21 @@ async def decide(
     decided: Precision | None,
     measure: Callable[..., Precision],
     *inputs: object,
+    here: bool = False,
 ) -> Precision:
     """The precision from --precision, or the one `decided` before, or what `measure` finds.
 
-    It is float32 where it cannot be measured.
+    It is float32 where it cannot be measured. With `here`, this process measures if the workers are
+    on its own processor, because they may still be starting.
     """
     if context.config.precision != "auto":
         return context.config.precision
     if decided is not None:
         return decided
+    resources = context.resources
+    if here and resources.device == "cpu" and not resources.shared:
+        with using_threads(resources.cpus_per_trial):
+            return measure(*inputs, resources)
     return await measured(measure, *inputs, pool=context.pool) or "float32"
 
 

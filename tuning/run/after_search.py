@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from results import files
 from results.schema import variant_place
+from results.terminal import objective_label
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.smoothing.probes import QUERIES
@@ -17,6 +18,7 @@ from tuning.certification.certificates import certifier_of
 from tuning.certification.subjects import Model, Subject
 from tuning.certification.tables import Certified, write_results
 from tuning.cluster.context import Context
+from tuning.config import RunConfig
 from tuning.confirmation.confirm import confirm
 from tuning.confirmation.final import Finalist, FinalTrainer, gather_finalists, write_denoisers
 from tuning.confirmation.selection import Confirmation, shortlisted
@@ -57,9 +59,12 @@ async def finish(part: Part, over: asyncio.Event, context: Context, manifest: Ma
     shortlist = shortlisted(_complete(part), config.candidates, config.pareto)
     counter = await counting
     with manifest.timed(setting.name, "confirmation"):
-        confirmation = await confirm(
-            setting, shortlist, part.access.certified, trainer, counter, context
+        confirming = asyncio.create_task(
+            confirm(setting, shortlist, part.access.certified, trainer, counter, context)
         )
+        await pool.until(lambda: confirming.done() or not pool.idle)
+        _draw(part, config)
+        confirmation = await confirming
     rows = await finishing.certify(confirmation, counter)
     if part.access.queries:
         manifest.record(setting.name, queries=part.access.queries | _queries(counter.store))
@@ -173,6 +178,14 @@ async def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCoun
     precision = await decide_precision(context, example, image, manifest.precision(setting.name))
     manifest.record(setting.name, precision=precision)
     return VoteCounter(VoteStore(setting.folder / files.VOTES), precision, context.pool)
+
+
+def _draw(part: Part, config: RunConfig) -> None:
+    """Draw what the search has learnt, which takes seconds: while workers are busy."""
+    # Plotly and scikit-learn, which would delay the first trial.
+    from tuning.study.figures import write_insight
+
+    write_insight(part.setting.folder, part.ledger.study, objective_label(config.objective))
 
 
 def _model(finalist: Finalist) -> Model:

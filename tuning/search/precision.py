@@ -1,4 +1,4 @@
-"""The precision in which a setting trains, decided once by a few steps on a worker."""
+"""The precision in which a setting trains, decided once by a few steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def decide_training_precision(
     """As `decide`: what `choose_training_precision` finds for the space's largest training."""
     training = largest_training(setting.space)
     images = setting.shots.train_images[: training.batch_size]
-    return await decide(context, decided, _measure, classifier, training, images)
+    return await decide(context, decided, _measure, classifier, training, images, here=True)
 
 
 def largest_training(space: SearchSpace) -> DecropConfig:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from ray import tune
 
 from results.files import LEDGER, TENSORBOARD
-from results.terminal import objective_label
 from trainables.acceleration.voting import Precision
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
@@ -33,7 +32,6 @@ from tuning.search.tune import run_search
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
 from tuning.study.database import silence_optuna, sqlite_url
-from tuning.study.figures import write_insight
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
@@ -99,9 +97,7 @@ def search(
     """
     seconds = _search(parts, context, trainable)
     for part in parts:
-        setting, ledger = part.setting, part.ledger
-        write_trials(setting, ledger.attempts.records(), context)
-        write_insight(setting.folder, ledger.study, objective_label(context.config.objective))
+        write_trials(part.setting, part.ledger.attempts.records(), context)
     return seconds
 
 

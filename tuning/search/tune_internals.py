@@ -3,7 +3,8 @@
 Used here:
 
 - environment variables that Tune reads when a search begins (`SWITCHES`);
-- `tune.execution.class_cache.ENV_VARS_TO_PROPAGATE`, the variables that Tune copies to its workers;
+- `tune.execution.class_cache.ENV_VARS_TO_PROPAGATE`, the variables that Tune copies to its workers,
+  and `DEFAULT_ENV_VARS`, those that it sets there;
 - `tune.utils.object_cache._ObjectCache` and its place in `tune.execution.tune_controller`: the
   workers that wait for a trial;
 - that a RuntimeError is raised from the error of Ray that ended a whole search;
@@ -15,7 +16,8 @@ Used in `cluster.pausing`:
 - the key-value store of Ray's head, in which a worker sees that the driver ends;
 - `ray._private.state.state.get_draining_nodes`, the hosts that are to leave the cluster.
 
-Used in `cluster.local_ray`: the names of folders, `session_*_PID`, and of the limits of a start.
+Used in `cluster.local_ray`: the names of folders, `session_*_PID`, of the limits of a start, and of
+what workers import and how many idle ones stay (tests/tuning/cluster/test_preloading.py).
 
 Used in `cluster.watching`: that a raylet has the id of its host on its command line.
 
@@ -70,6 +72,9 @@ def configure_tune() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE -= {
         name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
     }
+    # With variables of its own, a worker cannot be a process that waits since Ray started. The only
+    # one is for a library that is not used here.
+    class_cache.DEFAULT_ENV_VARS.clear()
 
 
 class IdleWorkers(_ObjectCache):
@@ -149,6 +154,7 @@ def check_internals() -> None:
         KEEPALIVE: hasattr(ray._config, keepalive),
         "GlobalState.get_draining_nodes": _parameters(GlobalState, "get_draining_nodes") == [],
         "class_cache.ENV_VARS_TO_PROPAGATE": isinstance(class_cache.ENV_VARS_TO_PROPAGATE, set),
+        "class_cache.DEFAULT_ENV_VARS": isinstance(class_cache.DEFAULT_ENV_VARS, dict),
         "tune_controller._ObjectCache": vars(tune_controller).get("_ObjectCache") is _ObjectCache,
         "_ObjectCache._cached_objects": isinstance(cache.get("_cached_objects"), dict),
         "_ObjectCache._num_cached_objects": cache.get("_num_cached_objects") == 0,

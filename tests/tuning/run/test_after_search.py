@@ -80,6 +80,8 @@ class Run:
         monkeypatch.setattr(after_search, "VoteCounter", InventedVotes)
         monkeypatch.setattr(after_search, "export", lambda *arguments: None)
         monkeypatch.setattr(after_search, "show_denoised", lambda *arguments: None)
+        monkeypatch.setattr(after_search, "_draw", lambda part, config: self.drawn.append(part))
+        self.drawn: list[Any] = []
 
     def finish(self) -> Rows:
         classifier = BaseClassifier(DigitsCNN())
@@ -110,6 +112,7 @@ def test_what_is_certain_is_trained_and_certified_while_the_rest_is_confirmed(
 ) -> None:
     run = Run(tmp_path, PretendedTrainer(slow=MANY), monkeypatch)
     rows = run.finish()
+    assert len(run.drawn) == 1
     # Denoised smoothing and the published values.
     assert run.trainer.ended[:2] == [Urgency.FINAL_TRAINING] * 2
     assert Urgency.CONFIRMATION_TRAINING in run.trainer.ended

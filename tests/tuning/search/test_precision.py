@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,15 +49,22 @@ def test_what_was_given_or_decided_before_is_not_measured(
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_otherwise_a_worker_measures_the_largest_training(
-    setting: Setting, context: Context, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shared", [False, True])
+def test_otherwise_the_largest_training_is_measured_by_a_worker_of_a_cluster_or_here(
+    shared: bool, setting: Setting, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here = os.getpid()
+
     def measured(*inputs: Any) -> str:
-        return " ".join(str(n) for n in (inputs[1].depth, inputs[1].width, len(inputs[2])))
+        sizes = inputs[1].depth, inputs[1].width, len(inputs[2])
+        return " ".join(str(n) for n in (*sizes, os.getpid() == here))
 
     monkeypatch.setattr(module, "_measure", measured)
+    resources = Resources(1, 0.0, 2, shared=shared)
+    context = replace(context, cluster=replace(context.cluster, resources=resources))
+    images = min(40, len(setting.shots.train_labels))
 
-    assert decide(setting, context, None) == f"5 16 {min(40, len(setting.shots.train_labels))}"
+    assert decide(setting, context, None) == f"5 16 {images} {not shared}"
 
 
 def test_the_largest_training_has_the_largest_of_all_sizes() -> None:

@@ -1,11 +1,10 @@
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from results.files import INSIGHT, TRIALS
+from results.files import TRIALS
 from tests.support.ledgers import SPACE, drive, finish, open_ledger
 from tuning.cluster.connection import Cluster
 from tuning.cluster.context import Context
@@ -56,7 +55,6 @@ def test_a_finished_search_starts_nothing_and_writes_what_came_of_it(tmp_path: P
     assert [row["root"] for row in rows] == [record.root for record in records]
     for name in SPACE.parameters:
         assert [row[name] for row in rows] == [getattr(r.hyperparameters, name) for r in records]
-    assert "Optimisation history" in json.loads((tmp_path / INSIGHT).read_text())
 
 
 def test_progress_counts_trials_of_all_settings_once(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_ray_has_what_we_rely_on() -> None:
         (tune_internals, "KEEPALIVE", "RAY_other", "RAY_other"),
         (GlobalState, "get_draining_nodes", None, "GlobalState.get_draining_nodes"),
         (class_cache, "ENV_VARS_TO_PROPAGATE", None, "class_cache.ENV_VARS_TO_PROPAGATE"),
+        (class_cache, "DEFAULT_ENV_VARS", None, "class_cache.DEFAULT_ENV_VARS"),
         (tune_controller, "_ObjectCache", other, "tune_controller._ObjectCache"),
         (_ObjectCache, "__init__", other, "_ObjectCache._cached_objects"),
         (_ObjectCache, "cache_object", other, "_ObjectCache.cache_object"),
