@@ -102,7 +102,7 @@ class TaskPool:
     async def result(self, submit: Callable[[], ray.ObjectRef[T]], urgency: Urgency) -> T:
         """What the task returns that `submit` starts, once there is a worker for it."""
         await self.admission(urgency)
-        return await self.outcome(submit())
+        return await self.outcome(submit)
 
     async def admission(self, urgency: Urgency) -> None:
         """Wait until a task may be submitted; its `outcome` must be awaited."""
@@ -111,10 +111,10 @@ class TaskPool:
         self._admit()
         await admitted
 
-    async def outcome(self, task: ray.ObjectRef[T]) -> T:
-        """What a task returns that was admitted."""
+    async def outcome(self, submit: Callable[[], ray.ObjectRef[T]]) -> T:
+        """What the task returns that `submit` starts, and which was admitted."""
         try:
-            found: T = await task
+            found: T = await submit()
             return found
         finally:
             self._running -= 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -143,9 +143,10 @@ class Collector:
         """Count the first pieces in the queue, and see to it that the next ones are counted."""
         await self._pool.admission(self._queue[0][1].order.urgency)
         self._asked = False
-        name, keys, task = self._submit()
+        pieces = self._take_from_queue()
         self._ask_for_worker()
-        self._record(name, keys, await self._pool.outcome(task))
+        counts = await self._pool.outcome(lambda: self._submit(pieces))
+        self._record(pieces, counts)
         self._ask_for_worker()
 
     def _fill_queue(self) -> bool:
@@ -195,26 +196,9 @@ class Collector:
         image.votes.add(key, counts)
         image.order.advance(key.size)
 
-    def _submit(self) -> tuple[str, list[VoteKey], Reference]:
-        """Start a task with the first pieces in the queue, all of the same model."""
-        job = self._queue[0][1].order.job
-        pieces = self._take_from_queue(job.model_hash)
-        # Pickling a view would send its whole storage.
-        pixels = {key.image: image.votes.pixels.clone() for key, image in pieces}
-        if job.model_hash not in self._models:
-            self._models[job.model_hash] = ray.put(job.model)
-        keys = [key for key, _ in pieces]
-        task = self._send(
-            f"votes: {job.name}",
-            self._models[job.model_hash],
-            [pixels[key.image] for key in keys],
-            keys,
-            self._resources,
-        )
-        return job.name, keys, task
-
-    def _take_from_queue(self, model: str) -> list[tuple[VoteKey, _Image]]:
-        """The first pieces of `model` in the queue, as many as make a task."""
+    def _take_from_queue(self) -> list[tuple[VoteKey, _Image]]:
+        """The first pieces in the queue, as many as make a task, all of the same model."""
+        model = self._queue[0][0].model
         speed = self._speeds.get(model, FIRST_VOTES)
         wanted = task_votes(speed, workers(self._resources), self._queued_votes)
         taken: list[tuple[VoteKey, _Image]] = []
@@ -225,8 +209,25 @@ class Collector:
         self._queued_votes -= votes
         return taken
 
-    def _record(self, name: str, keys: list[VoteKey], counts: list[Counts]) -> None:
+    def _submit(self, pieces: Sequence[tuple[VoteKey, _Image]]) -> Reference:
+        """Start a task that counts pieces of one model."""
+        job = pieces[0][1].order.job
+        # Pickling a view would send its whole storage.
+        pixels = {key.image: image.votes.pixels.clone() for key, image in pieces}
+        if job.model_hash not in self._models:
+            self._models[job.model_hash] = ray.put(job.model)
+        keys = [key for key, _ in pieces]
+        return self._send(
+            f"votes: {job.name}",
+            self._models[job.model_hash],
+            [pixels[key.image] for key in keys],
+            keys,
+            self._resources,
+        )
+
+    def _record(self, pieces: Sequence[tuple[VoteKey, _Image]], counts: Sequence[Counts]) -> None:
         """Record the counts of a task, and continue with its images."""
+        keys, name = [key for key, _ in pieces], pieces[0][1].order.job.name
         found = dict(zip(keys, counts, strict=True))
         self._store.put(found)
         votes = sum(key.size for key in keys)

@@ -67,7 +67,7 @@ def test_as_many_are_submitted_as_workers_can_be_kept_busy_with() -> None:
         nonlocal most
         await pool.admission(Urgency.FINAL_TRAINING)
         most = max(most, pool._running)
-        await pool.outcome(same.remote("x"))
+        await pool.outcome(partial(same.remote, "x"))
 
     async def many() -> None:
         await asyncio.gather(*(one() for _ in range(20)))
@@ -87,6 +87,12 @@ def test_a_task_that_fails_leaves_its_place_to_others(one_by_one: TaskPool) -> N
     failed, done = one_by_one.run(both())
     assert "on purpose" in str(failed)
     assert done == "x"
+
+    def cannot_be_submitted() -> ray.ObjectRef[str]:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        one_by_one.run(one_by_one.result(cannot_be_submitted, Urgency.MEASUREMENT))
     with pytest.raises(ValueError, match="on purpose"):
         one_by_one.run(one_by_one.result(fail.remote, Urgency.MEASUREMENT))
 
