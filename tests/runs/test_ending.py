@@ -58,8 +58,8 @@ def training(launcher: Launcher, name: str, *flags: str) -> Iterator[subprocess.
 
 
 def sessions(process: subprocess.Popen[str]) -> list[Path]:
-    """The folders of a run's Ray."""
-    return list(Path("/tmp/ray").glob(f"session_*_{process.pid}"))
+    """The folder of a run's Ray: the latest, as an earlier process may have had the same id."""
+    return sorted(Path("/tmp/ray").glob(f"session_*_{process.pid}"))[-1:]
 
 
 def check_gone(processes: list[psutil.Process], folders: list[Path]) -> None:
