@@ -1,4 +1,6 @@
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ import pytest
 import ray
 
 from tests.support.commands import CLUSTER_DOC, ROOT, SLURM, code_blocks, fenced, shell_texts
+from tests.support.runs import HANGING, wait_until
 
 SHELLCHECK = str(Path(sys.executable).parent / "shellcheck")
 TEXTS = shell_texts()
@@ -59,4 +62,49 @@ def test_the_job_asks_slurm_for_what_its_script_relies_on() -> None:
     assert {"--requeue", "--exclusive"} <= set(asked)
     assert asked["--ntasks-per-node"] == "1"
     assert asked["--signal"].startswith("B:USR1@")
-    assert "trap 'scontrol requeue" in SLURM.read_text()
+
+
+DRIVER = """
+import signal, sys, time
+from pathlib import Path
+
+def end(number, frame):
+    Path("happened").open("a").write("saved\\n")
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, end)
+Path("ready").touch()
+time.sleep(1000)
+"""
+
+
+def test_when_time_is_up_the_driver_saves_its_trials_and_the_job_is_queued_again(
+    tmp_path: Path,
+) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    # What SLURM would do on one node, and what it is told.
+    for name, script in (
+        (
+            "srun",
+            'trap "echo killed >>happened" TERM; while [ "$1" != -- ]; do shift; done; "${@:2}"',
+        ),
+        ("scontrol", 'echo "$@" >>happened'),
+    ):
+        (commands / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (commands / name).chmod(0o755)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    (commands / "python").symlink_to(sys.executable)
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "__init__.py").touch()
+    (tmp_path / "tuning" / "launch.py").write_text(DRIVER)
+    job = {"SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "2"}
+    environment = {"PATH": f"{commands}:{os.environ['PATH']}", "HEAD": "10.0.0.1", **job}
+    process = subprocess.Popen(
+        ["bash", str(SLURM), "--shots", "5"], cwd=tmp_path, env=environment, text=True
+    )
+    wait_until((tmp_path / "ready").exists, process)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(HANGING) != 0
+    assert (tmp_path / "happened").read_text().splitlines() == ["saved", "requeue 42"]
