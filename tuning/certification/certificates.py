@@ -92,17 +92,16 @@ async def certify(
     Returns:
         A row of the run's summary for each model.
     """
-    models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
     certifier = certifier_of(subject, counter, context)
-    votes = len(models) * certifier.votes
+    votes = len(subject.models) * certifier.votes
     with context.reporter.track(f"{subject.name}: certification votes", votes) as advance:
         certified = await asyncio.gather(
             *(
-                certifier.certify(name, model, subject.models[name].sigma, advance)
-                for name, model in models.items()
+                certifier.certify(name, smoothable(m.denoiser, classifier), m.sigma, advance)
+                for name, m in subject.models.items()
             )
         )
-    by_variant = dict(zip(models, certified, strict=True))
+    by_variant = dict(zip(subject.models, certified, strict=True))
     return write_results(subject, classifier, by_variant, folder, counter.precision, context)
 
 

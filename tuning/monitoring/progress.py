@@ -92,9 +92,9 @@ class _Step:
 
     def remaining(self, left: float | None) -> str:
         """The seconds that are `left`, in words; if they are unknown, an extrapolation."""
-        since, before = self._first or (self.started, 0)
-        if before == self.done:
-            since, before = self.started, 0
+        since, before = self.started, 0
+        if self._first is not None and self._first[1] < self.done:
+            since, before = self._first
         # Of a hundredth at least: the first few units of a step that waited would promise days.
         if left is None and self.done - before >= self.total / 100:
             seconds = time.monotonic() - since

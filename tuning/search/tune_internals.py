@@ -101,10 +101,10 @@ class IdleWorkers(_ObjectCache):
 
     def flush_cached_objects(self, force_all: bool = False) -> Generator[Any, None, None]:
         """The workers that are to end."""
-        if force_all or (self._num_cached_objects and leaving()):
-            yield from super().flush_cached_objects(force_all=True)
+        all_end = force_all or (self._num_cached_objects and leaving())
+        kept = 0 if all_end else self._needed()
         for workers in self._cached_objects.values():
-            while workers and self._num_cached_objects > self._needed():
+            while workers and self._num_cached_objects > kept:
                 self._num_cached_objects -= 1
                 yield workers.pop()
 

@@ -63,10 +63,9 @@ class _Order:
 
 @dataclass(eq=False)
 class _Image:
-    """An image of an order, at its position there."""
+    """An image of an order, with its votes."""
 
     order: _Order
-    position: int
     votes: ImageVotes[Any]
 
 
@@ -109,7 +108,7 @@ class Collector:
         order = _Order(urgency, next(self._numbers), job, advance)
         piece = PIECES[self._resources.device]
         order.images = (
-            _Image(order, position, ImageVotes(job, position, job.evaluate(), piece))
+            _Image(order, ImageVotes(job, position, job.evaluate(), piece))
             for position in range(len(job.indices))
         )
         heapq.heappush(self._orders, order)
@@ -186,7 +185,7 @@ class Collector:
 
     def _finish(self, image: _Image, outcome: Outcome[Any]) -> None:
         order = image.order
-        order.outcomes[image.position] = outcome
+        order.outcomes[image.votes.position] = outcome
         if spared := order.job.most - image.votes.votes:
             order.advance(spared)
         if len(order.outcomes) == len(order.job.indices):

@@ -124,29 +124,26 @@ def test_after_sigterm_what_was_submitted_is_still_received_and_nothing_else_beg
 
 @pytest.mark.usefixtures("local_ray")
 def test_beside_something_else_only_spare_workers_are_used(one_by_one: TaskPool) -> None:
-    spare, done = 0, list[str]()
+    free, done = False, list[str]()
 
     async def work() -> None:
         for name in ("first", "second"):
             done.append(await one_by_one.result(partial(same.remote, name), Urgency.MEASUREMENT))
 
-    def turns(ended: int) -> None:
-        for _ in range(HANGING * 100):
-            one_by_one.turn()
-            if len(done) == ended:
-                return
-            time.sleep(0.01)
-
     working = one_by_one.begin(work())
-    with one_by_one.beside(lambda: spare):
+    # The worker is taken again when the first one has it behind.
+    with one_by_one.beside(lambda: int(free and not done)):
         for _ in range(20):
             one_by_one.turn()
         assert one_by_one.idle
-        spare = 1
-        turns(1)
-        spare = 0
+        free, deadline = True, time.monotonic() + HANGING
+        while not done:
+            one_by_one.turn()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         for _ in range(20):
             one_by_one.turn()
-    assert done[:1] == ["first"]
+        assert one_by_one.idle
+    assert done == ["first"]
     one_by_one.run(one_by_one.until(working.done))
     assert done == ["first", "second"]

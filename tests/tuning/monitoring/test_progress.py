@@ -70,36 +70,34 @@ def test_progress_without_a_terminal_is_plain_lines(
     assert err.splitlines() == ["votes: 0/100", "votes: 100/100 (0 s)"]
 
 
+@pytest.mark.parametrize(
+    ("total", "steps", "lines"),
+    [
+        # The second one is too soon for another line.
+        (
+            100,
+            [(10, 20, None), (12, 1, None), (15, 1, 600)],
+            ["20/100 (10 s, about 40 s left)", "22/100 (15 s, about 10 min left)"],
+        ),
+        # The time before a step begins does not count: 60 a second.
+        (
+            1000,
+            [(100, 5, None), (106, 360, None)],
+            ["5/1000 (2 min)", "365/1000 (2 min, about 11 s left)"],
+        ),
+    ],
+)
 def test_progress_says_how_long_it_is_going_to_take(
-    clock: list[float], capsys: pytest.CaptureFixture[str]
+    total: int,
+    steps: list[tuple[float, int, float | None]],
+    lines: list[str],
+    clock: list[float],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Reporter().track("votes", 100) as advance:
-        clock[0] = 10
-        advance(20)
-        clock[0] = 12
-        # Too soon for another line.
-        advance(1)
-        clock[0] = 15
-        advance(1, 600)
-    assert capsys.readouterr().err.splitlines()[1:] == [
-        "votes: 20/100 (10 s, about 40 s left)",
-        "votes: 22/100 (15 s, about 10 min left)",
-    ]
-
-
-def test_the_time_before_a_step_began_does_not_count(
-    clock: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with Reporter().track("votes", 1000) as advance:
-        clock[0] = 100
-        advance(5)
-        clock[0] = 106
-        # As fast as since the first ones: 60 a second.
-        advance(360)
-    assert capsys.readouterr().err.splitlines()[1:] == [
-        "votes: 5/1000 (2 min)",
-        "votes: 365/1000 (2 min, about 11 s left)",
-    ]
+    with Reporter().track("votes", total) as advance:
+        for clock[0], units, left in steps:
+            advance(units, left)
+    assert capsys.readouterr().err.splitlines()[1:] == [f"votes: {line}" for line in lines]
 
 
 def test_on_a_terminal_bars_of_several_steps_are_shown_together() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,10 +46,13 @@ class PretendedTrainer:
     def __init__(self, diverging: Sequence[float] = (), slow: int = 0) -> None:
         self.diverging, self.slow = diverging, slow
         self.ended: list[Urgency] = []
+        # The sigmas of the trainings of the confirmation, as they begin.
+        self.confirmed: list[float] = []
 
     async def train(self, training: Training, urgency: Urgency) -> Denoiser | None:
         config = training.hyperparameters
         final = urgency == Urgency.FINAL_TRAINING
+        self.confirmed += [] if final else [config.sigma]
         for _ in range(0 if final else self.slow):
             await asyncio.sleep(0)
         self.ended.append(urgency)
@@ -149,6 +153,19 @@ def test_a_setting_is_finished_while_others_are_still_searched(
     run.finish()
     assert Urgency.CONFIRMATION_TRAINING in run.beside
     assert run.beside == run.trainer.ended
+
+
+def test_the_longest_training_of_the_confirmation_begins_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sigma in (0.12, 0.5):
+        run = Run(tmp_path / str(sigma), PretendedTrainer(), monkeypatch)
+        run.ledger.attempts.records = lambda sigma=sigma: [
+            replace(record, seconds=2.0 if record.hyperparameters.sigma == sigma else 1.0)
+            for record in invented_records()
+        ]
+        run.finish()
+        assert run.trainer.confirmed[0] == sigma
 
 
 def test_what_diverges_at_the_end_is_left_out_unless_it_is_a_variant(

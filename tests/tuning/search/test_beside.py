@@ -1,7 +1,5 @@
 """Tasks beside the last trials of a search, with real workers."""
 
-import asyncio
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +37,5 @@ def test_a_worker_that_no_trial_needs_any_more_does_something_else(tmp_path: Pat
     assert {record.error for record in ledger.attempts.records()} == {""}
     # Not before all trials had begun.
     assert early == [False]
-    pool.run(asyncio.wait_for(working, None))
-    pool.run(pool.result(partial(make.remote, made), Urgency.FINAL_TRAINING))
+    assert working.done()
     pool.close()

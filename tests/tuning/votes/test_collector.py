@@ -1,6 +1,7 @@
+"""Votes as Ray tasks: the same for any workers, order and pieces, and each counted once."""
+
 import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,52 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.counts import count_votes, recorded
-from tests.support.runs import HANGING
-from tests.support.signals import handlers_kept
-from trainables.smoothing.certify import Request, certifying
+from tests.support.vote_jobs import SEED, SIGMA, VOTES, casting, job, model, results, workers
+from trainables.smoothing.certify import certifying
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive
-from tuning.cluster.ending import ENDING
-from tuning.cluster.resources import Resources
-from tuning.errors import Ended
 from tuning.votes import collector as votes
 from tuning.votes.collector import Collector, task_votes
-from tuning.votes.job import Evaluation, Outcome, VoteJob
+from tuning.votes.job import Outcome
 from tuning.votes.store import Counts, VoteKey, VoteStore
 from tuning.votes.task import Reference, send_task
-
-SIGMA, VOTES, SEED = 0.5, 2500, 11
-
-
-def model() -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    linear = nn.Linear(16, 3)
-    with torch.no_grad():
-        linear.weight.copy_(torch.randn((3, 16), generator=generator))
-        linear.bias.zero_()
-    return nn.Sequential(nn.Flatten(), linear).eval()
-
-
-def casting(votes: int = VOTES, phase: str = "estimate") -> Evaluation[list[int]]:
-    return (yield Request(phase, 0, votes))
-
-
-def job(
-    indices: range = range(6), evaluate: Callable[[], Evaluation[Any]] = casting, most: int = VOTES
-) -> VoteJob[Any]:
-    images = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
-    return VoteJob(
-        "x", model(), "hash", images[list(indices)], indices, Noise(SIGMA), SEED, evaluate, most
-    )
-
-
-def workers(count: int) -> Resources:
-    return Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=count)
-
-
-def results(outcomes: list[list[Outcome[Any]]]) -> list[list[Any]]:
-    return [[outcome.result for outcome in of_job] for of_job in outcomes]
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -76,60 +41,6 @@ def test_counts_do_not_depend_on_workers_order_or_resumption(tmp_path: Path) -> 
     done: list[int] = []
     assert results(count_votes([job()], resumed, workers(2), done.append)) == [expected]
     assert sum(done) == 6 * VOTES
-
-
-class DiesOnce(nn.Module):
-    """Ends its process, the first time, in its second pass: what it counted is never returned."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.inner, self.folder, self.passes = model(), folder, 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.inner(images)
-        self.passes += 1
-        if self.passes == 2 and not any(self.folder.iterdir()):
-            (self.folder / "died").touch()
-            os._exit(1)
-        return logits
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_a_worker_that_dies_before_it_returns_its_counts_changes_none(tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    dying = replace(job(), model=DiesOnce(marks))
-    expected = count_votes([job()], VoteStore(tmp_path / "undisturbed.db"), workers(2))
-    found = count_votes([dying], VoteStore(tmp_path / "votes.db"), workers(2))
-    assert list(marks.iterdir())
-    assert results(found) == results(expected)
-    kept = [recorded(tmp_path / f"{name}.db") for name in ("votes", "undisturbed")]
-    assert {key: c.votes for key, c in kept[0].items()} == {
-        key: c.votes for key, c in kept[1].items()
-    }
-
-
-class Fails(nn.Module):
-    """A network that cannot take such images."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        raise ValueError("on purpose")
-
-
-class Full(VoteStore):
-    """A store on a full disk."""
-
-    def put(self, counts: Mapping[VoteKey, Counts]) -> None:
-        raise OSError("no space left")
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_whoever_waits_for_votes_gets_the_error_that_prevents_them(tmp_path: Path) -> None:
-    store = VoteStore(tmp_path / "votes.db")
-    with pytest.raises(ValueError, match="on purpose"):
-        count_votes([replace(job(), model=Fails())], store, workers(1))
-    with pytest.raises(OSError, match="no space left"):
-        count_votes([job()], Full(tmp_path / "full.db"), workers(2))
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -307,31 +218,3 @@ def test_what_the_driver_holds_does_not_grow_with_the_images(
     assert len(outcomes) == images
     # Of three pieces an image.
     assert max(held) < 0.4 * 3 * images
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_a_run_that_ends_records_the_votes_that_are_being_counted_and_begins_no_others(
-    tmp_path: Path,
-) -> None:
-    sent: list[VoteKey] = []
-
-    def ends_the_driver(*arguments: Any) -> Reference:
-        sent.extend(arguments[3])
-        if len(sent) >= 2:
-            signal.raise_signal(signal.SIGTERM)
-        return send_task(*arguments)
-
-    @ENDING.listening("continue")
-    def count() -> None:
-        ENDING.grace = HANGING
-        store = VoteStore(tmp_path / "votes.db")
-        count_votes([job()], store, workers(1), send=ends_the_driver)
-
-    with handlers_kept(), pytest.raises(Ended) as caught:
-        count()
-    assert caught.value.exit_code == 143
-    found = recorded(tmp_path / "votes.db")
-    assert set(found) == set(sent)
-    assert {key.image for key in found} < set(range(6))
-    counted = results(count_votes([job()], VoteStore(tmp_path / "votes.db"), workers(1)))
-    assert counted == results(count_votes([job()], VoteStore(tmp_path / "new.db"), workers(1)))
