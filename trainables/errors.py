@@ -24,12 +24,19 @@ class InputError(UserError, ValueError):
     exit_code = 2
 
     def __init__(self, problem: str, field: str | None = None) -> None:
+        # It may name files of any name.
+        problem = printable(problem)
         super().__init__(problem if field is None else f"{field}: {problem}")
         self.problem, self.field = problem, field
 
 
 class NonFiniteLoss(ArithmeticError):
     """A loss term became NaN or infinite; the message names it."""
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with escapes for what a terminal must not get."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

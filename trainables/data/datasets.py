@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from trainables.cache import cache_folder
 from trainables.choices import DATASETS, PUBLISHED_DATASETS
 from trainables.data.folder import load_folder
-from trainables.data.images import Dataset, Images, TensorImages
+from trainables.data.form import UNCHANGED, ImageForm
+from trainables.data.images import Dataset, FormedImages, Images, TensorImages
 from trainables.data.torchvision_sets import load_torchvision_set
 from trainables.errors import InputError
 
@@ -21,29 +23,46 @@ DIGITS_TEST_IMAGES = 500
 DIGITS_PIXEL_STEPS = 16
 
 
-def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = False) -> Dataset:
-    """The data set called `name`.
+def load_dataset(
+    name: str,
+    data_dir: Path | None = None,
+    *,
+    download: bool = False,
+    form: ImageForm = UNCHANGED,
+) -> Dataset:
+    """The data set called `name`, its images in their `form`.
 
     `data_dir` is the image folder of `folder`, or where the files of a published data set are, or
     are downloaded to: by default the folder `data` of the cache. Nothing is fetched without
-    `download`; `digits` and `folder` never need it.
+    `download`; `digits` and `folder` never need it. `digits` are in the form that the default
+    classifier takes, and no other.
 
     Raises:
         InputError: for an unknown name, and for data that is missing, is damaged, cannot be
             fetched or has mixed shapes.
     """
     if name == "digits":
+        if form.changes_images:
+            field = "channels" if form.image_size is None else "image_size"
+            raise InputError("digits stay 8 x 8 and grey; leave it out", field=field)
         return _digits()
     if name == "folder":
         if data_dir is None:
             raise InputError(
                 "the data set 'folder' needs it; name the image folder", field="data_dir"
             )
-        return load_folder(data_dir)
+        return load_folder(data_dir, form)
     if name in PUBLISHED_DATASETS:
         folder = cache_folder() / "data" if data_dir is None else data_dir
-        return load_torchvision_set(name, folder, download=download)
+        return _formed(load_torchvision_set(name, folder, download=download), form)
     raise InputError(f"{name!r} is unknown; choose one of {', '.join(DATASETS)}", field="dataset")
+
+
+def _formed(dataset: Dataset, form: ImageForm) -> Dataset:
+    if not form.changes_images:
+        return dataset
+    train, test = FormedImages(dataset.train, form), FormedImages(dataset.test, form)
+    return replace(dataset, train=train, test=test)
 
 
 def _digits() -> Dataset:

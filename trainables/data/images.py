@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
+
+from trainables.data.form import ImageForm
 
 
 class Images(Protocol):
@@ -40,10 +44,32 @@ class TensorImages:
 
 
 @dataclass(frozen=True)
+class FormedImages:
+    """Images with 8 bits a pixel, brought into a form when they are needed."""
+
+    images: Images
+    form: ImageForm
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of each image: int64 [images]."""
+        return self.images.labels
+
+    def load(self, indices: Sequence[int]) -> Tensor:
+        """The images at `indices`: float32 [n, channels, height, width] in [0, 1]."""
+        pixels = self.images.load(indices).mul(255).round().byte()
+        # Pillow has grey images without an axis for channels.
+        arrays = [image.permute(1, 2, 0).squeeze(2).numpy() for image in pixels]
+        formed = np.stack([self.form.pixels(PIL.Image.fromarray(array)) for array in arrays])
+        return torch.from_numpy(formed).permute(0, 3, 1, 2).float().div(255)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Training images, from which the shots are drawn, and test images, for certification only.
 
-    Pixels are multiples of 1 / `pixel_steps`.
+    Pixels are multiples of 1 / `pixel_steps`. `notes` are lines about what was left out or changed
+    when the images were read.
     """
 
     name: str
@@ -51,3 +77,4 @@ class Dataset:
     train: Images
     test: Images
     pixel_steps: int = 255
+    notes: tuple[str, ...] = ()

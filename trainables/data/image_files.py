@@ -1,0 +1,194 @@
+"""Image files of foreign origin: what their headers say, and their pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile
+
+from trainables.data.form import MOST_PIXELS, ImageForm, Shape
+from trainables.errors import InputError
+
+# Those of torchvision's ImageFolder, GIF, and the other names of PGM and PPM.
+IMAGE_SUFFIXES = {
+    *(".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"),
+    ".webp",
+}
+# No other decoder runs, whatever a file holds: the one for EPS would start Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# WebP files are read whole when they are opened.
+MOST_BYTES = 2**30
+GREY_MODES = {"1", "L", "LA"}
+# The colour modes, and what is said about those that are not RGB already.
+COLOUR_MODES = {
+    "RGB": None,
+    "RGBA": None,
+    "RGBX": None,
+    "P": "converted {n} image{s} with a palette to RGB",
+    "PA": "converted {n} image{s} with a palette to RGB",
+    "CMYK": "converted {n} CMYK image{s} to RGB",
+    "YCbCr": "converted {n} YCbCr image{s} to RGB",
+}
+# Pillow names the layout of samples of 16 bits like this; a BMP's 16 bits a pixel are BGR;16.
+SIXTEEN_BITS = re.compile(r";16[BLN]")
+# What turns an image upright, by its EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = {5, 6, 7, 8}
+TURNED = "turned {n} image{s} upright, as their EXIF orientation says"
+FIRST_ONLY = "used only the first image of {n} file{s} that hold several"
+KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+class Header(NamedTuple):
+    """The shape of an image, upright, and kinds of `Notes` about what loading it changes."""
+
+    shape: Shape
+    notes: list[str]
+
+
+def read_header(path: Path) -> Header:
+    """What can be known of an image without decoding its pixels.
+
+    Raises:
+        InputError: when it is not an image file, has pixels of more than 8 bits or is too large.
+    """
+    with _opened(path) as image:
+        if _more_than_8_bits(image):
+            raise InputError(
+                f"{path} has pixels of more than 8 bits; save it with 8 bits", field="data_dir"
+            )
+        if image.mode not in GREY_MODES and image.mode not in COLOUR_MODES:
+            raise InputError(
+                f"{path} has the colour mode {image.mode}; save it as RGB or grey",
+                field="data_dir",
+            )
+        width, height = image.size
+        notes = [COLOUR_MODES.get(image.mode)]
+        turn = _orientation(image)
+        if turn in TURNS:
+            notes.append(TURNED)
+        # Pillow turns TIFF images by itself, and has done so with the size.
+        if turn in SIDEWAYS and image.format != "TIFF":
+            width, height = height, width
+        if getattr(image, "is_animated", False):
+            notes.append(FIRST_ONLY)
+        shape = Shape(width, height, 1 if image.mode in GREY_MODES else 3)
+        return Header(shape, [note for note in notes if note])
+
+
+def decode(path: Path, form: ImageForm) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The pixels of an image, upright and in its `form`: uint8 [height, width, channels].
+
+    Raises:
+        InputError: when the file is damaged, or the image is not opaque.
+    """
+    with _opened(path) as image:
+        with _decoding(path):
+            image.load()
+            opaque = _is_opaque(image)
+            upright = image.convert("L" if image.mode in GREY_MODES else "RGB")
+        # After loading, because the EXIF data of a PNG may come last.
+        turn = _orientation(image)
+    if not opaque:
+        # What they look like depends on a background that is not known.
+        raise InputError(
+            f"{path} has transparent pixels; save it without an alpha channel, on the background "
+            "that the classifier was trained with",
+            field="data_dir",
+        )
+    return form.pixels(upright.transpose(TURNS[turn]) if turn in TURNS else upright)
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    if not image.has_transparency_data:
+        return True
+    alpha = image.convert("RGBA").getchannel("A")
+    return alpha.getextrema() == (255, 255)
+
+
+def _more_than_8_bits(image: ImageFile.ImageFile) -> bool:
+    """Whether a conversion to 8 bits would lose something."""
+    if image.mode.startswith(("I", "F")) or SIXTEEN_BITS.search(str(image.tile)):
+        return True
+    # The decoder of PPM gets the largest value of a sample, if that is not 255.
+    arguments = image.tile[0].args if image.format == "PPM" and image.tile else None
+    return isinstance(arguments, tuple) and any(
+        isinstance(argument, int) and argument > 255 for argument in arguments
+    )
+
+
+def _orientation(image: Image.Image) -> Any:
+    """The EXIF orientation, or None; a damaged one counts as none."""
+    try:
+        # Not that of PNG, which would decode the pixels, as EXIF data may follow them.
+        exif = Image.Image.getexif(image)
+        return exif.get(ExifTags.Base.Orientation)
+    except Exception:  # foreign data can raise anything
+        return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The image in the file; only its header is read until its pixels are needed."""
+    _check_file(path)
+    with _decoding(path):
+        image = Image.open(path, formats=FORMATS)
+    with image:
+        if image.width * image.height > MOST_PIXELS:
+            raise InputError(
+                f"{path} has {image.width} x {image.height} pixels, more than the "
+                f"{MOST_PIXELS:,} that are accepted; make it smaller, or remove it",
+                field="data_dir",
+            )
+        yield image
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Refuse the file if its decoder, which runs in the block, fails."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # decoders raise almost anything for damaged files
+        problem = f"{path} cannot be read as an image; remove it"
+        raise InputError(problem, field="data_dir") from error
+
+
+def _check_file(path: Path) -> None:
+    """Refuse, without opening it, what is not a file: reading it might never end."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror}); remove it"
+        raise InputError(problem, field="data_dir") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in KINDS.items() if is_kind(found.st_mode)), "special")
+        raise InputError(f"{path} is {kind}, not an image file; remove it", field="data_dir")
+    if found.st_size > MOST_BYTES:
+        raise InputError(
+            f"{path} has {found.st_size / 2**30:.1f} GiB, too much for an image; remove it",
+            field="data_dir",
+        )
