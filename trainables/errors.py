@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+
+# Control characters, halves of surrogate pairs (bytes that are not text), and ends of lines.
+UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 class UserError(Exception):
@@ -35,8 +40,8 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with escapes for what a terminal must not get."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """`text` on one line, with escapes in place of what a terminal or a file must not get."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNPRINTABLE else c for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

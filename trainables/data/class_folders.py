@@ -24,6 +24,10 @@ PARTS = {
 # Names in a message.
 MENTIONED = 5
 
+# The class folder to which a folder on the disk belongs: no image may have two labels, or be for
+# training and for testing.
+Owners = dict[Path, Path]
+
 
 def class_names(folder: Path, notes: Notes) -> tuple[str, ...]:
     """The names of the class folders in `folder`, sorted; `notes` count what else it holds.
@@ -50,10 +54,9 @@ def class_names(folder: Path, notes: Notes) -> tuple[str, ...]:
             field="data_dir",
         )
     for name in names:
-        if not name.isprintable():
+        if printable(name) != name:
             raise InputError(
-                f"the class folder {folder / name} has a name with characters that cannot be "
-                "printed; rename it",
+                f"the class folder {folder / name} has a name that cannot be printed; rename it",
                 field="data_dir",
             )
     return tuple(names)
@@ -89,15 +92,17 @@ def check_same_classes(classes: Mapping[Path, Sequence[str]]) -> None:
     )
 
 
-def list_images(folder: Path, notes: Notes) -> list[Path]:
+def list_images(folder: Path, owners: Owners, notes: Notes) -> list[Path]:
     """The image files of a class, folders in it included, in the order of ImageFolder.
 
+    `owners` are the folders that were read before, and those that are read now are added.
+
     Raises:
-        InputError: when there are none.
+        InputError: when there are none, or some are in a different class as well.
         OSError: when a folder cannot be read.
     """
     own = Notes()
-    found = sorted(_walk(folder, own), key=lambda path: (str(path.parent), path.name))
+    found = sorted(_walk(folder, owners, own), key=lambda path: (str(path.parent), path.name))
     if not found:
         held = f" ({'; '.join(own.lines)})" if own.lines else ""
         raise InputError(f"{folder} holds no images{held}", field="data_dir")
@@ -105,22 +110,28 @@ def list_images(folder: Path, notes: Notes) -> list[Path]:
     return found
 
 
-def _walk(folder: Path, notes: Notes) -> Iterator[Path]:
+def _walk(folder: Path, owners: Owners, notes: Notes) -> Iterator[Path]:
     """The image files in `folder` and below it, through symbolic links too."""
-    read: set[tuple[int, int]] = set()
+    above = folder.resolve().parents
     pending = [folder]
     while pending:
         place = pending.pop()
-        status = place.stat()
-        identity = status.st_dev, status.st_ino
-        if identity in read:
+        real = place.resolve()
+        owner = owners.get(real)
+        if owner not in (None, folder):
+            raise InputError(
+                f"{place} is the same folder as {owner}, or one in it; remove the symbolic link",
+                field="data_dir",
+            )
+        if owner == folder or real in above:
             # A loop, or a second way to the same images.
             notes.add("left out {n} link{s} to folders that are read already", place.name)
             continue
-        read.add(identity)
+        owners[real] = folder
         for path in _visible(place, notes):
             if path.is_dir():
-                pending.append(path)
+                # Links last, so that a folder counts as read through its own name.
+                pending.insert(0 if path.is_symlink() else len(pending), path)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 yield path
             else:

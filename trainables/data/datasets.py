@@ -34,18 +34,14 @@ def load_dataset(
 
     `data_dir` is the image folder of `folder`, or where the files of a published data set are, or
     are downloaded to: by default the folder `data` of the cache. Nothing is fetched without
-    `download`; `digits` and `folder` never need it. `digits` are in the form that the default
-    classifier takes, and no other.
+    `download`; `digits` and `folder` never need it.
 
     Raises:
         InputError: for an unknown name, and for data that is missing, is damaged, cannot be
             fetched or has mixed shapes.
     """
     if name == "digits":
-        if form.changes_images:
-            field = "channels" if form.image_size is None else "image_size"
-            raise InputError("digits stay 8 x 8 and grey; leave it out", field=field)
-        return _digits()
+        return _formed(_digits(), form)
     if name == "folder":
         if data_dir is None:
             raise InputError(
@@ -62,7 +58,7 @@ def _formed(dataset: Dataset, form: ImageForm) -> Dataset:
     if not form.changes_images:
         return dataset
     train, test = FormedImages(dataset.train, form), FormedImages(dataset.test, form)
-    return replace(dataset, train=train, test=test)
+    return replace(dataset, train=train, test=test, pixel_steps=255)
 
 
 def _digits() -> Dataset:

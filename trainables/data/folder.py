@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainables.data.class_folders import (
     LAYOUTS,
+    Owners,
     check_same_classes,
     class_names,
     list_images,
@@ -74,12 +75,19 @@ def _load(root: Path, form: ImageForm) -> Dataset:
         raise InputError(f"{root} is not a folder; {LAYOUTS}", field="data_dir")
     sides = [root / side for side in ("train", "test")]
     missing = [side for side in sides if not side.is_dir()]
+    if missing == [root / "test"] and (root / "val").is_dir():
+        raise InputError(
+            f"{root} has train and val, but no test; name the folder with the images to certify "
+            "test",
+            field="data_dir",
+        )
     if len(missing) == 1:
         raise InputError(f"{missing[0]} is not a folder; {LAYOUTS}", field="data_dir")
     notes = Notes()
+    owners: Owners = {}
     if missing:
         classes = class_names(root, notes)
-        whole = _list_images(root, classes, form, notes)
+        whole = _list_images(root, classes, form, owners, notes)
         _check_shapes(whole.paths, form, notes)
         train, test = _split(whole, classes)
     else:
@@ -87,18 +95,18 @@ def _load(root: Path, form: ImageForm) -> Dataset:
         found = {side: class_names(side, notes) for side in sides}
         check_same_classes(found)
         classes = found[sides[0]]
-        train, test = (_list_images(side, classes, form, notes) for side in sides)
+        train, test = (_list_images(side, classes, form, owners, notes) for side in sides)
         _check_shapes(train.paths + test.paths, form, notes)
     return Dataset("folder", classes, train, test, notes=notes.lines)
 
 
 def _list_images(
-    folder: Path, classes: Sequence[str], form: ImageForm, notes: Notes
+    folder: Path, classes: Sequence[str], form: ImageForm, owners: Owners, notes: Notes
 ) -> FolderImages:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = list_images(folder / name, notes)
+        found = list_images(folder / name, owners, notes)
         paths += found
         labels += [label] * len(found)
     return FolderImages(tuple(paths), torch.tensor(labels), form)
@@ -148,5 +156,8 @@ def _check_shapes(paths: Sequence[Path], form: ImageForm, notes: Notes) -> None:
 
 def _remedy(shape: Shape, first: Shape) -> str:
     if shape.channels != first.channels:
-        return "pass `channels` as 3, which repeats grey images in three channels, or as 1"
+        return (
+            "pass `channels` 3, which repeats grey images in three channels, or 1, which makes "
+            "colours grey"
+        )
     return "pass `image_size` to resize all images to one size"

@@ -1,16 +1,15 @@
-"""The form that images are brought into: their size and their channels."""
+"""The form that images are brought into: their size and their channels.
+
+Light to import, because its fields are flags.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from trainables.command import Flag
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
 
 # Beyond this, Pillow warns that a file may claim a size in order to exhaust the memory.
 MOST_PIXELS = 89_478_485
@@ -106,33 +105,13 @@ class ImageForm(BaseModel, frozen=True, extra="forbid"):
         channels = self.channels or found.channels
         if self.image_size is None:
             return Shape(found.width, found.height, channels)
-        width, height = self._resized(found.width, found.height)
+        width, height = self.before_crop(found.width, found.height)
         if width * height > MOST_PIXELS:
             raise ValueError(f"would be resized to {width} x {height}, which is too much")
         return Shape(self.image_size, self.image_size, channels)
 
-    def pixels(self, image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """An image of mode L or RGB in this form: uint8 [height, width, channels]."""
-        import numpy as np
-
-        if self.channels is not None:
-            image = image.convert("L" if self.channels == 1 else "RGB")
-        if self.image_size is not None:
-            image = self._cropped(image, self.image_size)
-        pixels = np.asarray(image)
-        return pixels[..., None] if pixels.ndim == 2 else pixels
-
-    def _cropped(self, image: Image.Image, size: int) -> Image.Image:
-        from PIL.Image import Resampling
-
-        filter_ = Resampling[self.resize_filter.upper()]
-        resized = image.resize(self._resized(*image.size), filter_)
-        # Rounded like torchvision's CenterCrop, half to even.
-        left, top = (round((side - size) / 2) for side in resized.size)
-        return resized.crop((left, top, left + size, top + size))
-
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """The size before the middle is taken."""
+    def before_crop(self, width: int, height: int) -> tuple[int, int]:
+        """The width and height that an image of this size is resized to, before it is cropped."""
         assert self.image_size is not None
         if self.resize_mode == "squash":
             side = self.resize_size or self.image_size

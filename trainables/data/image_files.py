@@ -7,7 +7,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from trainables.data.form import MOST_PIXELS, ImageForm, Shape
+from trainables.data.forming import pixels_in_form
 from trainables.errors import InputError
 
 # Those of torchvision's ImageFolder, GIF, and the other names of PGM and PPM.
@@ -24,8 +25,8 @@ IMAGE_SUFFIXES = {
 }
 # No other decoder runs, whatever a file holds: the one for EPS would start Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# WebP files are read whole when they are opened.
-MOST_BYTES = 2**30
+# Enough for `MOST_PIXELS` of three bytes. WebP files are read whole when they are opened.
+MOST_BYTES = 2**28
 GREY_MODES = {"1", "L", "LA"}
 # The colour modes, and what is said about those that are not RGB already.
 COLOUR_MODES = {
@@ -50,8 +51,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = {5, 6, 7, 8}
-TURNED = "turned {n} image{s} upright, as their EXIF orientation says"
-FIRST_ONLY = "used only the first image of {n} file{s} that hold several"
+TURNED = "turned {n} image{s} upright, by EXIF orientation"
+FIRST_ONLY = "used only the first of several images in {n} file{s}"
 KINDS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a named pipe",
@@ -92,7 +93,9 @@ def read_header(path: Path) -> Header:
         # Pillow turns TIFF images by itself, and has done so with the size.
         if turn in SIDEWAYS and image.format != "TIFF":
             width, height = height, width
-        if getattr(image, "is_animated", False):
+        with _decoding(path):
+            several = getattr(image, "is_animated", False)
+        if several:
             notes.append(FIRST_ONLY)
         shape = Shape(width, height, 1 if image.mode in GREY_MODES else 3)
         return Header(shape, [note for note in notes if note])
@@ -105,12 +108,19 @@ def decode(path: Path, form: ImageForm) -> np.ndarray[Any, np.dtype[np.uint8]]:
         InputError: when the file is damaged, or the image is not opaque.
     """
     with _opened(path) as image:
+        turn = _turn(image)
         with _decoding(path):
             image.load()
             opaque = _is_opaque(image)
             upright = image.convert("L" if image.mode in GREY_MODES else "RGB")
-        # After loading, because the EXIF data of a PNG may come last.
-        turn = _orientation(image)
+        late = _turn(image)
+    if image.format == "TIFF":
+        # Pillow has turned it.
+        turn = late
+    elif late != turn:
+        raise InputError(
+            f"{path} has an EXIF orientation after its pixels; save it upright", field="data_dir"
+        )
     if not opaque:
         # What they look like depends on a background that is not known.
         raise InputError(
@@ -118,7 +128,7 @@ def decode(path: Path, form: ImageForm) -> np.ndarray[Any, np.dtype[np.uint8]]:
             "that the classifier was trained with",
             field="data_dir",
         )
-    return form.pixels(upright.transpose(TURNS[turn]) if turn in TURNS else upright)
+    return pixels_in_form(upright if turn is None else upright.transpose(turn), form)
 
 
 def _is_opaque(image: Image.Image) -> bool:
@@ -139,23 +149,29 @@ def _more_than_8_bits(image: ImageFile.ImageFile) -> bool:
     )
 
 
-def _orientation(image: Image.Image) -> Any:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What turns the image upright, or None if it is."""
+    return TURNS.get(_orientation(image) or 1)
+
+
+def _orientation(image: Image.Image) -> int | None:
     """The EXIF orientation, or None; a damaged one counts as none."""
     try:
         # Not that of PNG, which would decode the pixels, as EXIF data may follow them.
-        exif = Image.Image.getexif(image)
-        return exif.get(ExifTags.Base.Orientation)
+        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:  # foreign data can raise anything
         return None
+    return found if isinstance(found, int) else None
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """The image in the file; only its header is read until its pixels are needed."""
     _check_file(path)
-    with _decoding(path):
-        image = Image.open(path, formats=FORMATS)
-    with image:
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        with _decoding(path):
+            image = stack.enter_context(Image.open(path, formats=FORMATS))
         if image.width * image.height > MOST_PIXELS:
             raise InputError(
                 f"{path} has {image.width} x {image.height} pixels, more than the "
@@ -169,9 +185,7 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 def _decoding(path: Path) -> Iterator[None]:
     """Refuse the file if its decoder, which runs in the block, fails."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except Exception as error:  # decoders raise almost anything for damaged files
         problem = f"{path} cannot be read as an image; remove it"
         raise InputError(problem, field="data_dir") from error
@@ -189,6 +203,6 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is {kind}, not an image file; remove it", field="data_dir")
     if found.st_size > MOST_BYTES:
         raise InputError(
-            f"{path} has {found.st_size / 2**30:.1f} GiB, too much for an image; remove it",
+            f"{path} has {found.st_size / 2**20:,.0f} MiB, too much for an image; remove it",
             field="data_dir",
         )

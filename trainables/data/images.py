@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import PIL.Image
 import torch
+from PIL import Image
 from torch import Tensor
 
 from trainables.data.form import ImageForm
+from trainables.data.forming import pixels_in_form
 
 
 class Images(Protocol):
@@ -60,7 +61,7 @@ class FormedImages:
         pixels = self.images.load(indices).mul(255).round().byte()
         # Pillow has grey images without an axis for channels.
         arrays = [image.permute(1, 2, 0).squeeze(2).numpy() for image in pixels]
-        formed = np.stack([self.form.pixels(PIL.Image.fromarray(array)) for array in arrays])
+        formed = np.stack([pixels_in_form(Image.fromarray(each), self.form) for each in arrays])
         return torch.from_numpy(formed).permute(0, 3, 1, 2).float().div(255)
 
 
@@ -78,3 +79,9 @@ class Dataset:
     test: Images
     pixel_steps: int = 255
     notes: tuple[str, ...] = ()
+
+
+def say_notes(datasets: Iterable[Dataset], say: Callable[[str], None]) -> None:
+    """Say once what was left out of each data set, or changed."""
+    for line in dict.fromkeys(f"{each.name}: {note}" for each in datasets for note in each.notes):
+        say(line)

@@ -127,9 +127,20 @@ class BaseClassifier(IdentifiedClassifier):
         except InputError:
             raise
         except Exception as error:  # a foreign network can raise anything
+            if self._takes_other_channels(images):
+                grey = images.shape[1] == 1
+                raise InputError(
+                    "it takes RGB, but the images are grey; pass `channels` 3, which repeats them "
+                    "in three channels"
+                    if grey
+                    else "it takes grey images, but these are RGB; pass `channels` 1, which makes "
+                    "them grey",
+                    field="classifier",
+                ) from error
             raise InputError(
                 f"it does not accept images of shape {tuple(images.shape[1:])} (channels, height, "
-                f"width), which is what the data set holds: {describe_error(error)}",
+                f"width), which is what the data set holds: {describe_error(error)}; `image_size` "
+                "and `channels` change them",
                 field="classifier",
             ) from error
         shaped = isinstance(logits, Tensor) and logits.ndim == 2 and logits.is_floating_point()
@@ -140,6 +151,16 @@ class BaseClassifier(IdentifiedClassifier):
                 field="classifier",
             )
         return logits.shape[1], features.shape[1]
+
+    def _takes_other_channels(self, images: Tensor) -> bool:
+        """Whether it takes RGB where `images` are grey, or grey where they are RGB."""
+        grey = images.shape[1] == 1
+        try:
+            with torch.no_grad():
+                self(images.expand(-1, 3, -1, -1) if grey else images[:, :1])
+        except Exception:  # a foreign network can raise anything
+            return False
+        return True
 
     def _watched_pass(self, images: Tensor) -> tuple[Tensor, str, Any]:
         """Logits, the layer that gives the features, and the features, not yet checked."""

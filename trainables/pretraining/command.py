@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,10 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.progress import Progress
 
-from trainables.command import Flag, read_model, run_command
+from trainables.command import Flag, flag, read_model, run_command
 from trainables.data.datasets import load_dataset
+from trainables.data.form import UNCHANGED, ImageForm
+from trainables.data.images import say_notes
 from trainables.errors import InputError
 from trainables.models.architectures import ARCHITECTURES
 from trainables.pretraining.training import Recipe, train
@@ -25,8 +28,8 @@ from trainables.weights.checkpoint import save_classifier
 SMALL = 32
 
 
-class PretrainFlags(BaseModel):
-    """What is trained, on which images, and where it goes."""
+class _OwnFlags(BaseModel):
+    """What is trained, on which data set, and where it goes."""
 
     dataset: Annotated[str, Flag("NAME")] = Field(description="as for decrop launch")
     out: Annotated[Path, Flag("FILE")] = Field(description="the checkpoint to write")
@@ -42,6 +45,11 @@ class PretrainFlags(BaseModel):
     overwrite: bool = Field(False, description="replace FILE if it exists")
 
 
+# Pydantic takes the fields of the last base first.
+class PretrainFlags(ImageForm, _OwnFlags):
+    """The flags of `decrop pretrain`."""
+
+
 def pretrain(arguments: Sequence[str] | None) -> None:
     """Train a base classifier on the training images of a data set.
 
@@ -50,7 +58,7 @@ def pretrain(arguments: Sequence[str] | None) -> None:
     """
     flags = read_model(PretrainFlags, "decrop pretrain", "Train a base classifier.", arguments)
     _check_out(flags.out, flags.overwrite)
-    data = load_dataset(flags.dataset, flags.data_dir, download=flags.download)
+    data = load_dataset(flags.dataset, flags.data_dir, download=flags.download, form=flags)
     arch = flags.arch
     if arch is None:
         _, channels, height, width = data.train.load([0]).shape
@@ -58,6 +66,7 @@ def pretrain(arguments: Sequence[str] | None) -> None:
     recipe = Recipe(flags.epochs, flags.batch_size, flags.learning_rate, flags.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console, started = Console(stderr=True, highlight=False), time.perf_counter()
+    say_notes([data], partial(console.print, markup=False))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{arch} on {device}", total=flags.epochs)
 
@@ -69,7 +78,12 @@ def pretrain(arguments: Sequence[str] | None) -> None:
         trained = train(data, arch, recipe, show, device)
     save_classifier(flags.out, arch, trained.network.cpu(), trained.mean, trained.std)
     where = [] if flags.data_dir is None else ["--data-dir", str(flags.data_dir)]
-    launch = ["python", "-m", "tuning.launch", "--dataset", flags.dataset, *where]
+    form = [
+        f"{flag(name)}={value}"
+        for name, value in flags.model_dump(include={*ImageForm.model_fields}).items()
+        if value != getattr(UNCHANGED, name)
+    ]
+    launch = ["python", "-m", "tuning.launch", "--dataset", flags.dataset, *where, *form]
     print(
         f"accuracy {trained.accuracy:.1%} on {trained.held_out} held-out training images: "
         f"{flags.out}; continue with: {shlex.join([*launch, '--classifier', str(flags.out)])}"

@@ -83,7 +83,8 @@ def _check_channels(spec: ClassifierSpec, channels: int) -> None:
         if values is not None and len(values) not in (1, channels):
             raise InputError(
                 f"{len(values)} values, but the images have {channels} channels; "
-                f"pass {' or '.join(map(str, sorted({1, channels})))}",
+                f"pass {' or '.join(map(str, sorted({1, channels})))}"
+                + (", or `channels` 3 for a network that takes RGB" if channels == 1 else ""),
                 field=field,
             )
 

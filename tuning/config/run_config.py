@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from trainables.command import flag, problem
+from trainables.data.form import ImageForm
 from trainables.errors import nearest
 from tuning.config.certificate import CertificateConfig, check_certificate
 from tuning.config.classifier import ClassifierConfig, check_classifier
@@ -20,6 +21,7 @@ from tuning.errors import ConfigError
 # The help groups of the flags, and their order.
 GROUPS: Mapping[str, type[BaseModel]] = {
     "data": DataConfig,
+    "images": ImageForm,
     "classifier": ClassifierConfig,
     "search": SearchConfig,
     "certificate": CertificateConfig,
@@ -48,7 +50,13 @@ RESUMABLE = {
 
 # Pydantic takes the fields of the last base first, so these are in the order of `GROUPS`.
 class RunConfig(
-    OutputConfig, ClusterConfig, CertificateConfig, SearchConfig, ClassifierConfig, DataConfig
+    OutputConfig,
+    ClusterConfig,
+    CertificateConfig,
+    SearchConfig,
+    ClassifierConfig,
+    ImageForm,
+    DataConfig,
 ):
     """Everything a run depends on. The fields are named like the flags."""
 
@@ -64,6 +72,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     check_search(config)
     check_certificate(config)
     check_cluster(config)
+    _check_form(config)
     return config
 
 
@@ -74,6 +83,15 @@ def check_values(values: Mapping[str, Any]) -> None:
         ConfigError: naming the first of them, and what it should be.
     """
     _validated({"name": "unnamed", **values})
+
+
+def _check_form(config: RunConfig) -> None:
+    """Refuse to change the images of the classifier that is trained on them as they are."""
+    if config.changes_images and "digits" in config.dataset and config.classifier is None:
+        field = "channels" if config.image_size is None else "image_size"
+        raise ConfigError(
+            f"{flag(field)}: the default classifier takes digits as they are; pass --classifier too"
+        )
 
 
 def _validated(values: Mapping[str, Any]) -> RunConfig:

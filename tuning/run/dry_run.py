@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.table import Table
 
 from search_spaces import SearchSpace
 from search_spaces.space import Value
+from trainables.data.images import say_notes
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import DENOISERS
 from tuning.cluster.resources import local_resources
@@ -32,6 +35,10 @@ def describe_plan(config: RunConfig, settings: list[Setting], reporter: Reporter
     for label in rows[0]:
         table.add_row(label, *(row[label] for row in rows))
     reporter.out.print(table)
+    say_notes(
+        [setting.dataset for setting in settings],
+        partial(reporter.out.print, markup=False, highlight=False),
+    )
     reporter.out.print(f"resources: {_resources(config)}", markup=False, highlight=False)
     reporter.out.print("dry run: nothing was started or written", highlight=False)
 

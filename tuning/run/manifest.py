@@ -216,6 +216,7 @@ def certified_facts(
     return {
         "radii": list(radii),
         "classes": len(dataset.classes),
+        "data_notes": list(dataset.notes),
         "image_shape": list(test.images.shape[1:]),
         "test_indices": test.indices,
     }

@@ -10,6 +10,7 @@ from torch import nn
 
 from results import files
 from trainables.choices import ACR
+from trainables.data.images import say_notes
 from tuning.certification.certificates import certify
 from tuning.certification.subjects import Subject
 from tuning.cluster.context import Context
@@ -37,6 +38,7 @@ def search_and_certify(
             "warning: --objective acr also pays a classifier that always gives the same answer; "
             "certified-accuracy does not"
         )
+    say_notes([setting.dataset for setting in settings], context.reporter.say)
     source = sources(settings, context.config)
     parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
     over = asyncio.Event()
@@ -51,6 +53,7 @@ def certify_subjects(
     subjects: Sequence[Subject], folder: RunFolder, context: Context, manifest: Manifest
 ) -> Iterator[Rows]:
     """The stages of `tuning.certify`, whose models exist already."""
+    say_notes([subject.dataset for subject in subjects], context.reporter.say)
     certifying = []
     for subject in subjects:
         images = subject.test.images[:2]

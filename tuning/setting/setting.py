@@ -70,7 +70,7 @@ def make_settings(config: RunConfig) -> list[Setting]:
     """
     # A name given twice is one setting.
     datasets = [
-        load_dataset(name, config.data_dir, download=config.download)
+        load_dataset(name, config.data_dir, download=config.download, form=config)
         for name in dict.fromkeys(config.dataset)
     ]
     shot_counts = dict.fromkeys(config.shots)
