@@ -6,7 +6,6 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-
 # Control characters, halves of surrogate pairs (bytes that are not text), and ends of lines.
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 

@@ -51,6 +51,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = {5, 6, 7, 8}
+# Where Pillow keeps what may hold an orientation.
+ORIENTED_BY = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 TURNED = "turned {n} image{s} upright, by EXIF orientation"
 FIRST_ONLY = "used only the first of several images in {n} file{s}"
 KINDS = {
@@ -108,16 +110,16 @@ def decode(path: Path, form: ImageForm) -> np.ndarray[Any, np.dtype[np.uint8]]:
         InputError: when the file is damaged, or the image is not opaque.
     """
     with _opened(path) as image:
-        turn = _turn(image)
+        early = image.info.keys() & ORIENTED_BY
         with _decoding(path):
             image.load()
             opaque = _is_opaque(image)
             upright = image.convert("L" if image.mode in GREY_MODES else "RGB")
-        late = _turn(image)
-    if image.format == "TIFF":
-        # Pillow has turned it.
-        turn = late
-    elif late != turn:
+        late = image.info.keys() & ORIENTED_BY - early
+        # None for TIFF, which Pillow has turned.
+        turn = TURNS.get(_orientation(image) or 1)
+    if turn is not None and late:
+        # The header was read without it.
         raise InputError(
             f"{path} has an EXIF orientation after its pixels; save it upright", field="data_dir"
         )
@@ -147,11 +149,6 @@ def _more_than_8_bits(image: ImageFile.ImageFile) -> bool:
     return isinstance(arguments, tuple) and any(
         isinstance(argument, int) and argument > 255 for argument in arguments
     )
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns the image upright, or None if it is."""
-    return TURNS.get(_orientation(image) or 1)
 
 
 def _orientation(image: Image.Image) -> int | None:
