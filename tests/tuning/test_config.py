@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "1fb1a0ccfd8961c9d5f307bcb1251c7d0dd41f550295275643042a8333037fc8"),
+        ({"name": "x"}, "c070f076ca89d213295474b96644306c2ecfef807b7fe5f371ebafee88ad66b3"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "9ebe125a9fcd2eeda39a54c1b3d4eaade8557990192df7fa7ab09bf481477952",
+            "a61e642984a922ab577a1ffd85c25ed7b8910483c9c39fc4c580ea947e63b1c9",
         ),
     ],
 )

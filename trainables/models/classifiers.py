@@ -13,6 +13,13 @@ from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
 
+# By the number of channels that the images have, and the network does not take.
+WRONG_CHANNELS = {
+    1: "it takes RGB, but the images are grey; pass `channels` 3, which repeats them in three "
+    "channels",
+    3: "it takes grey images, but these are RGB; pass `channels` 1, which makes them grey",
+}
+
 
 class IdentifiedClassifier(nn.Module):
     """A classifier that its weights identify: two are equal if and only if their weights are."""
@@ -127,20 +134,11 @@ class BaseClassifier(IdentifiedClassifier):
         except InputError:
             raise
         except Exception as error:  # a foreign network can raise anything
-            if self._takes_other_channels(images):
-                grey = images.shape[1] == 1
-                raise InputError(
-                    "it takes RGB, but the images are grey; pass `channels` 3, which repeats them "
-                    "in three channels"
-                    if grey
-                    else "it takes grey images, but these are RGB; pass `channels` 1, which makes "
-                    "them grey",
-                    field="classifier",
-                ) from error
             raise InputError(
-                f"it does not accept images of shape {tuple(images.shape[1:])} (channels, height, "
-                f"width), which is what the data set holds: {describe_error(error)}; `image_size` "
-                "and `channels` change them",
+                self._wrong_channels(images)
+                or f"it does not accept images of shape {tuple(images.shape[1:])} (channels, "
+                f"height, width), which is what the data set holds: {describe_error(error)}; "
+                "`image_size` and `channels` change them",
                 field="classifier",
             ) from error
         shaped = isinstance(logits, Tensor) and logits.ndim == 2 and logits.is_floating_point()
@@ -152,15 +150,17 @@ class BaseClassifier(IdentifiedClassifier):
             )
         return logits.shape[1], features.shape[1]
 
-    def _takes_other_channels(self, images: Tensor) -> bool:
-        """Whether it takes RGB where `images` are grey, or grey where they are RGB."""
-        grey = images.shape[1] == 1
+    def _wrong_channels(self, images: Tensor) -> str | None:
+        """What is wrong if it takes RGB where `images` are grey, or grey where they are RGB."""
+        channels = images.shape[1]
+        if channels not in WRONG_CHANNELS:
+            return None
         try:
             with torch.no_grad():
-                self(images.expand(-1, 3, -1, -1) if grey else images[:, :1])
+                self(images.expand(-1, 3, -1, -1) if channels == 1 else images[:, :1])
         except Exception:  # a foreign network can raise anything
-            return False
-        return True
+            return None
+        return WRONG_CHANNELS[channels]
 
     def _watched_pass(self, images: Tensor) -> tuple[Tensor, str, Any]:
         """Logits, the layer that gives the features, and the features, not yet checked."""

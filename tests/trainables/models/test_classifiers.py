@@ -78,14 +78,30 @@ def test_the_state_can_be_restored() -> None:
     assert weights_hash(first) == weights_hash(second)
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 3, 2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 3, 3, 3), (2, 2, 3, 3)], ids=str)
 def test_images_that_the_network_does_not_take_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(
         InputError, match=r"^classifier: [^\n]*not accept images of shape"
     ) as caught:
         BaseClassifier(Disordered()).probe(random_images(shape))
     assert str(shape[1:]) in str(caught.value)
+    assert "`image_size` and `channels` change them" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_grey_images_for_an_rgb_network_are_refused_saying_how_to_repeat_them() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
+    for classifier in (BaseClassifier(network), BaseClassifier(CifarResNet(3), (0.5,) * 3)):
+        with pytest.raises(InputError, match=r"it takes RGB, but the images are grey; pass `chann"):
+            classifier.probe(random_images((2, 1, 4, 4)))
+
+
+def test_rgb_images_for_a_grey_network_are_refused_saying_how_to_make_them_grey() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4 * 4, 2))
+    with pytest.raises(
+        InputError, match="it takes grey images, but these are RGB; pass `channels`"
+    ):
+        BaseClassifier(network).probe(random_images((2, 3, 4, 4)))
 
 
 @pytest.mark.parametrize(

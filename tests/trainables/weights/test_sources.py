@@ -247,14 +247,18 @@ def test_files_with_their_own_weights_take_no_others(tmp_path: Path, name: str) 
 def test_a_normalisation_for_other_channels_is_refused(tmp_path: Path, field: str) -> None:
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN(4))
     message = refusal(str(tmp_path / "c.pt"), None, **{field: [0.5, 0.5, 0.5]})
-    assert message == f"{field}: 3 values, but the images have 1 channels; pass 1"
+    assert message == (
+        f"{field}: 3 values, but the images have 1 channels; pass 1, or `channels` 3 "
+        "for a network that takes RGB"
+    )
 
 
 def test_a_classifier_is_tried_before_it_is_given(tmp_path: Path) -> None:
     save_classifier(tmp_path / "c.pt", "cifar_resnet20", DigitsCNN(), [0.0], [1.0])
     assert "do not fit" in refusal(str(tmp_path / "c.pt"))
     save_classifier(tmp_path / "c.pt", "digits_cnn", DigitsCNN())
-    assert "(3, 8, 8)" in refusal(str(tmp_path / "c.pt"), random_images(2, 3))
+    assert "takes grey images" in refusal(str(tmp_path / "c.pt"), random_images(2, 3))
+    assert "(2, 8, 8)" in refusal(str(tmp_path / "c.pt"), random_images(2, 2))
     assert "did you mean" in refusal(str(tmp_path / "c.pt"), feature_layer="33")
 
 
