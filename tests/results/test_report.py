@@ -170,6 +170,18 @@ def test_a_run_of_an_earlier_schema_is_refused_in_one_line(
     assert "schema version is 1, expected 3" in line
 
 
+def test_a_report_about_resized_images_says_what_its_radii_are_about(
+    tmp_path: Path, html: str
+) -> None:
+    assert "resized" not in Page(html).text
+    run = write_run(tmp_path)
+    config = run / "config.yaml"
+    config.write_text(f"{config.read_text()}image_size: 224\n")
+    text = Page(built(run)).text
+    assert "All images were resized to 224 x 224 pixels" in text
+    assert "resized as this run did it" in text
+
+
 def test_a_report_is_the_same_every_time(run: Path, html: str) -> None:
     assert built(run) == html
 

@@ -107,6 +107,16 @@ def test_the_same_configuration_keeps_its_hash(values: dict[str, object], expect
     assert config_hash(make_config(values)) == expected
 
 
+def test_the_form_of_the_images_is_stored_and_read_back(tmp_path: Path) -> None:
+    given = {"image_size": 224, "resize_mode": "squash", "resize_size": "248", "channels": "3"}
+    config = make_config({"name": "x", "dataset": "folder", "data_dir": "d", **given})
+    path = tmp_path / "config.yaml"
+    for written in (config, make_config({"name": "x"})):
+        path.write_text(to_yaml(written))
+        assert make_config(read_yaml(path)) == written
+    assert config_hash(config) != config_hash(config.model_copy(update={"image_size": 225}))
+
+
 def test_a_pareto_search_prunes_nothing() -> None:
     assert make_config({"name": "x"}).scheduler == "asha"
     assert make_config({"name": "x", "objective": "pareto"}).scheduler == "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,10 +123,20 @@ def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:
 def subject_of_export(
     config: RunConfig, path: Path, export: Export, sigma: float | None
 ) -> Subject:
-    """The `export` in the folder `path`, on the only data set; raises as `subject_of_file`."""
+    """The `export` in the folder `path`, on the only data set; raises as `subject_of_file`.
+
+    Images of a different shape from those that it was made for raise a ConfigError as well.
+    """
     found = export.config
     model = Model(export.denoiser, _trained(path, found.sigma, sigma), found.origin)
     subject = _subject_of_model(config, model)
+    shape = tuple(subject.test.images.shape[1:])
+    if shape != found.image_shape:
+        raise ConfigError(
+            f"--image-size: {path} takes images of {_by(found.image_shape)} (channels, height, "
+            f"width), but those of {subject.dataset.name} have {_by(shape)}; pass what its run was "
+            "given as --image-size and --channels"
+        )
     return replace(subject, precision=found.precision, export=export)
 
 
@@ -191,6 +201,10 @@ def _certified_before(run: Path, row: Mapping[str, Any]) -> Model:
         denoiser = load_denoiser(read_denoiser(path))
     known = (row["origin"], row["trial"], row["tuning_objective"], row["tuning_accuracy"])
     return Model(denoiser, row["sigma"], *known)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _valid(sigma: float | None) -> float:

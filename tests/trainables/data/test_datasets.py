@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,14 @@ from sklearn.datasets import load_digits
 
 from tests.support.refusal import refusal
 from trainables.data.datasets import DATASETS, Dataset, load_dataset
+from trainables.data.images import say_notes
+
+
+def test_notes_about_a_data_set_are_said_once(digits: Dataset) -> None:
+    lines: list[str] = []
+    noted = replace(digits, notes=("left out 1 hidden file", "made 2 images grey"))
+    say_notes([digits, noted, noted], lines.append)
+    assert lines == ["digits: left out 1 hidden file", "digits: made 2 images grey"]
 
 
 def test_digits_are_1797_images_of_which_500_are_for_testing(digits: Dataset) -> None:

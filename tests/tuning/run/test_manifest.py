@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.image_folders import write_folder
 from trainables.data.datasets import load_dataset
 from trainables.data.splits import held_out_images
 from trainables.models.architectures import DigitsCNN
@@ -63,6 +64,20 @@ def test_a_resumed_run_adds_to_what_its_first_start_recorded(
     assert written["lost_hosts"] == ["10.0.0.2: gone", "10.0.0.3: gone"]
     seconds = written["settings"][name]["seconds"]
     assert seconds == {"search": 12.5, "confirmation": pytest.approx(0, abs=0.5)}
+
+
+def test_what_was_left_out_of_an_image_folder_is_recorded(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "images")
+    (root / "train" / "cat" / "notes.txt").touch()
+    given = {"dataset": "folder", "data_dir": root, "certify_images": 6, "shots": "3"}
+    config = make_config({"name": "x", "out": tmp_path, **given, "image_size": 4, "channels": 1})
+    (setting,) = make_settings(config)
+    entry = setting_manifest(setting, BaseClassifier(DigitsCNN()), {})
+    assert entry["data_notes"] == [
+        "left out 1 file not named like images (.txt)",
+        "made 12 images grey",
+    ]
+    assert entry["image_shape"] == [1, 4, 4]
 
 
 def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
