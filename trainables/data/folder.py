@@ -141,7 +141,7 @@ def _check_shapes(paths: Sequence[Path], form: ImageForm, notes: Notes) -> None:
         try:
             shape = form.shape(header.shape)
         except ValueError as error:
-            raise InputError(f"{path} {error}; remove it", field="data_dir") from error
+            raise InputError(f"{path} {error}", field="data_dir") from error
         first = first or shape
         if shape != first:
             raise InputError(

@@ -13,6 +13,8 @@ from trainables.command import Flag
 
 # Beyond this, Pillow warns that a file may claim a size in order to exhaust the memory.
 MOST_PIXELS = 89_478_485
+# Larger images would fill the memory, as all that a run needs are in it at the same time.
+LARGEST = 2048
 # ImageNet's classifiers are usually evaluated on the middle 224 of 256 pixels.
 RESIZED_TO, CROPPED_TO = 256, 224
 
@@ -41,7 +43,7 @@ class ImageForm(BaseModel, frozen=True, extra="forbid"):
     image_size: Annotated[int | None, Flag("N", default="that of the images")] = Field(
         None,
         ge=1,
-        le=2048,
+        le=LARGEST,
         description="resize all images to N x N pixels; radii are then distances between resized "
         "images",
     )
@@ -100,14 +102,19 @@ class ImageForm(BaseModel, frozen=True, extra="forbid"):
         """The shape that an image of the shape `found` gets.
 
         Raises:
-            ValueError: when resizing it would take more than `MOST_PIXELS` pixels on the way.
+            ValueError: when it has more than `LARGEST`^2 pixels and keeps its size, or would have
+                more than `MOST_PIXELS` while it is resized.
         """
         channels = self.channels or found.channels
         if self.image_size is None:
+            if found.width * found.height > LARGEST**2:
+                raise ValueError(f"is {found}, too large to certify; pass `image_size`")
             return Shape(found.width, found.height, channels)
         width, height = self.before_crop(found.width, found.height)
         if width * height > MOST_PIXELS:
-            raise ValueError(f"would be resized to {width} x {height}, which is too much")
+            raise ValueError(
+                f"would be resized to {width} x {height}, which is too much; remove it"
+            )
         return Shape(self.image_size, self.image_size, channels)
 
     def before_crop(self, width: int, height: int) -> tuple[int, int]:

@@ -114,6 +114,16 @@ def test_what_a_configuration_stores_is_valid_again() -> None:
         assert ImageForm.model_validate(form.model_dump(mode="json")) == form
 
 
+def test_images_too_large_to_be_certified_as_they_are_are_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    for path in root.rglob("*.png"):
+        write_image(path, "1", size=(2049, 2048))
+    message = refusal(lambda: load_dataset("folder", root))
+    assert message.endswith("0.png is 2049 x 2048 grey, too large to certify; pass `image_size`")
+    dataset = load_dataset("folder", root, form=ImageForm(image_size=4))
+    assert dataset.train.load([0]).shape == (1, 1, 4, 4)
+
+
 def test_images_of_different_sizes_fit_once_they_are_resized(tmp_path: Path) -> None:
     root = write_folder(tmp_path)
     write_image(root / "train" / "cat" / "9.png", size=(20, 30))
