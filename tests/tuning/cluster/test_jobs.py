@@ -35,6 +35,17 @@ def test_paths_of_the_cluster_stay_as_they_are() -> None:
         assert values == given
 
 
+def test_a_link_to_a_folder_is_refused_because_it_would_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(ConfigError, match=r"--data-dir: .*data/cat is a link to a folder"),
+        _packed({"data_dir": str(tmp_path / "data")}),
+    ):
+        pass
+
+
 def test_too_much_data_to_travel_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
