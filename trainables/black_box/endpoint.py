@@ -96,7 +96,8 @@ class HttpClassifier(IdentifiedClassifier):
         if tuple(images.shape[1:]) != self.description.image_shape:
             raise InputError(
                 f"{self.url} takes images of shape {self.description.image_shape} (channels, "
-                f"height, width), not {tuple(images.shape[1:])}",
+                f"height, width), not {tuple(images.shape[1:])}; `image_size` and "
+                "`channels` change them",
                 field="classifier",
             )
         finite = images.flatten(1).isfinite().all(dim=1)

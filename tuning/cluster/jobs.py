@@ -162,8 +162,8 @@ def _packed(given: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _input(path: Path, folder: Path, field: str) -> str:
     if links := [each for each in path.rglob("*") if each.is_symlink() and each.is_dir()]:
         raise ConfigError(
-            f"--{field.replace('_', '-')}: {links[0]} is a link to a folder, which is not sent with "
-            "a job; put the folder in its place, or pass a path on the cluster's disks"
+            f"--{field.replace('_', '-')}: {links[0]} is a link to a folder, which is not sent "
+            "with a job; put the folder in its place, or pass a path on the cluster's disks"
         )
     files = _files(path, *(NOT_NEEDED if field == "source" else ()))
     size = sum(file.stat().st_size for file in files)
