@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from trainables.command import run_command, with_flags
-from trainables.errors import InputError, describe_error
+from trainables.errors import InputError, describe_error, printable
 
 
 def test_an_input_error_names_the_parameter() -> None:
@@ -43,3 +43,17 @@ def test_a_command_that_fails_says_so_in_one_line(capsys: pytest.CaptureFixture[
 
     assert run_command(fail, []) == 2
     assert capsys.readouterr() == ("", "error: --out-file: is a folder; pass --overwrite\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("caf\u00e9 \u732b \u200c \u00a0 {n} [red]", "caf\u00e9 \u732b \u200c \u00a0 {n} [red]"),
+        ("a\nb\t\x1b[31m\x9b\x7f", r"a\nb\t\x1b[31m\x9b\x7f"),
+        ("\udcff\u2028\u2029", r"\udcff\u2028\u2029"),
+    ],
+)
+def test_what_a_terminal_must_not_get_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    error = InputError(f"{text} is no image", field="data_dir")
+    assert (str(error), error.problem) == (f"data_dir: {shown} is no image", f"{shown} is no image")
