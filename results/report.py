@@ -123,6 +123,7 @@ def _section(run: Run, setting: Setting, verdict: Verdict | None, objective: str
         "front": front,
         "tradeoff": front and _drawn(tradeoff_figure, setting.summary),
         "queries": entry.get("queries"),
+        "clean_accuracy": entry.get("clean_accuracy"),
         "verdict": verdict,
         "labels": labels,
         "radii": setting.summary[0]["radii"] if setting.summary else [],

@@ -1,6 +1,7 @@
 """What everything else rests on: configuration, manifest, and the metadata of tables."""
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ _FACTS: Mapping[str, _Kind] = {
     **dict.fromkeys(("image_shape", "test_indices"), (int,)),
     "radii": (float,),
     "classes": int,
+    "class_names": (str,),
 }
 _SEARCH_FACTS: Mapping[str, _Kind] = {"tuning_indices": (int,)}
 _BLOCK_SIZE = "100"
@@ -63,7 +65,10 @@ def check_run(run: Run) -> Iterator[str]:
 def check_facts(run: Run, name: str, searched: bool) -> Iterator[str]:
     """What is missing or of the wrong kind in what is known of a setting beforehand."""
     facts, where = _settings(run)[name], f"{files.MANIFEST}, {name}"
-    yield from _wrong_types(where, facts, _FACTS)
+    wrong = list(_wrong_types(where, facts, _FACTS))
+    yield from wrong
+    if not wrong and len(facts["class_names"]) != facts["classes"]:
+        yield f"{where}: names {len(facts['class_names'])} of {facts['classes']} classes"
     if searched:
         yield from _wrong_types(where, facts, _SEARCH_FACTS)
         yield from _wrong_types(files.CONFIG, run.config, _SEARCH_CONFIG)
@@ -90,6 +95,7 @@ def check_metadata(run: Run, setting: Setting, variants: Sequence[str]) -> Itera
         "pixels": str(math.prod(facts["image_shape"])),
         "precision": facts["precision"],
         "classes": str(facts["classes"]),
+        "class_names": json.dumps(facts["class_names"]),
         "block_size": _BLOCK_SIZE,
         "model_hash": hashes.get("best", hashes.get("none", "")),
         **({"model_hash_none": bare} if "none" in hashes else {}),

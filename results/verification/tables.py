@@ -44,14 +44,17 @@ def check_summary(
 
 
 def check_classes(
-    setting: Setting, groups: Mapping[str, Sequence[Row]], radii: Sequence[float]
+    setting: Setting,
+    groups: Mapping[str, Sequence[Row]],
+    class_names: Sequence[str],
+    radii: Sequence[float],
 ) -> Iterator[str]:
     """Rows by class that do not follow from the certificates, which are by variant."""
     table = f"{setting.name}/{files.CLASSES}"
     found = {(row["variant"], row["class"]): row for row in setting.classes}
     if len(found) != len(setting.classes):
         yield f"{table}: has more than one row of a class"
-    named = {row["class"]: row["name"] for row in setting.classes}
+    named = dict(enumerate(class_names))
     highest = max(row["label"] for rows in groups.values() for row in rows)
     names = [named.get(label, "") for label in range(highest + 1)]
     rows = class_rows(groups, names, radii)

@@ -84,6 +84,6 @@ def _check_contents(
     yield from VoteCheck(run, setting, replay).problems(groups)
     yield from check_logs(run.folder / setting.name, groups)
     yield from check_summary(setting, groups, facts["radii"])
-    yield from check_classes(setting, groups, facts["radii"])
+    yield from check_classes(setting, groups, facts["class_names"], facts["radii"])
     if _SEARCHED in facts:
         yield from check_selection(run, setting)

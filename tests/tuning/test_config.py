@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "c070f076ca89d213295474b96644306c2ecfef807b7fe5f371ebafee88ad66b3"),
+        ({"name": "x"}, "2207e7194e0d4277f63f7805c51d5cab17c429d835f71196ddca1b2419ba10f9"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "a61e642984a922ab577a1ffd85c25ed7b8910483c9c39fc4c580ea947e63b1c9",
+            "063da832ca7a8d49600a030ab88dddd83b2f105aa3bd23f26123a02d01cd63e0",
         ),
     ],
 )
@@ -122,3 +122,13 @@ def test_a_pareto_search_prunes_nothing() -> None:
     assert make_config({"name": "x", "objective": "pareto"}).scheduler == "none"
     chosen = {"name": "x", "objective": "pareto", "scheduler": "none", "min_accuracy": 0.9}
     assert make_config(chosen).scheduler == "none"
+
+
+def test_the_order_of_classes_is_a_list_or_the_lines_of_a_file(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("red, dark\n\nblue\n")
+    assert make_config({"name": "x", "class_order": "b,a"}).class_order == ("b", "a")
+    from_file = make_config({"name": "x", "class_order": str(names)})
+    assert from_file.class_order == ("red, dark", "blue")
+    # A job elsewhere does not have the file.
+    assert "red, dark" in to_yaml(from_file)

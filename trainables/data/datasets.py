@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from trainables.cache import cache_folder
 from trainables.choices import DATASETS, PUBLISHED_DATASETS
+from trainables.data.class_order import in_order
 from trainables.data.folder import load_folder
 from trainables.data.form import UNCHANGED, ImageForm
 from trainables.data.images import Dataset, FormedImages, Images, TensorImages
@@ -29,8 +31,9 @@ def load_dataset(
     *,
     download: bool = False,
     form: ImageForm = UNCHANGED,
+    class_order: Sequence[str] | None = None,
 ) -> Dataset:
-    """The data set called `name`, its images in their `form`.
+    """The data set called `name`, its images in their `form`, its classes in `class_order`.
 
     `data_dir` is the image folder of `folder`, or where the files of a published data set are, or
     are downloaded to: by default the folder `data` of the cache. Nothing is fetched without
@@ -38,8 +41,13 @@ def load_dataset(
 
     Raises:
         InputError: for an unknown name, and for data that is missing, is damaged, cannot be
-            fetched or has mixed shapes.
+            fetched or has mixed shapes, or other classes than `class_order`.
     """
+    dataset = _load(name, data_dir, download, form)
+    return dataset if class_order is None else in_order(dataset, class_order)
+
+
+def _load(name: str, data_dir: Path | None, download: bool, form: ImageForm) -> Dataset:
     if name == "digits":
         return _formed(_digits(), form)
     if name == "folder":

@@ -208,6 +208,12 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
     for field, values in (("mean", mean), ("std", std)):
         if not values or not all(map(math.isfinite, values)):
             raise InputError(f"{list(values)} are not finite numbers", field=field)
+        if max(values) > 1:
+            fitting = ",".join(f"{value / 255:.4g}" for value in values)
+            problem = (
+                f"{max(values):g} is above 1, but pixels are from 0 to 1; divide by 255: {fitting}"
+            )
+            raise InputError(problem, field=field)
     if min(std) <= 0:
         problem = f"{min(std)} is not positive; pass the pixels' standard deviation"
         raise InputError(problem, field="std")

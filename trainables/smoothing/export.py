@@ -32,7 +32,7 @@ from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes, load_denoi
 
 CONFIG = "config.json"
 PROBES = "probes.safetensors"
-SCHEMA_VERSION: Literal[6] = 6
+SCHEMA_VERSION: Literal[7] = 7
 Origin = Literal[
     "file",
     "published",
@@ -48,16 +48,27 @@ _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Radius = Annotated[float, Field(ge=0, le=100)]
 
 
+class CleanAccuracy(BaseModel, frozen=True, extra="forbid"):
+    """How many of `images` clean shots the classifier is right about, with a 95 % interval."""
+
+    right: int = Field(ge=0)
+    images: int = Field(ge=1)
+    accuracy: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+
+
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What `config.json` of an export holds.
 
     The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise. `origin`
     says where the hyperparameters of the denoiser come from, "file" if that is not known; `trial`
-    is the number of the trial. Hashes are SHA-256: of the classifier's weights, of the two other
+    is the number of the trial. `class_names`, in the order of the logits, and `clean_accuracy` are
+    empty if they are not known. Hashes are SHA-256: of the classifier's weights, of the two other
     files, and of this configuration without `config_hash`.
     """
 
-    schema_version: Literal[6] = SCHEMA_VERSION
+    schema_version: Literal[7] = SCHEMA_VERSION
     origin: Origin = "file"
     trial: NonNegativeInt | None = None
     # As large as a space allows, and as fine as the pixels of any data set: the table of quantised
@@ -71,6 +82,8 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     tolerance: float = Field(0.02, gt=0, allow_inf_nan=False)
     radii: tuple[_Radius, ...] = Field((), max_length=1000)
     num_classes: int = Field(ge=2)
+    class_names: tuple[str, ...] = ()
+    clean_accuracy: CleanAccuracy | None = None
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     precision: Precision = "float32"
     classifier_hash: _Hash
@@ -119,6 +132,8 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         self.certificates()
+        if len(self.class_names) not in (0, self.num_classes):
+            raise ValueError(f"{len(self.class_names)} names for {self.num_classes} classes")
         return self
 
 
@@ -221,9 +236,8 @@ def _read_config(folder: Path) -> ExportConfig:
         version = json.loads(content)["schema_version"]
         if version in range(1, SCHEMA_VERSION):
             raise InputError(
-                f"{folder} is an export of an earlier version (schema {version}), without the "
-                "hashes by which it could be checked; export it again: continue its run with "
-                "--resume"
+                f"{folder} is an export of an earlier version (schema {version}), which cannot be "
+                "checked; export it again: continue its run with --resume"
             )
         config = ExportConfig.model_validate_json(content)
     except InputError:

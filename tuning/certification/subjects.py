@@ -186,7 +186,13 @@ def _subject(
     name: str,
     models: Mapping[str, Model],
 ) -> Subject:
-    dataset = load_dataset(dataset_name, config.data_dir, download=config.download, form=config)
+    dataset = load_dataset(
+        dataset_name,
+        config.data_dir,
+        download=config.download,
+        form=config,
+        class_order=config.class_order,
+    )
     test = held_out_images(dataset, config.certify_images)
     pixel_steps = steps_of(config.noise, dataset, test)
     radii = config.radii or DEFAULT_RADII

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +99,7 @@ def certificate_metadata(
         "pixels": str(subject.test.images[0].numel()),
         "precision": precision,
         "classes": str(len(subject.dataset.classes)),
+        "class_names": json.dumps(subject.dataset.classes),
         "block_size": str(BLOCK_SIZE),
         "forward_pixels": str(forward_pixels(torch.device(device))),
         "device": device,

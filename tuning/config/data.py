@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 from trainables.choices import DATASETS
 from trainables.command import Flag
 from trainables.data.shots import ShotCount
-from tuning.config.lists import Names, ShotCounts
+from tuning.config.lists import Names, NamesOrFile, ShotCounts
 
 
 class DataConfig(BaseModel, frozen=True, extra="forbid"):
@@ -26,6 +26,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         None, description="where the data is; a folder holds train/CLASS/IMAGE and "
         "test/CLASS/IMAGE, or only CLASS/IMAGE",
     )  # fmt: skip
+    class_order: Annotated[
+        NamesOrFile | None, Flag("NAME,...|FILE.txt", default="by name, as text")
+    ] = Field(
+        None,
+        description="the classes in the order of the classifier's outputs: all names, a text file "
+        "with one in a line, or natural, for numbers in names to count as numbers",
+    )
     download: bool = Field(
         False, description="fetch the data set, or torchvision's weights, if they are not there"
     )

@@ -82,7 +82,7 @@ class _Finishing:
         context: Context,
         manifest: Manifest,
     ) -> None:
-        self.setting, self.classifier, self.board = part.setting, part.access.certified, part.board
+        self.setting, self.access, self.board = part.setting, part.access, part.board
         self.counting, self.context, self.manifest = counting, context, manifest
         self.final = FinalTrainer(part.setting, trainer, context.seed(part.setting.name, "final"))
         self.trainings: dict[str, asyncio.Task[Denoiser | None]] = {}
@@ -123,7 +123,7 @@ class _Finishing:
         )
         return write_results(
             subject,
-            self.classifier,
+            self.access.certified,
             {name: certified[name] for name in names},
             setting.folder,
             counter.precision,
@@ -138,7 +138,7 @@ class _Finishing:
         if training is not None and denoiser is None:
             self._advance(certifier.votes)
             return []
-        model = smoothable(denoiser, self.classifier)
+        model = smoothable(denoiser, self.access.certified)
         return await certifier.certify(name, model, sigma, self._advance)
 
     def _advance(self, votes: int) -> None:
@@ -151,7 +151,7 @@ class _Finishing:
         """Write the denoisers and the export, and show what the winner does."""
         setting, context, best = self.setting, self.context, finalists["best"]
         write_denoisers(setting, finalists)
-        export(setting, best, self.classifier, counter.precision, context)
+        export(setting, best, self.access, counter.precision, context)
         show_denoised(setting, best, self.board, context.seed(setting.name, "show"))
 
 

@@ -52,7 +52,7 @@ def certify_again(
     try:
         config, subjects = _find(source, denoiser, sigma, out, flags)
         for subject in subjects:
-            check_classifier(config, subject.dataset, subject.test.images[:2])
+            check_classifier(config, subject.dataset, subject.test.images)
         check_reachable(config)
     except (InputError, StoreError) as error:
         raise ConfigError(with_flags(error)) from error

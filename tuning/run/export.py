@@ -14,6 +14,7 @@ from trainables.smoothing.noise import Noise
 from tuning.cluster.context import Context
 from tuning.confirmation.final import Finalist
 from tuning.monitoring.tensorboard import StudyBoard
+from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
 
 # The number of tuning images on which TensorBoard shows the best denoiser.
@@ -21,7 +22,7 @@ SHOWN = 8
 
 
 def export(
-    setting: Setting, best: Finalist, classifier: nn.Module, precision: Precision, context: Context
+    setting: Setting, best: Finalist, access: Access, precision: Precision, context: Context
 ) -> None:
     """Write smoothed_classifier/: the winner's weights and everything that deploying it needs.
 
@@ -32,6 +33,7 @@ def export(
     """
     assert best.denoiser is not None
     # Users load the export with the classifier itself, not with the wrapper that hides gradients.
+    classifier = access.certified
     network = classifier.network if isinstance(classifier, BlackBox) else classifier
     trial, sigma = best.confirmed.trial, best.confirmed.sigma
     assert trial is not None
@@ -43,6 +45,8 @@ def export(
         precision=precision,
         origin=trial.origin,
         trial=trial.number,
+        class_names=setting.dataset.classes,
+        clean_accuracy=access.fit.facts,
     )
     for name, content in contents.items():
         write_bytes(setting.folder / files.EXPORT / name, content)

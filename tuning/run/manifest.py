@@ -217,6 +217,7 @@ def certified_facts(
         "radii": list(radii),
         "classes": len(dataset.classes),
         "data_notes": list(dataset.notes),
+        "class_names": list(dataset.classes),
         "image_shape": list(test.images.shape[1:]),
         "test_indices": test.indices,
     }

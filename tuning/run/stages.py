@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +22,7 @@ from tuning.run.pipeline import Rows
 from tuning.search.precision import decide_training_precision
 from tuning.search.search import Part, prepare, search, sources
 from tuning.setting.classifier import base_classifier, gain_access
+from tuning.setting.fit import Fit
 from tuning.setting.setting import Setting
 from tuning.votes.counter import VoteCounter, smoothable
 from tuning.votes.precision import decide_precision
@@ -29,9 +30,16 @@ from tuning.votes.store import VoteStore
 
 
 def search_and_certify(
-    settings: Sequence[Setting], folder: RunFolder, context: Context, manifest: Manifest
+    settings: Sequence[Setting],
+    fits: Mapping[str, Fit],
+    folder: RunFolder,
+    context: Context,
+    manifest: Manifest,
 ) -> Iterator[Rows]:
-    """The stages of `tuning.launch`: the search in all settings at once, then the other stages."""
+    """The stages of `tuning.launch`: the search in all settings at once, then the other stages.
+
+    `fits` says how well the classifiers fit the settings for which that is known already.
+    """
     context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
     if context.config.objective == ACR:
         context.reporter.say(
@@ -40,7 +48,10 @@ def search_and_certify(
         )
     say_notes([setting.dataset for setting in settings], context.reporter.say)
     source = sources(settings, context.config)
-    parts = [_prepare(setting, source[setting.name], context, manifest) for setting in settings]
+    parts = [
+        _prepare(setting, fits.get(setting.name), source[setting.name], context, manifest)
+        for setting in settings
+    ]
     over = asyncio.Event()
     finishing = [context.pool.begin(finish(part, over, context, manifest)) for part in parts]
     for name, seconds in search(parts, context).items():
@@ -98,13 +109,16 @@ def side_by_side(stages: Sequence[Awaitable[Rows]], pool: TaskPool) -> Iterator[
         raise errors[0]
 
 
-def _prepare(setting: Setting, source: str | None, context: Context, manifest: Manifest) -> Part:
+def _prepare(
+    setting: Setting, fit: Fit | None, source: str | None, context: Context, manifest: Manifest
+) -> Part:
     """Prepare the search in a setting; `source` is the setting from which it takes over points."""
     setting.folder.mkdir(parents=True, exist_ok=True)
     # Refuse votes of a different version before the search, not after it.
     VoteStore(setting.folder / files.VOTES)
-    access = gain_access(context.config, setting, context.reporter)
+    access = gain_access(context.config, setting, fit, context.reporter)
     manifest.add_setting(setting, access.certified)
+    manifest.record(setting.name, clean_accuracy=access.fit.facts)
     decided = manifest.training_precision(setting.name)
     deciding = decide_training_precision(setting, access.trained_through, context, decided)
     precision = context.pool.run(deciding)

@@ -24,6 +24,7 @@ from tuning.monitoring.progress import Reporter
 from tuning.run.dry_run import describe_plan
 from tuning.run.folder import RunFolder
 from tuning.setting.classifier import check_classifiers
+from tuning.setting.fit import Fit, report_fit
 from tuning.setting.setting import Setting, make_settings
 from tuning.study.database import open_database
 
@@ -54,17 +55,20 @@ def start(
     try:
         config = _resumed(given) if resume else _new(given)
         settings = make_settings(config)
-        check_classifiers(config, settings)
+        fits = check_classifiers(config, settings)
         check_reachable(config)
         if dry_run:
+            _say(fits)
             describe_plan(config, settings, Reporter())
         else:
-            _run(config, settings, as_json)
+            _run(config, settings, fits, as_json)
     except InputError as error:
         raise ConfigError(with_flags(error)) from error
 
 
-def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
+def _run(
+    config: RunConfig, settings: list[Setting], fits: Mapping[str, Fit], as_json: bool
+) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
     with importing():
         from tuning.run.pipeline import carry_out
@@ -75,8 +79,9 @@ def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
         open_database(config.ledger)
     folder = RunFolder(config.run_folder)
     with folder.locked():
+        _say(fits)
         write_text(folder.config, to_yaml(config))
-        stages = partial(search_and_certify, settings, folder)
+        stages = partial(search_and_certify, settings, fits, folder)
         go_on = f"--resume --out {config.out} --name {config.name}"
         result = carry_out(stages, config, folder, go_on)
     if as_json:
@@ -84,6 +89,12 @@ def _run(config: RunConfig, settings: list[Setting], as_json: bool) -> None:
         places = {"run": str(folder.path), "report": str(folder.report)}
         said = {**places, "verdicts": verdicts, "summary": result.summary}
         print(json.dumps(said), flush=True)
+
+
+def _say(fits: Mapping[str, Fit]) -> None:
+    reporter = Reporter()
+    for name, fit in fits.items():
+        report_fit(name, fit, reporter)
 
 
 def _dated() -> str:

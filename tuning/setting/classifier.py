@@ -14,6 +14,7 @@ from trainables.cache import cache_folder
 from trainables.data.datasets import Dataset
 from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import EPOCHS, cached_classifier, cached_path
+from trainables.smoothing.assumptions import check_assumptions
 from trainables.smoothing.noise import derive_seed
 from trainables.weights.checkpoint import load_classifier
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
@@ -21,6 +22,7 @@ from trainables.worker import using_threads
 from tuning.config import RunConfig, is_endpoint
 from tuning.errors import ConfigError
 from tuning.monitoring.progress import Reporter
+from tuning.setting.fit import Fit, fit_of, report_fit
 from tuning.setting.setting import Setting
 
 # The architecture that is trained for a data set when the user has no classifier.
@@ -28,42 +30,55 @@ DEFAULT_ARCHITECTURES = {"digits": "digits_cnn"}
 
 
 class Access(NamedTuple):
-    """What is certified, and what the denoiser is trained through.
+    """What is certified, how well it fits the shots, and what the denoiser is trained through.
 
-    These are the same, except that a black box is replaced by a surrogate for training. `queries`
-    says how many queries that took; it is empty for a white box.
+    A black box is replaced by a surrogate for training. `queries` says how many queries that took;
+    it is empty for a white box.
     """
 
     certified: nn.Module
+    fit: Fit
     trained_through: BaseClassifier
     queries: dict[str, float]
 
 
-def check_classifiers(config: RunConfig, settings: list[Setting]) -> None:
+def check_classifiers(config: RunConfig, settings: list[Setting]) -> dict[str, Fit]:
     """Make sure, before anything is written, that every setting has a classifier that fits it.
+
+    Returns:
+        How well it fits, by setting; without the settings whose classifier is yet to be trained.
 
     Raises:
         ConfigError: when one is missing, or has a different number of classes.
-        InputError: when one cannot be loaded or does not take such images, or the query budget is
-            too small.
+        InputError: when one cannot be loaded, does not take such images or answers otherwise than
+            certificates assume, or the query budget is too small.
     """
+    fits = {}
     for setting in settings:
-        check_classifier(config, setting.dataset, setting.shots.train_images[:2])
+        classifier = check_classifier(config, setting.dataset, setting.shots.train_images)
         if config.access == "black-box":
             check_budget(config.query_budget, len(setting.shots.train_labels))
+        if classifier is not None:
+            fits[setting.name] = fit_of(classifier, setting.shots, setting.dataset.classes)
+    return fits
 
 
-def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Access:
+def gain_access(config: RunConfig, setting: Setting, fit: Fit | None, reporter: Reporter) -> Access:
     """The setting's classifier, trained or distilled first if necessary.
+
+    `fit` is what `check_classifiers` found out; what it could not know is found out here.
 
     Raises:
         InputError: when the classifier fails, or the query budget is too small.
     """
     images = setting.shots.train_images[:2]
     classifier: nn.Module = base_classifier(config, setting.dataset, images, reporter)
+    if fit is None:
+        fit = fit_of(classifier, setting.shots, setting.dataset.classes)
+        report_fit(setting.name, fit, reporter)
     if config.access == "white-box":
         assert isinstance(classifier, BaseClassifier)
-        return Access(classifier, classifier, {})
+        return Access(classifier, fit, classifier, {})
     if isinstance(classifier, BaseClassifier):
         classifier = BlackBox(classifier)
     queries = Queries(classifier, setting.folder / files.QUERIES, config.query_budget)
@@ -84,7 +99,7 @@ def gain_access(config: RunConfig, setting: Setting, reporter: Reporter) -> Acce
         f"on {surrogate.agreement:.0%} of those held out"
     )
     asked = {"training": queries.asked, "surrogate_agreement": round(surrogate.agreement, 4)}
-    return Access(classifier, surrogate.classifier, asked)
+    return Access(classifier, fit, surrogate.classifier, asked)
 
 
 def base_classifier(
@@ -108,20 +123,26 @@ def base_classifier(
         return cached_classifier(dataset, arch, cache_folder(), advance)
 
 
-def check_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> None:
-    """Make sure that `base_classifier` has a classifier to load.
+def check_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> nn.Module | None:
+    """The classifier that `base_classifier` will load, tried on `images`; None if it will train it.
 
     Raises:
         ConfigError: when it is missing, or has a different number of classes.
-        InputError: when it cannot be loaded, or does not take such images.
+        InputError: when it cannot be loaded, does not take such images, or answers otherwise than
+            certificates assume.
     """
     if config.classifier is not None:
-        _load(config, config.classifier, dataset, images)
-    elif dataset.name not in DEFAULT_ARCHITECTURES:
+        classifier = _load(config, config.classifier, dataset, images[:2])
+        with using_threads(1):
+            check_assumptions(classifier, images)
+        return classifier
+    if dataset.name not in DEFAULT_ARCHITECTURES:
         raise ConfigError(
             f"--classifier: there is no default for {dataset.name}; pass one trained on it, or "
             f"train one: python -m trainables.pretraining --dataset {dataset.name} --out FILE"
         )
+    path = cached_path(dataset, DEFAULT_ARCHITECTURES[dataset.name], cache_folder())
+    return load_classifier(path) if path.is_file() else None
 
 
 def _load(

@@ -70,7 +70,13 @@ def make_settings(config: RunConfig) -> list[Setting]:
     """
     # A name given twice is one setting.
     datasets = [
-        load_dataset(name, config.data_dir, download=config.download, form=config)
+        load_dataset(
+            name,
+            config.data_dir,
+            download=config.download,
+            form=config,
+            class_order=config.class_order,
+        )
         for name in dict.fromkeys(config.dataset)
     ]
     shot_counts = dict.fromkeys(config.shots)

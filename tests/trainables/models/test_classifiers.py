@@ -1,5 +1,6 @@
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.classifiers import Disordered, random_images
+from tests.support.refusal import refusal
 from trainables.errors import InputError
 from trainables.models.architectures import CifarResNet, DigitsCNN
 from trainables.models.classifiers import BaseClassifier
@@ -54,7 +56,7 @@ def test_the_network_is_frozen_even_if_it_came_in_training_mode() -> None:
 
 
 def test_images_are_normalised_by_channel() -> None:
-    mean, std = (0.5, 0.25), (2.0, 4.0)
+    mean, std = (0.5, 0.25), (0.2, 0.4)
     classifier = BaseClassifier(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), mean, std)
     images = random_images((3, 2, 2, 2))
     head = classifier.get_submodule("network.1")
@@ -62,6 +64,19 @@ def test_images_are_normalised_by_channel() -> None:
     normalised = (images.numpy() - np.reshape(mean, (2, 1, 1))) / np.reshape(std, (2, 1, 1))
     expected = normalised.reshape(3, 8) @ head.weight.numpy().T + head.bias.numpy()
     assert np.allclose(classifier(images).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "divided"),
+    [("mean", (123.675, 116.28, 103.53), "0.485,0.456,0.406"), ("std", (78.6,), "0.3082")],
+)
+def test_a_normalisation_of_pixels_up_to_255_is_refused(
+    field: str, values: tuple[float, ...], divided: str
+) -> None:
+    normalisation: dict[str, Any] = {field: values}
+    message = refusal(lambda: BaseClassifier(nn.Identity(), **normalisation))
+    assert message.startswith(f"{field}: {values[0]:g} is above 1, but pixels are from 0 to 1")
+    assert message.endswith(f"divide by 255: {divided}")
 
 
 def test_images_of_another_number_of_channels_are_refused() -> None:

@@ -62,9 +62,10 @@ def test_the_configuration_describes_images_numbers_classifier_and_files(export:
     config = json.loads((export / CONFIG).read_text())
     hashes = {name: config.pop(f"{name}_hash") for name in ("denoiser", "probes", "config")}
     assert config == {
-        "schema_version": 6, "origin": "file", "trial": None, "pixel_steps": 0,
+        "schema_version": 7, "origin": "file", "trial": None, "pixel_steps": 0,
         "procedure": "fixed", "tolerance": 0.02, "radii": [],
         "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
+        "class_names": [], "clean_accuracy": None,
         "image_shape": [1, 4, 4], "precision": "float32",
         "classifier_hash": weights_hash(linear_classifier()),
     }  # fmt: skip
@@ -171,13 +172,14 @@ def test_a_damaged_configuration_is_refused(export: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     "change",
     [{"unknown": 1}, {"sigma": None}, {"sigma": float("inf")}, {"sigma": 5}, {"sigma": 0},
-     {"image_shape": [4, 4]}, {"schema_version": 7}, {"schema_version": "6"},
+     {"image_shape": [4, 4]}, {"schema_version": 8}, {"schema_version": "7"},
      {"procedure": "adaptive"}, {"procedure": "other"},
      {"n": 0}, {"n": MOST_VOTES + 1}, {"n0": 0}, {"n0": MOST_PILOT_VOTES + 1}, {"n": 1.5},
      {"alpha": 0}, {"alpha": 1}, {"alpha": float("nan")}, {"tolerance": 0},
      {"tolerance": float("inf")}, {"radii": [float("inf")]}, {"radii": [-0.1]},
      {"radii": [float("nan")]}, {"radii": [0.0] * 1001}, {"pixel_steps": -1},
-     {"pixel_steps": 256}, {"num_classes": 1}, {"classifier_hash": "x"}],
+     {"pixel_steps": 256}, {"num_classes": 1}, {"class_names": ["a", "b"]},
+     {"clean_accuracy": {"right": 1}}, {"classifier_hash": "x"}],
     ids=str,
 )  # fmt: skip
 def test_a_configuration_out_of_range_is_refused(export: Path, change: dict[str, object]) -> None:

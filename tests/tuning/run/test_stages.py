@@ -23,7 +23,7 @@ def said(objective: str, folder: Path) -> str:
     reporter, pool = SimpleNamespace(say=lines.append), TaskPool(Resources(1, 0.0, 1))
     context: Any = SimpleNamespace(config=config, reporter=reporter, pool=pool)
     manifest: Any = None
-    assert list(search_and_certify([], RunFolder(folder), context, manifest)) == []
+    assert list(search_and_certify([], {}, RunFolder(folder), context, manifest)) == []
     return "\n".join(lines)
 
 
