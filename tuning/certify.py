@@ -18,6 +18,7 @@ from tuning.errors import ConfigError, WrongCertificates
 # The fields of a run's configuration that certificates depend on, and where they are computed.
 FIELDS = {
     *("dataset", "data_dir", "download", "classifier", "weights", "mean", "std", "seed"),
+    "class_order",
     *GROUPS["images"].model_fields,
     *GROUPS["certificate"].model_fields,
     *GROUPS["cluster"].model_fields,

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class CertificateConfig(BaseModel, frozen=True, extra="forbid"):
     """How certificates are made."""
 
-    certify_images: int = Field(200, ge=1, description="test images to certify")
+    certify_images: int = Field(
+        200, ge=1, description="test images to certify, or all if there are fewer"
+    )
     n: int = Field(
         10_000,
         ge=1,

@@ -54,14 +54,14 @@ def _plan(config: RunConfig, setting: Setting) -> dict[str, str]:
     reports = trials * len(setting.rungs)
     shortlist = shortlist_size(config)
     confirm = confirmation_votes(config, setting, shortlist)
-    certify = certified_models(config) * config.certify_images * (config.n0 + config.n)
+    certify = certified_models(config) * len(setting.test.indices) * (config.n0 + config.n)
     sizes = [
         f"{name} {' or '.join(map(str, _values(space, name, getattr(trained, name))))}"
         for name in DENOISERS[trained.denoiser].sizes
     ]
     rows = {
         "search space": f"{setting.space.name}: {', '.join(setting.space.parameters)}",
-        "images": f"{images} to train, {tuning} to tune, {config.certify_images} to certify",
+        "images": f"{images} to train, {tuning} to tune, {len(setting.test.indices)} to certify",
         "denoiser": f"{trained.denoiser}: {', '.join(sizes)}",
         "trials": f"{config.trials} of the search, {baselines} of baselines at other sigmas",
         "rungs (steps)": "\n".join(

@@ -58,7 +58,7 @@ def start(
         fits = check_classifiers(config, settings)
         check_reachable(config)
         if dry_run:
-            _say(fits)
+            _introduce(config, settings, fits)
             describe_plan(config, settings, Reporter())
         else:
             _run(config, settings, fits, as_json)
@@ -79,7 +79,7 @@ def _run(
         open_database(config.ledger)
     folder = RunFolder(config.run_folder)
     with folder.locked():
-        _say(fits)
+        _introduce(config, settings, fits)
         write_text(folder.config, to_yaml(config))
         stages = partial(search_and_certify, settings, fits, folder)
         go_on = f"--resume --out {config.out} --name {config.name}"
@@ -91,10 +91,17 @@ def _run(
         print(json.dumps(said), flush=True)
 
 
-def _say(fits: Mapping[str, Fit]) -> None:
+def _introduce(config: RunConfig, settings: list[Setting], fits: Mapping[str, Fit]) -> None:
+    """Say what the user should know of classifiers and images before anything runs."""
     reporter = Reporter()
-    for name, fit in fits.items():
-        report_fit(name, fit, reporter)
+    for setting in settings:
+        if (found := len(setting.test.indices)) < config.certify_images:
+            reporter.say(
+                f"{setting.name}: {found} images will be certified, not {config.certify_images}: "
+                "there are no more for testing"
+            )
+        if setting.name in fits:
+            report_fit(setting.name, fits[setting.name], reporter)
 
 
 def _dated() -> str:
