@@ -5,6 +5,7 @@ Source: Nayak et al., WACV 2023, Section 3.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import Precision
-from trainables.decrop import losses
+from trainables.decrop import losses, recomputing
 from trainables.decrop.config import DecropConfig
+from trainables.decrop.recomputing import too_large
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
 
@@ -65,10 +67,13 @@ class ForwardPass(nn.Module):
         views = len(noisy) // len(clean)
         bfloat16 = self.precision == "bfloat16"
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=bfloat16):
+            classify = self.classifier.logits_and_features
+            if too_large(noisy):
+                classify = partial(recomputing.classify, self.classifier)
             with torch.no_grad():
-                target = self.classifier.logits_and_features(clean)
+                target = classify(clean)
             denoised = self._denoise(noisy.to(memory_format=torch.channels_last), views)
-            outputs = self.classifier.logits_and_features(denoised)
+            outputs = classify(denoised)
         clean_logits, clean_features = (output.float() for output in target)
         joined_logits, joined_features = (output.float() for output in outputs)
         if self.config.normalised_features:
@@ -92,10 +97,12 @@ class ForwardPass(nn.Module):
 
     def _denoise(self, noisy: Tensor, views: int) -> Tensor:
         """The denoised views; batch norm sees one of them at a time, or all together."""
+        large = too_large(noisy)
+        denoise = partial(recomputing.denoise, self.network) if large else self.network
         if self.config.joined_batch_norm:
-            denoised: Tensor = self.network(noisy)
+            denoised: Tensor = denoise(noisy)
             return denoised
-        return torch.cat([self.network(view) for view in noisy.chunk(views)])
+        return torch.cat([denoise(view) for view in noisy.chunk(views)])
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> bool:

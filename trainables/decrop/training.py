@@ -17,6 +17,7 @@ from trainables.decrop import losses
 from trainables.decrop.augmentation import augment
 from trainables.decrop.config import DecropConfig
 from trainables.decrop.forward_pass import ForwardPass, record
+from trainables.decrop.recomputing import too_large
 from trainables.decrop.samples import MemoryStore, SampleStore, generate
 from trainables.decrop.schedules import learning_rate_factor
 from trainables.errors import InputError, NonFiniteLoss
@@ -216,7 +217,9 @@ class DecropTraining:
         size = len(clean)
         if size not in self._passes:
             self._passes[size] = self._new_pass()
-            if self._recording and not record(self._passes[size], clean, noisy):
+            # Kernels for large images take longer than launching them.
+            recording = self._recording and not too_large(noisy)
+            if recording and not record(self._passes[size], clean, noisy):
                 warnings.warn(
                     f"the GPU's memory is not enough to record a step of {size} images, so steps "
                     "take up to three times as long; train smaller batches, or with a larger "

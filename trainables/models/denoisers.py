@@ -6,12 +6,16 @@ identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# Convolutions in a stage of a DnCNN: with about the root of its depth it needs least memory.
+STAGE_CONVOLUTIONS = 4
 
 
 class Denoiser(nn.Module):
@@ -55,6 +59,10 @@ class Denoiser(nn.Module):
         """The noise that the network sees in `noisy`."""
         raise NotImplementedError
 
+    def stages(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """What `noise` computes, as functions of what the one before returns."""
+        return [self.noise]
+
 
 class DnCNN(Denoiser):
     """`depth` convolutions of `width` channels with batch norm in between.
@@ -84,6 +92,13 @@ class DnCNN(Denoiser):
         """As `Denoiser.noise`."""
         noise: Tensor = self.net(noisy)
         return noise
+
+    def stages(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """As `Denoiser.stages`; each begins with a convolution, which leaves its input as it is."""
+        first = [number for number, layer in enumerate(self.net) if isinstance(layer, nn.Conv2d)][
+            ::STAGE_CONVOLUTIONS
+        ]
+        return [self.net[start:end] for start, end in pairwise([*first, len(self.net)])]
 
 
 class MemNet(Denoiser):
