@@ -156,10 +156,16 @@ def test_a_gpu_is_never_waited_for_while_it_counts(steps: int) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("side", [8, 32, 128, 5000])
-def test_a_forward_pass_holds_about_the_same_number_of_pixels(side: int, device: str) -> None:
+@pytest.mark.parametrize(
+    ("side", "at_least"), [(8, 0), (32, 0), (64, 4), (224, 4), (256, 4), (300, 2), (5000, 1)]
+)
+def test_a_forward_pass_holds_about_the_same_number_of_pixels(
+    side: int, at_least: int, device: str
+) -> None:
+    """Of large images, which would be alone in a pass, it holds a few."""
     rows, pixels = forward_batch(torch.empty(1, side, side, device=device)), FORWARD_PIXELS[device]
-    assert rows == 1 or rows * side**2 <= pixels
+    assert rows >= at_least
+    assert rows == at_least or rows * side**2 <= pixels
     assert (rows + 1) * side**2 > pixels
 
 
