@@ -32,7 +32,7 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent
-DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "svhn")
+DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "stl10", "svhn")
 # The parts for a share of a data set's training images.
 SHARES = ("1pct", "10pct")
 # Shipped spaces that need no file: `mnist-10pct` extends [mnist, 10pct], for example.

@@ -10,7 +10,7 @@ import re
 from typing import Literal
 
 # Those that torchvision can fetch.
-PUBLISHED_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
+PUBLISHED_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10")
 DATASETS = ("digits", *PUBLISHED_DATASETS, "folder")
 NoiseName = Literal["gaussian", "quantised"]
 ProcedureName = Literal["fixed", "tolerance", "adaptive"]

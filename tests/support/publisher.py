@@ -5,7 +5,7 @@ import hashlib
 import io
 import pickle
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler
@@ -27,7 +27,9 @@ LOADERS = {
     "cifar10": torchvision.datasets.CIFAR10,
     "cifar100": torchvision.datasets.CIFAR100,
     "svhn": torchvision.datasets.SVHN,
+    "stl10": torchvision.datasets.STL10,
 }
+
 CIFAR_CLASSES = {
     name: tuple(f"class {label}" for label in range(count))
     for name, count in (("cifar10", 10), ("cifar100", 100))
@@ -84,6 +86,8 @@ def publish(name: str, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) 
     loader = LOADERS[name]
     if name == "svhn":
         attributes = _svhn(data, folder, url)
+    elif name == "stl10":
+        attributes = _stl10(data, folder, url, loader.base_folder)
     elif name in CIFAR_CLASSES:
         attributes = _cifar(data, folder, url, loader.base_folder)
     else:
@@ -106,7 +110,8 @@ def files(folder: Path) -> list[Path]:
 
 def _side(name: str, count: int, seed: int) -> Side:
     rng = np.random.default_rng(seed)
-    shape = (1, 28, 28) if "mnist" in name else (3, 32, 32)
+    side = 96 if name == "stl10" else 32
+    shape = (1, 28, 28) if "mnist" in name else (3, side, side)
     pixels = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
     labels = np.linspace(0, 99, count).round() if name == "cifar100" else np.arange(count) % 10
     return Side(pixels, rng.permutation(labels.astype(np.uint8)))
@@ -137,13 +142,7 @@ def _cifar(data: Published, folder: Path, url: str, base: str) -> dict[str, obje
             pixels = side.pixels[members].reshape(len(members), -1)
             contents[name] = {"data": pixels, key: side.labels[members].tolist()}
     files = {name: pickle.dumps(content, protocol=2) for name, content in contents.items()}
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"{base}/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    file, checksum = _write(folder / f"{data.name}.tar.gz", packed.getvalue())
+    file, checksum = _write(folder / f"{data.name}.tar.gz", _packed(files, base))
     return {
         "url": url + file,
         "filename": file,
@@ -164,6 +163,41 @@ def _svhn(data: Published, folder: Path, url: str) -> dict[str, object]:
         file, checksum = _write(folder / f"{split}_32x32.mat", packed.getvalue())
         split_list[split] = [url + file, file, checksum]
     return {"split_list": split_list}
+
+
+def _stl10(data: Published, folder: Path, url: str, base: str) -> dict[str, object]:
+    files = {
+        "unlabeled_X.bin": b"not for training",
+    }
+    for split, side in (("train", data.train), ("test", data.test)):
+        # The publisher stores columns first, and numbers the classes from 1.
+        files[f"{split}_X.bin"] = side.pixels.transpose(0, 1, 3, 2).tobytes()
+        files[f"{split}_y.bin"] = (side.labels + 1).astype(np.uint8).tobytes()
+    file, checksum = _write(folder / "stl10.tar.gz", _packed(files, base))
+    listed = {
+        split: [[f"{name}.bin", _md5(files[f"{name}.bin"])] for name in names]
+        for split, names in (
+            ("train", ("train_X", "train_y", "unlabeled_X")),
+            ("test", ("test_X", "test_y")),
+        )
+    }
+    return {
+        "url": url + file,
+        "filename": file,
+        "tgz_md5": checksum,
+        "train_list": listed["train"],
+        "test_list": listed["test"],
+    }
+
+
+def _packed(files: Mapping[str, bytes], base: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{base}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
 
 
 def _write(path: Path, content: bytes) -> tuple[str, str]:

@@ -5,12 +5,12 @@ from typing import get_args
 import pytest
 
 from trainables.choices import PUBLISHED_DATASETS, ProcedureName, objective_radii
-from trainables.data.torchvision_sets import TORCHVISION_CLASSES
+from trainables.data.torchvision_sets import SETS
 from trainables.smoothing.procedures import make_procedure
 
 
 def test_published_data_sets_are_those_that_can_be_loaded() -> None:
-    assert tuple(TORCHVISION_CLASSES) == PUBLISHED_DATASETS
+    assert tuple(SETS) == PUBLISHED_DATASETS
 
 
 @pytest.mark.parametrize("name", get_args(ProcedureName))

@@ -22,6 +22,7 @@ def test_nothing_is_fetched_unless_asked_for(
         "cifar10": "cifar-10-batches-py/batch_1",
         "cifar100": "cifar-100-python/train",
         "svhn": "train_32x32.mat",
+        "stl10": "stl10_binary/train_X.bin",
     }[published.name]
     message = refusal(lambda: load_dataset(published.name, data))
     assert message == (
@@ -76,6 +77,7 @@ def assert_not_fetched(name: str, data: Path, reason: str) -> None:
         "cifar10": data / "cifar-10-batches-py",
         "cifar100": data / "cifar-100-python",
         "svhn": data,
+        "stl10": data / "stl10_binary",
     }
     assert message.endswith(f" into {place[name]} by hand")
     assert list(data.iterdir()) == []

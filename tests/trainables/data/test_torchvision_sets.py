@@ -22,6 +22,9 @@ from tests.support.publisher import (
 from tests.support.refusal import refusal
 from trainables.data.datasets import TensorImages, load_dataset
 
+STL10_CLASSES = tuple(
+    ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+)
 REPO_ROOT = Path(__file__).resolve().parents[3]
 MNIST = REPO_ROOT.parent / "shared" / "data" / "mnist" / "MNIST" / "raw"
 
@@ -50,7 +53,8 @@ def test_images_stay_bytes_until_they_are_asked_for(published: Published, data: 
     dataset = load_dataset(published.name, data, download=True)
     assert isinstance(dataset.train, TensorImages)
     assert dataset.train.tensor.dtype == torch.uint8
-    shape = (1, 28, 28) if "mnist" in published.name else (3, 32, 32)
+    side = 96 if published.name == "stl10" else 32
+    shape = (1, 28, 28) if "mnist" in published.name else (3, side, side)
     assert dataset.train.load([3, 1]).shape == (2, *shape)
 
 
@@ -61,6 +65,7 @@ def test_classes_have_the_names_that_their_publishers_gave(
         "mnist": tuple(torchvision.datasets.MNIST.classes),
         "fashion_mnist": tuple(torchvision.datasets.FashionMNIST.classes),
         "svhn": tuple("0123456789"),
+        "stl10": STL10_CLASSES,
         **CIFAR_CLASSES,
     }
     assert load_dataset(published.name, data, download=True).classes == expected[published.name]
@@ -72,6 +77,14 @@ def test_the_labels_of_svhn_are_the_digits(
     publish("svhn", server.folder, server.url, monkeypatch)
     labels = load_dataset("svhn", data, download=True).train.labels
     assert sorted(set(labels.tolist())) == list(range(10))
+
+
+def test_images_of_stl10_without_labels_are_not_kept(
+    server: Server, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("stl10", server.folder, server.url, monkeypatch)
+    load_dataset("stl10", data, download=True)
+    assert "unlabeled_X.bin" not in [file.name for file in files(data)]
 
 
 @pytest.mark.parametrize("which", [0, -1])
