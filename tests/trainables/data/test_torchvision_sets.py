@@ -22,8 +22,9 @@ from tests.support.publisher import (
 from tests.support.refusal import refusal
 from trainables.data.datasets import TensorImages, load_dataset
 
-STL10_CLASSES = tuple(
-    ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+STL10_CLASSES = (
+    *("airplane", "bird", "car", "cat", "deer"),
+    *("dog", "horse", "monkey", "ship", "truck"),
 )
 REPO_ROOT = Path(__file__).resolve().parents[3]
 MNIST = REPO_ROOT.parent / "shared" / "data" / "mnist" / "MNIST" / "raw"
