@@ -11,7 +11,11 @@ from typing import Literal
 
 # Those that torchvision can fetch.
 PUBLISHED_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10")
-DATASETS = ("digits", *PUBLISHED_DATASETS, "folder")
+MEDMNIST = (
+    *("pathmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist"),
+    *("bloodmnist", "tissuemnist", "organamnist", "organcmnist", "organsmnist"),
+)
+DATASETS = ("digits", *PUBLISHED_DATASETS, *MEDMNIST, "folder")
 NoiseName = Literal["gaussian", "quantised"]
 ProcedureName = Literal["fixed", "tolerance", "adaptive"]
 # Votes that a certificate may take, and votes that may pick its class.

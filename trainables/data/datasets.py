@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from trainables.cache import cache_folder
-from trainables.choices import DATASETS, PUBLISHED_DATASETS
+from trainables.choices import DATASETS, MEDMNIST, PUBLISHED_DATASETS
 from trainables.data.class_order import in_order
 from trainables.data.folder import load_folder
 from trainables.data.form import UNCHANGED, ImageForm
 from trainables.data.images import Dataset, FormedImages, Images, TensorImages
+from trainables.data.medmnist import load_medmnist
 from trainables.data.torchvision_sets import load_torchvision_set
 from trainables.errors import InputError
 
@@ -59,6 +60,9 @@ def _load(name: str, data_dir: Path | None, download: bool, form: ImageForm) -> 
     if name in PUBLISHED_DATASETS:
         folder = cache_folder() / "data" if data_dir is None else data_dir
         return _formed(load_torchvision_set(name, folder, download=download), form)
+    if name in MEDMNIST:
+        folder = cache_folder() / "data" if data_dir is None else data_dir
+        return _formed(load_medmnist(name, folder, download=download), form)
     raise InputError(f"{name!r} is unknown; choose one of {', '.join(DATASETS)}", field="dataset")
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPException
+from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
 
+from trainables.data.fetching import READ_ERRORS, fetch
 from trainables.data.images import Dataset, TensorImages
 from trainables.errors import InputError
 
@@ -44,10 +42,6 @@ CLASSES = {
         *("dog", "horse", "monkey", "ship", "truck"),
     ),
 }
-# Seconds after which to give up on a server that sends nothing; torchvision sets no limit.
-SILENCE = 60.0
-# What torchvision's readers raise for files that are damaged or not what their names say.
-READ_ERRORS = (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def load_torchvision_set(name: str, folder: Path, *, download: bool) -> Dataset:
@@ -73,7 +67,7 @@ def load_torchvision_set(name: str, folder: Path, *, download: bool) -> Dataset:
         except READ_ERRORS:
             problem = f"{name} in {folder} is damaged or cannot be read"
     if download:
-        return _fetch(name, loader, folder, files)
+        return fetch(name, folder, files, partial(_read, name, loader, download=True))
     raise InputError(
         f"{problem}; pass `download` to fetch it, or `data_dir` with the folder that holds "
         f"{files[0]}",
@@ -123,34 +117,3 @@ def _images(name: str, part: Any, classes: int) -> TensorImages:
     if images.shape != (len(labels), *shape) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"{name} has images {tuple(images.shape)}, labels to {labels.max()}")
     return TensorImages(images, labels)
-
-
-def _fetch(name: str, loader: Any, folder: Path, files: list[Path]) -> Dataset:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Downloaded beside the data, and moved once it has been read: otherwise an interruption
-        # could leave an incomplete file, which torchvision would take for MNIST at the next start.
-        with TemporaryDirectory(prefix=".download-", dir=folder) as staging, _silence_limit():
-            dataset = _read(name, loader, Path(staging), download=True)
-            for file in files:
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staging / file, folder / file)
-    except (*READ_ERRORS, HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{name} could not be fetched ({reason}); try again, or put "
-            f"{', '.join(file.name for file in files)} into {(folder / files[0]).parent} by hand",
-            field="download",
-        ) from error
-    return dataset
-
-
-@contextmanager
-def _silence_limit() -> Iterator[None]:
-    """Give up on servers that fall silent within the block."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

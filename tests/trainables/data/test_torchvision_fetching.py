@@ -9,7 +9,7 @@ import torchvision.datasets
 
 from tests.support.publisher import Published, Server, files, publish
 from tests.support.refusal import refusal
-from trainables.data import torchvision_sets
+from trainables.data import fetching
 from trainables.data.datasets import load_dataset
 
 
@@ -121,7 +121,7 @@ def test_a_failure_at_the_last_file_leaves_nothing(
 def test_a_server_that_never_answers_is_given_up(
     published: Published, server: Server, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torchvision_sets, "SILENCE", 0.1)
+    monkeypatch.setattr(fetching, "SILENCE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
         publish(published.name, server.folder, url, monkeypatch)
