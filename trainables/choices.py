@@ -15,7 +15,8 @@ MEDMNIST = (
     *("pathmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist"),
     *("bloodmnist", "tissuemnist", "organamnist", "organcmnist", "organsmnist"),
 )
-DATASETS = ("digits", *PUBLISHED_DATASETS, *MEDMNIST, "folder")
+FILE_SETS = ("gtsrb", "eurosat", "tiny_imagenet")
+DATASETS = ("digits", *PUBLISHED_DATASETS, *FILE_SETS, *MEDMNIST, "folder")
 NoiseName = Literal["gaussian", "quantised"]
 ProcedureName = Literal["fixed", "tolerance", "adaptive"]
 # Votes that a certificate may take, and votes that may pick its class.

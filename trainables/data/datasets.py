@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from trainables.cache import cache_folder
-from trainables.choices import DATASETS, MEDMNIST, PUBLISHED_DATASETS
+from trainables.choices import DATASETS, FILE_SETS, MEDMNIST, PUBLISHED_DATASETS
 from trainables.data.class_order import in_order
+from trainables.data.file_sets import load_file_set
 from trainables.data.folder import load_folder
 from trainables.data.form import UNCHANGED, ImageForm
 from trainables.data.images import Dataset, FormedImages, Images, TensorImages
@@ -57,11 +58,12 @@ def _load(name: str, data_dir: Path | None, download: bool, form: ImageForm) -> 
                 "the data set 'folder' needs it; name the image folder", field="data_dir"
             )
         return load_folder(data_dir, form)
+    folder = cache_folder() / "data" if data_dir is None else data_dir
+    if name in FILE_SETS:
+        return load_file_set(name, folder, form, download=download)
     if name in PUBLISHED_DATASETS:
-        folder = cache_folder() / "data" if data_dir is None else data_dir
         return _formed(load_torchvision_set(name, folder, download=download), form)
     if name in MEDMNIST:
-        folder = cache_folder() / "data" if data_dir is None else data_dir
         return _formed(load_medmnist(name, folder, download=download), form)
     raise InputError(f"{name!r} is unknown; choose one of {', '.join(DATASETS)}", field="dataset")
 

@@ -100,6 +100,25 @@ def _load(root: Path, form: ImageForm) -> Dataset:
     return Dataset("folder", classes, train, test, notes=notes.lines)
 
 
+def load_listed(
+    training: Path,
+    classes: Sequence[str],
+    test: Sequence[tuple[Path, int]],
+    form: ImageForm,
+    notes: Notes,
+) -> Dataset:
+    """Training images in class folders of `training`, and `test` images with their labels.
+
+    Raises:
+        InputError: as `load_folder`.
+    """
+    paths, labels = zip(*test, strict=True)
+    held_out = FolderImages(paths, torch.tensor(labels), form)
+    train = _list_images(training, classes, form, {}, notes)
+    _check_shapes(train.paths + held_out.paths, form, notes)
+    return Dataset("folder", tuple(classes), train, held_out, notes=notes.lines)
+
+
 def _list_images(
     folder: Path, classes: Sequence[str], form: ImageForm, owners: Owners, notes: Notes
 ) -> FolderImages:
