@@ -18,7 +18,7 @@ from trainables.data.class_folders import (
     list_images,
     note_beside,
 )
-from trainables.data.form import UNCHANGED, ImageForm, Shape
+from trainables.data.form import ImageForm, Shape
 from trainables.data.image_files import decode, read_header
 from trainables.data.images import Dataset
 from trainables.data.notes import Notes
@@ -38,7 +38,7 @@ class FolderImages:
 
     paths: tuple[Path, ...]
     labels: Tensor
-    form: ImageForm = UNCHANGED
+    form: ImageForm
 
     def load(self, indices: Sequence[int]) -> Tensor:
         """The images at `indices`: float32 [n, channels, height, width].

@@ -136,6 +136,15 @@ def test_images_of_different_sizes_fit_once_they_are_resized(tmp_path: Path) -> 
     assert torch.allclose((images * 255).round(), images * 255, atol=1e-4)
 
 
+def test_both_parts_of_a_whole_folder_get_the_form(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(5):
+            write_image(tmp_path / name / f"{number}.png", size=(7 + number, 9))
+    dataset = load_dataset("folder", tmp_path, form=ImageForm(image_size=6))
+    assert dataset.train.load(range(8)).shape == (8, 3, 6, 6)
+    assert dataset.test.load(range(2)).shape == (2, 3, 6, 6)
+
+
 def test_grey_and_rgb_images_fit_once_they_have_the_same_channels(tmp_path: Path) -> None:
     root = write_folder(tmp_path, "L")
     write_image(root / "train" / "dog" / "1.png", "RGB")
