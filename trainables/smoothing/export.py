@@ -20,6 +20,7 @@ from torch import nn
 
 from trainables.acceleration.voting import Precision
 from trainables.choices import MOST_PILOT_VOTES, MOST_VOTES, ProcedureName
+from trainables.data.form import UNCHANGED, ImageForm
 from trainables.errors import InputError, describe_error
 from trainables.models.classifiers import IdentifiedClassifier
 from trainables.models.denoisers import Denoiser
@@ -64,8 +65,9 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise. `origin`
     says where the hyperparameters of the denoiser come from, "file" if that is not known; `trial`
     is the number of the trial. `class_names`, in the order of the logits, and `clean_accuracy` are
-    empty if they are not known. Hashes are SHA-256: of the classifier's weights, of the two other
-    files, and of this configuration without `config_hash`.
+    empty if they are not known. `image_form` says what was done to the images. Hashes are SHA-256:
+    of the classifier's weights, of the two other files, and of this configuration without
+    `config_hash`.
     """
 
     schema_version: Literal[7] = SCHEMA_VERSION
@@ -85,6 +87,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     class_names: tuple[str, ...] = ()
     clean_accuracy: CleanAccuracy | None = None
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    image_form: ImageForm = UNCHANGED
     precision: Precision = "float32"
     classifier_hash: _Hash
     denoiser_hash: _Hash

@@ -87,8 +87,12 @@ def configuration_of_run(run: Path) -> dict[str, Any]:
 
 
 def configuration_of_export(export: Export) -> dict[str, Any]:
-    """The configuration that follows from an export: its noise, unless flags say otherwise."""
-    return {"noise": "quantised" if export.config.pixel_steps else "gaussian"}
+    """The configuration that follows from an export, unless flags say otherwise.
+
+    It is its noise, and the form of its images.
+    """
+    noise = "quantised" if export.config.pixel_steps else "gaussian"
+    return {"noise": noise, **export.config.image_form.model_dump()}
 
 
 def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:

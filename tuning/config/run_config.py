@@ -60,6 +60,11 @@ class RunConfig(
 ):
     """Everything a run depends on. The fields are named like the flags."""
 
+    @property
+    def image_form(self) -> ImageForm:
+        """The form of the images."""
+        return ImageForm(**{name: getattr(self, name) for name in ImageForm.model_fields})
+
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
     """Validate `values`, by field name.

@@ -46,6 +46,7 @@ def export(
         origin=trial.origin,
         trial=trial.number,
         class_names=setting.dataset.classes,
+        image_form=context.config.image_form,
         clean_accuracy=access.fit.facts,
     )
     for name, content in contents.items():

@@ -20,6 +20,7 @@ from tests.support.exports import (
     write_export,
 )
 from trainables.choices import MOST_PILOT_VOTES, MOST_VOTES
+from trainables.data.form import ImageForm
 from trainables.errors import InputError
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing import SmoothedClassifier
@@ -66,6 +67,7 @@ def test_the_configuration_describes_images_numbers_classifier_and_files(export:
         "procedure": "fixed", "tolerance": 0.02, "radii": [],
         "sigma": 0.25, "n0": 50, "n": 1000, "alpha": 0.001, "num_classes": 3,
         "class_names": [], "clean_accuracy": None,
+        "image_form": ImageForm().model_dump(),
         "image_shape": [1, 4, 4], "precision": "float32",
         "classifier_hash": weights_hash(linear_classifier()),
     }  # fmt: skip

@@ -54,7 +54,7 @@ def test_an_export_is_certified_as_it_says_and_only_with_its_classifier(
     config: RunConfig, export: Path
 ) -> None:
     found = read_export(export)
-    assert configuration_of_export(found) == {"noise": "quantised"}
+    assert configuration_of_export(found) == {"noise": "quantised", **ImageForm().model_dump()}
     subject = subject_of_export(config, export, found, None)
     assert (subject.precision, subject.models["best"].origin) == ("bfloat16", "mse")
     assert subject.models["best"].sigma == 0.3
