@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -74,7 +75,8 @@ def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn
     if not isinstance(model, Denoiser | BaseClassifier):
         return model
     generator = torch.Generator().manual_seed(0)
-    device = next(model.parameters()).device
+    # An exported program may have no parameters: its weights are buffers.
+    device = next(chain(model.parameters(), model.buffers())).device
     examples = torch.rand((2, *shape), generator=generator).to(device)
     faster = fused(folded(model.eval(), examples), examples)
     return _Voting(faster, precision).eval()

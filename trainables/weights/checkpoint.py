@@ -26,6 +26,7 @@ from trainables.models.architectures import (
     torchvision_names,
 )
 from trainables.models.classifiers import BaseClassifier
+from trainables.weights.pickled import load_pickled
 
 # The normalisation of Cohen et al. 2019 for CIFAR-10.
 COHEN = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -106,7 +107,7 @@ def network_for(build: Build, weights: Mapping[str, Tensor]) -> nn.Module:
         for axis, (size, expected) in enumerate(zip(found.shape, tensor.shape, strict=False)):
             if size != expected and axis in sizes:
                 sizes[axis] = size
-    network = build(sizes[1], sizes[0])
+    network = _build(build, sizes, weights)
     network.load_state_dict(weights)
     return network
 
@@ -153,6 +154,23 @@ def weights_hash(module: nn.Module) -> str:
         if isinstance(layer, nn.BatchNorm2d) and layer.eps != PYTORCH_EPS:
             digest.update(f"{name} {layer.eps}".encode())
     return digest.hexdigest()
+
+
+def _build(build: Build, sizes: Mapping[int, int], weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network of these `sizes`, if it is about as large as its `weights`.
+
+    A single bias is enough to claim a billion classes, for which the memory would be filled.
+    """
+
+    def count(classes: int, channels: int) -> int:
+        return sum(t.numel() for t in _skeleton(build, {0: classes, 1: channels}).values())
+
+    smallest = count(2, 1)
+    expected = smallest + (sizes[0] - 2) * (count(3, 1) - smallest)
+    expected += (sizes[1] - 1) * (count(2, 2) - smallest)
+    if expected > 2 * sum(tensor.numel() for tensor in weights.values()) + 2**20:
+        raise ValueError(f"{sizes[0]} classes of {sizes[1]} channels take {expected} weights")
+    return build(sizes[1], sizes[0])
 
 
 def _skeleton(build: Build, sizes: Mapping[int, int]) -> dict[str, Tensor]:
@@ -209,7 +227,9 @@ def _read_checkpoint(path: Path, field: str) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_safetensors(path.read_bytes())
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_pickled(path, field)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is not a PyTorch checkpoint, or holds more than weights, which could execute "

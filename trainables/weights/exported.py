@@ -8,9 +8,10 @@ the graph and the weights are data, and only ATen operators and arithmetic on si
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, nearest
-from trainables.torch_internals import file_numbers, is_operator
+from trainables.torch_internals import file_numbers
+from trainables.weights.archives import open_archive
 from trainables.weights.exported_graph import (
     DEVICE,
     TRAINING,
     Step,
-    Value,
-    find_operator,
+    call_operator,
+    number_type,
     read_steps,
+    run_steps,
     value_names,
 )
+from trainables.weights.exported_limits import check_pass
 
 # The submodule of every exported network whose output is its features.
 FEATURES = "features"
@@ -35,6 +39,8 @@ FEATURES = "features"
 _MODEL = "models/model.json"
 # Linear layers, and the argument that holds what goes into them.
 _HEADS = {"aten.linear.default": "input", "aten.addmm.default": "mat1", "aten.mm.default": "self"}
+# The largest description of a network in bytes, and how often weights may be used again.
+_JSON, _SHARED = 2**25, 8
 _DYNAMIC = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
 
 
@@ -52,14 +58,16 @@ class ExportedNetwork(nn.Module):
         self._image = self._register(module["signature"]["input_specs"], tensors)
         self._shape = _image_shape(program, self._image)
         self._logits = _only_output(module["signature"]["output_specs"])
-        self._steps = read_steps(module["graph"]["nodes"], {self._logits}, set(self._weights()))
+        self._steps = read_steps(module["graph"]["nodes"], {self._logits})
         self._feature = _feature(self._steps, feature)
         self.features = nn.Identity()
+        self._checked: set[torch.Size] = set()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of normalised images.
 
         Raises:
+            InputError: when such a batch would take more than a classifier needs.
             ValueError: for images of a different shape from those the program was exported with.
         """
         shape = tuple(images.shape)
@@ -67,16 +75,29 @@ class ExportedNetwork(nn.Module):
             wanted not in (None, size) for wanted, size in zip(self._shape, shape, strict=True)
         ):
             raise ValueError(f"the program was exported for images of shape {self._shape[1:]}")
+        if images.shape not in self._checked:
+            try:
+                self.check(images)
+            except InputError as error:
+                raise InputError(f"the program {error}", field="classifier") from error
         values: dict[str, Any] = {**self._weights(), self._image: images, DEVICE: images.device}
-        for step in self._steps:
-            inputs = {name: _resolve(value, values) for name, value in step.inputs.items()}
-            _bind(step.outputs, _apply(find_operator(step.target), inputs), values)
+        for step in run_steps(self._steps, values, call_operator):
             if self._feature in value_names(step.outputs):
                 values[self._feature] = self.features(values[self._feature])
-            for name in step.done_with:
-                values.pop(name, None)
         logits: Tensor = values[self._logits]
         return logits
+
+    def check(self, images: Tensor | None = None) -> None:
+        """Refuse what a pass of such images would do or take; by default two, of known shape.
+
+        Raises:
+            InputError: see `check_pass`.
+        """
+        if images is None and None not in self._shape[1:]:
+            images = torch.empty(2, *self._shape[1:], device="meta")  # type: ignore[arg-type]
+        if images is not None:
+            check_pass(self._steps, self._weights(), self._image, images)
+            self._checked.add(images.shape)
 
     def _weights(self) -> dict[str, Tensor]:
         return dict(self.named_buffers(recurse=False, remove_duplicate=False))
@@ -105,14 +126,16 @@ def load_exported(path: Path, feature: str | None = None) -> ExportedNetwork:
 
     Raises:
         InputError: when the file is damaged, or its program was exported for training or for a
-            fixed batch size, or has operators other than ATen's.
+            fixed batch size, has operators that image classifiers do without, or takes more
+            memory or time than they do.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist", field="classifier")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             program, tensors = _read(archive)
-        return ExportedNetwork(program, tensors, feature)
+        network = ExportedNetwork(program, tensors, feature)
+        network.check()
     except InputError as error:
         if error.field is not None:
             raise
@@ -121,6 +144,7 @@ def load_exported(path: Path, feature: str | None = None) -> ExportedNetwork:
         raise InputError(
             f"{path} is damaged, or was not written by torch.export.save", field="classifier"
         ) from error
+    return network
 
 
 def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -131,27 +155,43 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "holds no program that this PyTorch can read; write it with torch.export.save of "
             f"PyTorch {torch.__version__}, not compiled"
         )
-    program: dict[str, Any] = json.loads(archive.read(roots[0] + _MODEL))
+    program = _json(archive, roots[0] + _MODEL)
     if program["schema_version"]["major"] != file_numbers().version:
         raise InputError(f"has a different version; export it with PyTorch {torch.__version__}")
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
+    files: dict[str, bytearray] = {}
+    rest = _SHARED * sum(member.file_size for member in archive.infolist())
     for kind in ("weights", "constants"):
         folder = f"{roots[0]}data/{kind}/"
-        config = json.loads(archive.read(f"{folder}model_{kind}_config.json"))["config"]
-        for name, payload in config.items():
+        for name, payload in _json(archive, f"{folder}model_{kind}_config.json")["config"].items():
             if payload["use_pickle"]:
                 raise InputError(
                     f"holds {name!r} as a pickle, which could execute code; export plain tensors"
                 )
-            tensors[name] = _tensor(archive.read(folder + payload["path_name"]), payload)
+            file = folder + payload["path_name"]
+            if file not in files:
+                files[file] = bytearray(archive.read(file))
+            tensors[name] = _tensor(files[file], payload["tensor_meta"], name)
+            rest -= tensors[name].nbytes
+            if rest < 0:
+                raise InputError("holds far fewer bytes than its weights; export it again")
     return program, tensors
 
 
-def _tensor(data: bytes, payload: Mapping[str, Any]) -> Tensor:
-    meta = payload["tensor_meta"]
-    dtype = file_numbers().dtypes[meta["dtype"]]
-    flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    size = archive.getinfo(name).file_size
+    if size > _JSON:
+        raise InputError(f"describes its network in {size:,} bytes, more than {_JSON:,}")
+    content: dict[str, Any] = json.loads(archive.read(name))
+    return content
+
+
+def _tensor(data: bytearray, meta: Mapping[str, Any], name: str) -> Tensor:
+    dtype = number_type(meta["dtype"])
     size, stride = ([n["as_int"] for n in meta[key]] for key in ("sizes", "strides"))
+    if math.prod(size) * dtype.itemsize > len(data):
+        raise InputError(f"holds {name!r} with fewer bytes than its size {size}; export a copy")
+    flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
     return flat.as_strided(size, stride, meta["storage_offset"]["as_int"]).clone()
 
 
@@ -195,26 +235,3 @@ def _feature(steps: list[Step], wanted: str | None) -> str:
             f"the program has no value {wanted!r}{nearest(wanted, known)}", field="feature_layer"
         )
     return wanted
-
-
-def _resolve(argument: Any, values: Mapping[str, Any]) -> Any:
-    if isinstance(argument, Value):
-        return values[argument.name]
-    if isinstance(argument, list):
-        return [_resolve(item, values) for item in argument]
-    return argument
-
-
-def _apply(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
-    # Python's own operators take no keyword arguments.
-    return function(**inputs) if is_operator(function) else function(*inputs.values())
-
-
-def _bind(outputs: list[Any], result: Any, values: dict[str, Any]) -> None:
-    """Give the outputs of a step their names; several come as a sequence."""
-    results = [result] if len(outputs) < 2 else result
-    for output, value in zip(outputs, results, strict=False):
-        if isinstance(output, Value):
-            values[output.name] = value
-        elif isinstance(output, list):
-            _bind(output, value[0] if len(output) == 1 else value, values)

@@ -5,8 +5,6 @@ Only ATen operators and arithmetic on sizes are known; everything else in a file
 
 from __future__ import annotations
 
-import functools
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from trainables.errors import InputError
-from trainables.torch_internals import argument_names, file_numbers, is_operator, written_arguments
+from trainables.torch_internals import file_numbers, is_operator, takes_device
+from trainables.weights.exported_operators import find_operator
 
 # The name of the value that stands for the device of the images.
 DEVICE = "the device of the images"
@@ -22,12 +21,9 @@ TRAINING = (
     "was exported in training mode, or changes its weights; call .eval() before torch.export.export"
 )
 
-_ARITHMETIC = "add|sub|mul|floordiv|mod|truediv|neg|eq|ne|lt|le|gt|ge"
-_TABLES: dict[str, Mapping[int, object]] = {
-    "as_scalar_type": file_numbers().dtypes,
-    "as_memory_format": file_numbers().memory_formats,
-    "as_layout": file_numbers().layouts,
-}
+_STEPS = 20_000
+_TYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
+_TYPES |= {torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 class Value(NamedTuple):
@@ -45,19 +41,24 @@ class Step(NamedTuple):
     done_with: tuple[str, ...] = ()
 
 
-def read_steps(nodes: list[Any], kept: set[str], weights: set[str]) -> list[Step]:
+def read_steps(nodes: list[Any], kept: set[str]) -> list[Step]:
     """The steps of the serialised `nodes`, which compute the values `kept`.
 
     Raises:
-        InputError: for an operator that is not run from a file, that acts as in training, or that
-            changes one of the `weights`.
+        InputError: for an operator that is not run from a file, or that acts as in training.
     """
+    if len(nodes) > _STEPS:
+        raise InputError(f"has {len(nodes)} steps, more than {_STEPS}")
     steps = []
     for node in nodes:
         target = node["target"].removeprefix("torch.ops.")
+        # First, because operators of training are not among the known ones.
+        if any(map(_trains, node["inputs"])):
+            raise InputError(TRAINING)
         function = find_operator(target)
         inputs = {given["name"]: _decode(given["arg"]) for given in node["inputs"]}
-        _refuse_training(function, inputs, weights)
+        if is_operator(function) and takes_device(function):
+            inputs["device"] = Value(DEVICE)
         steps.append(Step(target, inputs, [_decode(output) for output in node["outputs"]]))
     # From the end: a value can be dropped after the last step that needs it.
     needed = set(kept)
@@ -68,38 +69,62 @@ def read_steps(nodes: list[Any], kept: set[str], weights: set[str]) -> list[Step
     return steps
 
 
-def _refuse_training(
-    function: Callable[..., Any], inputs: Mapping[str, Any], weights: set[str]
-) -> None:
-    """Refuse an operator that acts as in training, or that changes a weight."""
-    names = written_arguments(function) if is_operator(function) else ()
-    written = [inputs.get(name) for name in names]
-    acts = inputs.get("training") is True or inputs.get("train") is True
-    if acts or not weights.isdisjoint(value_names(written)):
-        raise InputError(TRAINING)
+def _trains(given: Mapping[str, Any]) -> bool:
+    """Whether a serialised input makes an operator act as in training."""
+    ((kind, value),) = given["arg"].items()
+    return given["name"] in {"training", "train", "dropout_p"} and kind != "as_none" and bool(value)
 
 
-@functools.cache
-def find_operator(target: str) -> Callable[..., Any]:
-    """The function that a step's target names.
+def run_steps(
+    steps: list[Step], values: dict[str, Any], call: Callable[[Step, dict[str, Any]], Any]
+) -> Iterator[Step]:
+    """Run the steps one by one on `values`, by `call`; each is yielded when its outputs are known.
+
+    What no later step needs is dropped afterwards.
+    """
+    for step in steps:
+        inputs = {name: _resolve(value, values) for name, value in step.inputs.items()}
+        _bind(step.outputs, call(step, inputs), values)
+        yield step
+        for name in step.done_with:
+            values.pop(name, None)
+
+
+def call_operator(step: Step, inputs: Mapping[str, Any]) -> Any:
+    """The result of a step."""
+    function = find_operator(step.target)
+    # Python's own operators take no keyword arguments.
+    return function(**inputs) if is_operator(function) else function(*inputs.values())
+
+
+def _resolve(argument: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(argument, Value):
+        return values[argument.name]
+    if isinstance(argument, list):
+        return [_resolve(item, values) for item in argument]
+    return argument
+
+
+def _bind(outputs: list[Any], result: Any, values: dict[str, Any]) -> None:
+    """Give the outputs of a step their names; several come as a sequence."""
+    results = [result] if len(outputs) < 2 else result
+    for output, value in zip(outputs, results, strict=False):
+        if isinstance(output, Value):
+            values[output.name] = value
+        elif isinstance(output, list):
+            _bind(output, value[0] if len(output) == 1 else value, values)
+
+
+def number_type(number: int) -> torch.dtype:
+    """The type of numbers that `number` stands for in a file.
 
     Raises:
-        InputError: for anything but ATen's operators and arithmetic.
+        InputError: for types that classifiers do without, such as quantised and complex ones.
     """
-    if match := re.fullmatch(rf"_operator\.({_ARITHMETIC})", target):
-        found: Callable[..., Any] = getattr(operator, match[1])
-        return found
-    if re.fullmatch(r"torch\.sym_(max|min|not|int|float)", target):
-        return getattr(torch, target.removeprefix("torch."))  # type: ignore[no-any-return]
-    if match := re.fullmatch(r"aten\.(\w+)\.(\w+)", target):
-        overload = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-        # Some of ATen's operators read and write files.
-        if is_operator(overload) and "filename" not in argument_names(overload):
-            return overload
-    raise InputError(
-        f"uses the operator {target!r}, which is not run from a file; export a network of plain "
-        "ATen operators"
-    )
+    found = file_numbers().dtypes[number]
+    if found not in _TYPES:
+        raise InputError(f"uses numbers of type {found}, which is not supported")
+    return found
 
 
 def _decode(argument: Any) -> Any:
@@ -111,8 +136,14 @@ def _decode(argument: Any) -> Any:
     if "name" in argument:
         return Value(argument["name"])
     ((kind, value),) = argument.items()
-    if kind in _TABLES:
-        return _TABLES[kind][value]
+    if kind == "as_scalar_type":
+        return number_type(value)
+    if kind == "as_memory_format":
+        return file_numbers().memory_formats[value]
+    if kind == "as_layout":
+        if file_numbers().layouts[value] is not torch.strided:
+            raise InputError("uses sparse tensors, which are not supported")
+        return torch.strided
     if kind == "as_none":
         return None
     if kind == "as_name":
