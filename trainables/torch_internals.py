@@ -44,6 +44,18 @@ def file_numbers() -> FileNumbers:
     )
 
 
+# The functions that make dense tensors and parameters of what is in a checkpoint, as it names them.
+# PyTorch allows more: wrappers, and tensors without data.
+REBUILDING = {
+    f"{function.__module__} {function.__name__}"
+    for function in (
+        torch._utils._rebuild_tensor,
+        torch._utils._rebuild_tensor_v2,
+        torch._utils._rebuild_parameter,
+    )
+}
+
+
 def is_operator(function: object) -> TypeGuard[torch._ops.OpOverload[..., Any]]:
     """Whether `function` is an operator of ATen, not of Python.
 

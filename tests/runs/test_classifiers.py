@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from results.store import read_metadata
+from tests.support.programs import export
 from tests.support.runs import (
     CERTIFIED,
     HANGING,
@@ -27,6 +28,7 @@ from trainables.data.datasets import load_dataset
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.probes import QUERIES
 from trainables.weights.checkpoint import load_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 # Enough for every stage to run; `none` is certified as in the reference run.
 SHORT = [*TINY, "--trials=1", "--set=epochs=2"]
@@ -114,3 +116,21 @@ def test_factory_with_weights_trains_from_a_denoiser_of_another_run_in_two_setti
     trained = [name for name in before if name.endswith("weight")]
     assert trained
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in trained)
+
+
+def test_an_exported_program_is_searched_confirmed_certified_and_deployed(
+    trained_classifier: Path, reference_run: Finished, launcher: Launcher
+) -> None:
+    images = load_dataset("digits").test.load(range(2))
+    classifier = load_classifier(trained_classifier)
+    program = export(launcher.folder / "program.pt2", classifier, images)
+    run = launcher.run("--name=program", f"--classifier={program}", *SHORT)
+    # The same votes up to rounding, because batch norm is not folded in a program.
+    for found, known in zip(
+        certificates(run, "none"), certificates(reference_run, "none"), strict=True
+    ):
+        assert found[:2] == known[:2]
+        assert abs(found[3] - known[3]) <= 5  # type: ignore[operator]
+    exported = run.folder / SETTING / "smoothed_classifier"
+    loaded = load_base_classifier(ClassifierSpec(str(program)), images)
+    assert SmoothedClassifier.load(exported, classifier=loaded).certify(images[0], n=200).n == 200

@@ -29,7 +29,13 @@ from trainables.smoothing.probes import Probes, ask, probe_images, read_probes
 from trainables.smoothing.procedures import Procedure, make_procedure
 from trainables.smoothing.quantised import allowance
 from trainables.weights.checkpoint import weights_hash
-from trainables.weights.denoiser_file import WEIGHTS, denoiser_bytes, load_denoiser, trained_sigma
+from trainables.weights.denoiser_file import (
+    WEIGHTS,
+    denoiser_bytes,
+    load_denoiser,
+    read_bytes,
+    trained_sigma,
+)
 
 CONFIG = "config.json"
 PROBES = "probes.safetensors"
@@ -254,7 +260,7 @@ def _read_config(folder: Path) -> ExportConfig:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_bytes(folder / name)
     except OSError as error:
         raise InputError(
             f"{folder} is not an exported smoothed classifier: {name} is missing"

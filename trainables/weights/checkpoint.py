@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as load_safetensors
+from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -226,7 +226,7 @@ def _read_checkpoint(path: Path, field: str) -> object:
         raise InputError(f"{path} does not exist", field=field)
     try:
         if path.suffix == ".safetensors":
-            return load_safetensors(path.read_bytes())
+            return load_safetensors(path)
         return load_pickled(path, field)
     except InputError:
         raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ LARGEST = {
     "residual_blocks": 16,
     "levels": 6,
 }
+LARGEST_FILE = 2**32
 
 
 def denoiser_bytes(denoiser: Denoiser, sigma: float | None = None) -> bytes:
@@ -77,6 +80,20 @@ def trained_sigma(data: bytes) -> float | None:
     return sigma
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of at most `LARGEST_FILE` bytes.
+
+    Raises:
+        OSError: when there is none, or it is larger, or a device or a pipe, which may never end.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if found.st_size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes")
+    return path.read_bytes()
+
+
 def read_denoiser(path: Path, field: str = "init_denoiser") -> bytes:
     """The bytes of the denoiser at `path`: a file, or a folder with an exported classifier.
 
@@ -87,7 +104,7 @@ def read_denoiser(path: Path, field: str = "init_denoiser") -> bytes:
     """
     file = path / WEIGHTS if path.is_dir() else path
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
         load_denoiser(data)
     except OSError as error:
         raise InputError(

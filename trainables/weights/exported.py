@@ -58,7 +58,7 @@ class ExportedNetwork(nn.Module):
         self._image = self._register(module["signature"]["input_specs"], tensors)
         self._shape = _image_shape(program, self._image)
         self._logits = _only_output(module["signature"]["output_specs"])
-        self._steps = read_steps(module["graph"]["nodes"], {self._logits})
+        self._steps = read_steps(module["graph"]["nodes"], self._image, {self._logits})
         self._feature = _feature(self._steps, feature)
         self.features = nn.Identity()
         self._checked: set[torch.Size] = set()

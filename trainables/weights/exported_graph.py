@@ -41,8 +41,8 @@ class Step(NamedTuple):
     done_with: tuple[str, ...] = ()
 
 
-def read_steps(nodes: list[Any], kept: set[str]) -> list[Step]:
-    """The steps of the serialised `nodes`, which compute the values `kept`.
+def read_steps(nodes: list[Any], images: str, kept: set[str]) -> list[Step]:
+    """The steps of the serialised `nodes`, which compute the values `kept` from the `images`.
 
     Raises:
         InputError: for an operator that is not run from a file, or that acts as in training.
@@ -50,16 +50,21 @@ def read_steps(nodes: list[Any], kept: set[str]) -> list[Step]:
     if len(nodes) > _STEPS:
         raise InputError(f"has {len(nodes)} steps, more than {_STEPS}")
     steps = []
+    # Values that depend on the images.
+    seen = {images}
     for node in nodes:
         target = node["target"].removeprefix("torch.ops.")
-        # First, because operators of training are not among the known ones.
-        if any(map(_trains, node["inputs"])):
+        # First, because most operators of training are not among the known ones.
+        if any(_trains(given) for given in node["inputs"]) and not _standardises(node, seen):
             raise InputError(TRAINING)
         function = find_operator(target)
         inputs = {given["name"]: _decode(given["arg"]) for given in node["inputs"]}
         if is_operator(function) and takes_device(function):
             inputs["device"] = Value(DEVICE)
-        steps.append(Step(target, inputs, [_decode(output) for output in node["outputs"]]))
+        outputs = [_decode(output) for output in node["outputs"]]
+        if not seen.isdisjoint(value_names([*inputs.values()])):
+            seen.update(value_names(outputs))
+        steps.append(Step(target, inputs, outputs))
     # From the end: a value can be dropped after the last step that needs it.
     needed = set(kept)
     for index, step in reversed(list(enumerate(steps))):
@@ -73,6 +78,13 @@ def _trains(given: Mapping[str, Any]) -> bool:
     """Whether a serialised input makes an operator act as in training."""
     ((kind, value),) = given["arg"].items()
     return given["name"] in {"training", "train", "dropout_p"} and kind != "as_none" and bool(value)
+
+
+def _standardises(node: Mapping[str, Any], seen: set[str]) -> bool:
+    """Whether a serialised step normalises weights by their own statistics, as NFNets do."""
+    given = {given["name"]: given["arg"] for given in node["inputs"]}
+    norm = re.search(r"\.(batch_norm|_native_batch_norm_legit)\.", node["target"])
+    return norm is not None and given["input"]["as_tensor"]["name"] not in seen
 
 
 def run_steps(

@@ -22,7 +22,8 @@ _OPERATORS = """
     conv1d conv1d(padding) conv2d conv2d(padding) convolution conv_transpose2d(input)
     linear matmul mm bmm addmm baddbmm einsum mv dot scaled_dot_product_attention
 
-    batch_norm _native_batch_norm_legit_no_training layer_norm native_layer_norm
+    batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit(no_stats)
+    layer_norm native_layer_norm
     group_norm native_group_norm rms_norm instance_norm linalg_vector_norm
     norm(ScalarOpt_dim Scalar)
 
@@ -85,7 +86,8 @@ _CUT = 2**15
 
 
 @functools.cache
-def _allowed() -> frozenset[str]:
+def known_operators() -> frozenset[str]:
+    """The targets of steps that may be operators of ATen, such as "aten.add.Tensor"."""
     found = re.findall(r"(\w+)(?:\(([\w ]+)\))?", _OPERATORS)
     return frozenset(
         f"aten.{name}.{overload}"
@@ -106,7 +108,7 @@ def find_operator(target: str) -> Callable[..., Any]:
         return found
     if re.fullmatch(r"torch\.sym_(max|min|not|int|float)", target):
         return getattr(torch, target.removeprefix("torch."))  # type: ignore[no-any-return]
-    if target in _allowed():
+    if target in known_operators():
         _, name, overload = target.split(".")
         return getattr(getattr(torch.ops.aten, name), overload)  # type: ignore[no-any-return]
     raise InputError(
@@ -142,7 +144,7 @@ def check_numbers(target: str, inputs: Mapping[str, Any]) -> None:
         cut = inputs["self"].shape[inputs.get("dim", 0)]
         if cut > _CUT:
             raise InputError(f"has {target} of a size of {cut}, which is out of range")
-    if target == "aten._native_batch_norm_legit_no_training.default":
+    if target.startswith("aten._native_batch_norm_legit"):
         channels = inputs["input"].shape[1]
         for name in ("weight", "bias", "running_mean", "running_var"):
             if isinstance(inputs.get(name), Tensor) and inputs[name].shape != (channels,):

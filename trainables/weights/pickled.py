@@ -6,6 +6,7 @@ taking forever: it may ask for a terabyte in twenty bytes.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import pickletools
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.errors import InputError
+from trainables.torch_internals import REBUILDING
 from trainables.weights.archives import open_archive
 
 # What state dicts are made of, and what else is in checkpoints of training. Less than PyTorch
@@ -30,13 +32,11 @@ _CALLED = {
     "__builtin__ set",
     "torch Size",
     "torch device",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
+    *REBUILDING,
 }
 _DTYPES = {f"torch {name}" for name, value in vars(torch).items() if type(value) is torch.dtype}
 # The deepest nesting, and the number of objects where each counts as often as it is reached.
-_DEPTH, _OBJECTS = 100, 2 * 10**6
+_DEPTH, _OBJECTS = 100, 10**6
 # How often the same tensor may be saved under different names, which takes no space in the file.
 _SHARED = 8
 _SMALL = 2**20
@@ -152,20 +152,22 @@ def _top(stack: list[_Object | None]) -> _Object:
 
 def _pop(stack: list[_Object | None], code: pickletools.OpcodeInfo) -> list[_Object]:
     """What an operation takes from the stack, from the bottom."""
-    before = list(code.stack_before)
+    below, marked = _taken(code)
     parts: list[_Object] = []
-    if pickletools.markobject in before:
-        while stack and stack[-1] is not None:
-            parts.append(_top(stack))
-            stack.pop()
-        if not stack:
-            raise pickle.UnpicklingError("there is no mark")
-        stack.pop()
-        before = before[: before.index(pickletools.markobject)]
-    for _ in before:
+    while marked and (part := stack.pop()) is not None:
+        parts.append(part)
+    for _ in range(below):
         parts.append(_top(stack))
         stack.pop()
     return parts[::-1]
+
+
+@functools.cache
+def _taken(code: pickletools.OpcodeInfo) -> tuple[int, bool]:
+    """How many objects an operation takes, and whether all above a mark as well."""
+    before = list(code.stack_before)
+    marked = pickletools.markobject in before
+    return before.index(pickletools.markobject) if marked else len(before), marked
 
 
 def _check_content(content: object, size: int) -> None:

@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.foldable import Strides, build
+from tests.support.programs import export
 from trainables.acceleration import voting as module
 from trainables.acceleration.voting import Precision, layout_of_votes, prepared
 from trainables.models.architectures import DigitsCNN
@@ -15,6 +17,7 @@ from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Block, Noise
 from trainables.smoothing.precision import choose_precision
 from trainables.weights.checkpoint import weights_hash
+from trainables.weights.exported import FEATURES, load_exported
 
 torch.set_num_threads(1)
 SHAPE = (1, 8, 8)
@@ -200,3 +203,20 @@ class SlowRounded(Slow):
 )
 def test_the_faster_precision_is_chosen_if_it_works(denoiser: type[DnCNN], expected: str) -> None:
     assert choose_precision(model(denoiser), IMAGE) == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_program_without_parameters_votes_like_its_network(
+    tmp_path: Path, precision: Precision
+) -> None:
+    network = randomised(DigitsCNN(10, 1))
+    path = export(tmp_path / "c.pt2", network, IMAGE[None].repeat(2, 1, 1, 1))
+    exported = BaseClassifier(load_exported(path), feature_layer=FEATURES)
+    assert not list(exported.parameters())
+    blocks, noise = [Block(500, 1)], Noise(0.5)
+    expected = total_votes(
+        prepared(BaseClassifier(network), SHAPE, "float32"), IMAGE, noise, blocks
+    )
+    found = total_votes(prepared(exported, SHAPE, precision), IMAGE, noise, blocks)
+    different = sum(abs(a - b) for a, b in zip(expected, found, strict=True))
+    assert different < (5 if precision == "float32" else 100)

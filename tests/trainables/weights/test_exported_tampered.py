@@ -3,41 +3,19 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.support.programs import Program, random_images, refusal
+from tests.support.programs import Edit, Program, nodes, random_images, refusal, tamper
 from tests.support.trap import Trap
 from trainables.errors import InputError
 from trainables.models.architectures import DigitsCNN
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
-
-Edit = Callable[[dict[str, Any]], None]
-
-
-def tamper(path: Path, to: Path, edit: Edit, files: dict[str, bytes] | None = None) -> Path:
-    """A copy of the program in `path` whose graph `edit` has changed, with other `files`."""
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(to, "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            inner = name.partition("/")[2]
-            if inner == "models/model.json":
-                program = json.loads(data)
-                edit(program)
-                data = json.dumps(program).encode()
-            new.writestr(f"{to.stem}/{inner}", (files or {}).get(inner, data))
-    return to
-
-
-def nodes(program: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = program["graph_module"]["graph"]["nodes"]
-    return found
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
