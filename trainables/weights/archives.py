@@ -35,7 +35,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         _check_directory(file, size)
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if len(members) != len({member.filename for member in members}):
+            if len(members) != len({member.filename.lower() for member in members}):
                 raise InputError("holds two parts of the same name; save it again")
             total = sum(member.file_size for member in members)
             if total > _EXPANSION * size + _SMALL:

@@ -199,11 +199,11 @@ def _image_shape(program: Mapping[str, Any], name: str) -> tuple[int | None, ...
     """The shape of the images, None where it may vary; the batch size must vary without bounds."""
     sizes = program["graph_module"]["graph"]["tensor_values"][name]["sizes"]
     if "as_int" in sizes[0]:
-        raise InputError(f"takes only batches of {sizes[0]['as_int']} images; {_DYNAMIC}")
+        raise InputError(f"takes only batches of {sizes[0]['as_int']!r} images; {_DYNAMIC}")
     symbol = re.findall(r"\w+", sizes[0]["as_expr"]["expr_str"].removeprefix("Symbol"))[0]
     most = program["range_constraints"].get(symbol, {}).get("max_val")
     if most is not None:
-        raise InputError(f"takes batches of at most {most} images; {_DYNAMIC}")
+        raise InputError(f"takes batches of at most {most!r} images; {_DYNAMIC}")
     return tuple(size.get("as_int") for size in sizes)
 
 
@@ -219,7 +219,9 @@ def _only_output(outputs: list[Any]) -> str:
 
 
 def _feature(steps: list[Step], wanted: str | None) -> str:
-    known = [name for step in steps for name in value_names(step.outputs)]
+    # Other names, which PyTorch does not give, could have escape sequences in them.
+    found = [name for step in steps for name in value_names(step.outputs)]
+    known = [name for name in found if name.isidentifier()]
     if wanted is None:
         heads = [step for step in steps if step.target in _HEADS]
         inputs = [step.inputs[_HEADS[step.target]].name for step in heads]

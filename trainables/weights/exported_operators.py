@@ -71,7 +71,7 @@ _OPERATORS = """
     arange(start start_step) linspace scalar_tensor eye tril_indices triu_indices
     meshgrid meshgrid(indexing)
 
-    sym_size(int) sym_numel sym_stride(int) _assert_tensor_metadata
+    sym_size(int) sym_numel _assert_tensor_metadata
 """
 _ARITHMETIC = "add|sub|mul|floordiv|mod|truediv|neg|eq|ne|lt|le|gt|ge"
 # Arguments that the loops of convolutions, pooling and padding trust, and their largest value.

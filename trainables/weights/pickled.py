@@ -10,7 +10,7 @@ import functools
 import io
 import pickle
 import pickletools
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,14 +95,14 @@ def _check_pickles(path: Path) -> bool:
             return False
     with open_archive(path) as archive:
         members = archive.infolist()
-        # TorchScript's, whose pickles are never read; PyTorch names the reason.
         if any(member.filename.endswith("/constants.pkl") for member in members):
-            return True
+            raise ValueError("TorchScript programs hold code")
         if any(member.compress_type or member.compress_size != member.file_size
                for member in members):  # fmt: skip
             raise InputError("is compressed, which torch.save never does; save it again with it")
         for member in members:
-            if member.filename.endswith("data.pkl"):
+            # PyTorch finds it in any case.
+            if member.filename.lower().endswith("data.pkl"):
                 _check_pickle(io.BytesIO(archive.read(member)))
     return True
 
@@ -200,7 +200,7 @@ def _parts(content: object) -> Iterator[object]:
         if isinstance(part, dict):
             rest += part.keys()
             rest += part.values()
-        elif isinstance(part, list | tuple | set) and not isinstance(part, Counter):
+        elif isinstance(part, list | tuple | set):
             rest += part
         if count + len(rest) > _OBJECTS:
             raise InputError("holds too many nested objects; save only the weights")

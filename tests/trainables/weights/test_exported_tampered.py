@@ -183,3 +183,17 @@ def test_guards_and_names_execute_nothing(tmp_path: Path, digits_program: Progra
     path = tamper(digits_program[0], tmp_path / "c.pt2", edit)
     load_base_classifier(ClassifierSpec(str(path)), random_images())
     assert not (tmp_path / "sentinel").exists()
+
+
+def test_names_in_messages_are_those_that_pytorch_gives(
+    tmp_path: Path, digits_program: Program
+) -> None:
+    def edit(program: dict[str, Any]) -> None:
+        for given in nodes(program):
+            given["outputs"] = [{"as_tensor": {"name": "\x1b[31m\n"}}]
+
+    path = tamper(digits_program[0], tmp_path / "c.pt2", edit)
+    for feature in (None, "relu"):
+        message = refusal(path, feature)
+        assert message.startswith("feature_layer: ")
+        assert message.isprintable()

@@ -19,6 +19,21 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import regnet_x_400mf, resnet18
 
+from tests.support.pickles import (
+    END,
+    ORDERED,
+    as_key,
+    doubled,
+    get,
+    long_list,
+    number,
+    often,
+    put,
+    storage,
+    tensor,
+    text,
+    weights,
+)
 from tests.support.refusing import Refusal, refusals
 from trainables.errors import InputError
 from trainables.weights.checkpoint import network_for, read_weights
@@ -26,68 +41,6 @@ from trainables.weights.pickled import load_pickled
 
 # Far more than the refusals take, and far less than what the files ask for.
 MEMORY = 2**30
-# An opcode each; what is not one is data.
-PUT, GET, CALL, END = b"r", b"j", b"R", b"."
-FLOATS = b"ctorch\nFloatStorage\n"
-REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
-ORDERED = b"ccollections\nOrderedDict\n"
-
-
-def number(value: int) -> bytes:
-    return (
-        b"J" + struct.pack("<i", value) if value < 2**31 else b"\x8a\x08" + struct.pack("<q", value)
-    )
-
-
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def put(index: int) -> bytes:
-    return PUT + struct.pack("<I", index)
-
-
-def get(index: int) -> bytes:
-    return GET + struct.pack("<I", index)
-
-
-def storage(numbers: int, view: bytes = b"") -> bytes:
-    return (
-        b"(" + text("storage") + FLOATS + text("0") + text("cpu") + number(numbers) + view + b"tQ"
-    )
-
-
-def tensor(kept: bytes, size: int, stride: int) -> bytes:
-    shape = b"(" + number(size) + b"t(" + number(stride) + b"t"
-    return REBUILD + b"(" + kept + number(0) + shape + b"\x89" + ORDERED + b")RtR"
-
-
-def weights(value: bytes) -> bytes:
-    """A pickle of {"x": value}."""
-    return b"\x80\x02}" + text("x") + value + b"s."
-
-
-def as_key(value: bytes) -> bytes:
-    """A pickle of {value: None}, which computes the hash of the value."""
-    return b"\x80\x02}" + value + b"Ns."
-
-
-def doubled(first: bytes, pair: bytes, times: int) -> bytes:
-    """A pair of a pair of a pair ..., each of whose halves are the same object."""
-    return first + b"".join(put(i) + get(i) + pair for i in range(times))
-
-
-def long_list(length: int) -> bytes:
-    return b"](" + number(7) * length + b"e"
-
-
-def often(function: bytes, argument: bytes, times: int) -> bytes:
-    """A list of what a function makes of the same argument, each time again."""
-    # The function and the argument stay in the list, because PyTorch does not read a pop.
-    made = b"](" + function + put(0) + argument + b"\x85" + put(1)
-    return made + (get(0) + get(1) + CALL) * times + b"e"
-
-
 LARGE = number(2**36) + b"\x85R"
 PICKLES: dict[str, tuple[str, bytes]] = {
     "bytearray": ("more than weights", weights(b"cbuiltins\nbytearray\n" + LARGE)),
@@ -145,6 +98,11 @@ def write_checkpoints(folder: Path) -> None:
     for name, size, keys in (("empty", 2**28, []), ("huge", 2**45, ["0"]), ("short", 2**28, ["0"])):
         data = weights(tensor(storage(size, b"N"), size, 1))
         older(folder / f"older_{name}", data, keys, struct.pack("<q", size))
+    with zipfile.ZipFile(folder / "capitals", "w") as file:
+        file.writestr("archive/DATA.pkl", PICKLES["bytearray"][1])
+    with zipfile.ZipFile(folder / "constants", "w") as file:
+        file.writestr("archive/data.pkl", PICKLES["bytearray"][1])
+        file.writestr("other/constants.pkl", b"")
     older(folder / "older_call", PICKLES["bytearray"][1], [])
     zeros = {"x": torch.zeros(2**26)}
     buffer = io.BytesIO()
@@ -175,10 +133,11 @@ def write_checkpoints(folder: Path) -> None:
 
 FILES = {
     "older_empty": "bytes of weights", "older_huge": "damaged", "older_short": "damaged",
-    "older_call": "more than weights", "bomb": "unpack to", "compressed": "compressed",
-    "twice": "same name", "views": "bytes of weights", "sparse": "more than weights",
-    "meta": "more than weights", "shape.safetensors": "damaged",
-    "header.safetensors": "damaged", "sparse_file.safetensors": "damaged",
+    "older_call": "more than weights", "capitals": "more than weights", "constants": "damaged",
+    "bomb": "unpack to", "compressed": "compressed", "twice": "same name",
+    "views": "bytes of weights", "sparse": "more than weights", "meta": "more than weights",
+    "shape.safetensors": "damaged", "header.safetensors": "damaged",
+    "sparse_file.safetensors": "damaged",
 }  # fmt: skip
 EXPECTED = {**{name: phrase for name, (phrase, _) in PICKLES.items()}, **FILES}
 
