@@ -161,10 +161,11 @@ def test_a_hostile_checkpoint_is_refused_in_one_line_and_in_little_memory(
     assert memory < MEMORY
 
 
+# Networks of 2 GiB, which the process could just make.
 HEADS: dict[str, Callable[[dict[str, torch.Tensor]], None]] = {
-    "bias": lambda w: w.update({"fc.bias": torch.zeros(2**22)}),
-    "column": lambda w: w.update({"fc.weight": torch.zeros(2**22, 1)}),
-    "channels": lambda w: w.update({"bn1.weight": torch.zeros(1, 2**22)}),
+    "bias": lambda w: w.update({"fc.bias": torch.zeros(2**20)}),
+    "column": lambda w: w.update({"fc.weight": torch.zeros(2**20, 1)}),
+    "channels": lambda w: w.update({"bn1.weight": torch.zeros(1, 2**18)}),
 }
 
 
