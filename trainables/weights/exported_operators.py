@@ -144,6 +144,9 @@ def check_numbers(target: str, inputs: Mapping[str, Any]) -> None:
         cut = inputs["self"].shape[inputs.get("dim", 0)]
         if cut > _CUT:
             raise InputError(f"has {target} of a size of {cut}, which is out of range")
+    if inputs.get("rounding_mode") is not None and not inputs["self"].is_floating_point():
+        # The smallest integer divided by -1 ends the process.
+        raise InputError(f"has {target} of integers, which is not supported")
     if target.startswith("aten._native_batch_norm_legit"):
         channels = inputs["input"].shape[1]
         for name in ("weight", "bias", "running_mean", "running_var"):

@@ -98,6 +98,9 @@ STEPS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "aten._native_batch_norm_legit_no_training.default", ["made", "b", "c"],
         input=IMAGES, weight={"as_none": True}, bias={"as_none": True}, running_mean="@p_head_bias",
         running_var="@p_head_bias", momentum=0.1, eps=1e-5)]),
+    "smallest_integer": ("of integers", [
+        node("aten.full.default", "a", size=[4], fill_value=-(2**63)),
+        node("aten.div.Scalar_mode", self="@a", other=-1, rounding_mode="trunc")]),
     "beyond_storage": ("out of bounds", [node("aten.as_strided.default", self=IMAGES,
                                               size=[4, 4], stride=[4096, 1])]),
     "random_attention": ("training mode", [node(
