@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.data.form import ImageForm
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
