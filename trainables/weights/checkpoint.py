@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from trainables.errors import InputError, nearest
+from trainables.errors import InputError, describe_error, nearest
 from trainables.models.architectures import (
     ARCHITECTURES,
     CIFAR_BLOCKS,
@@ -27,6 +26,7 @@ from trainables.models.architectures import (
 )
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.pickled import load_pickled
+from trainables.weights.state_dicts import Misfit, Weights, find_weights, load_weights, unwrapped
 
 # The normalisation of Cohen et al. 2019 for CIFAR-10.
 COHEN = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -47,8 +47,9 @@ def load_classifier(path: Path) -> BaseClassifier:
 def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
     """Network, mean and std of a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
 
-    The arch is one of ours or of torchvision's; the checkpoint may also hold `mean` and `std`.
-    Weights are read with `weights_only=True`, so the file cannot execute code. Checkpoints of Cohen
+    The arch is one of ours or of torchvision's; the checkpoint may also hold `mean` and `std`. The
+    weights may have other usual keys, and names with the prefixes of wrappers: see `state_dicts`.
+    They are read with `weights_only=True`, so the file cannot execute code. Checkpoints of Cohen
     et al. 2019 and Salman et al. 2020 load as they are: their ResNets were trained behind a
     normalising layer, whose values are known here because the files do not hold them.
 
@@ -57,10 +58,15 @@ def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[fl
             architecture.
     """
     checkpoint = _read_checkpoint(path, "classifier")
-    arch, weights = None, None
-    if isinstance(checkpoint, dict):
-        arch, weights = checkpoint.get("arch"), _plain_weights(checkpoint.get("state_dict"))
-    if not isinstance(checkpoint, dict) or not isinstance(arch, str) or weights is None:
+    arch = checkpoint.get("arch") if isinstance(checkpoint, dict) else None
+    weights = find_weights(checkpoint, str(path))
+    if weights is not None and arch is None:
+        raise InputError(
+            f"{path} holds weights without their network; pass it as `weights`, and as "
+            "`classifier` the network: package.module:factory or torchvision:NAME",
+            field="classifier",
+        )
+    if not isinstance(checkpoint, dict) or not isinstance(arch, str):
         raise InputError(f'{path} is not a checkpoint {{"arch", "state_dict"}}', field="classifier")
     found = find_architecture(arch)
     if found is None:
@@ -69,27 +75,28 @@ def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[fl
             f"{nearest(arch, [*ARCHITECTURES, *torchvision_names()])}",
             field="classifier",
         )
+    if weights is None:
+        raise InputError(f"{path} holds no weights of its {arch}", field="classifier")
+    tensors = weights.tensors
     if arch in CIFAR_BLOCKS:
-        found, weights = _cifar_variant(arch, weights)
+        found, tensors = _cifar_variant(arch, tensors)
     try:
-        network = network_for(found.build, weights)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"the weights in {path} do not fit {arch}", field="classifier") from error
+        network = network_for(found.build, tensors)
+    except Misfit as error:
+        problem = f"the weights in {weights.where} do not fit {arch}: {error}"
+        raise InputError(problem, field="classifier") from error
     mean, std = (_numbers(path, checkpoint, name, found) for name in ("mean", "std"))
     return network, mean, std
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in `path`: bare, under "state_dict", or in safetensors format.
+def read_weights(path: Path) -> Weights:
+    """The state dict in `path`: bare, under one of the usual keys, or in safetensors format.
 
     Raises:
         InputError: when the file is missing, damaged, or holds anything else.
     """
-    content = _read_checkpoint(path, "weights")
-    if isinstance(content, dict):
-        content = content.get("state_dict", content)
-    weights = _plain_weights(content)
-    if not weights:
+    weights = find_weights(_read_checkpoint(path, "weights"), str(path))
+    if weights is None:
         raise InputError(f"{path} holds no state dict; save network.state_dict()", field="weights")
     return weights
 
@@ -98,17 +105,22 @@ def network_for(build: Build, weights: Mapping[str, Tensor]) -> nn.Module:
     """The network with `weights`, whose shapes determine its channels and classes.
 
     Raises:
-        RuntimeError, ValueError: when they do not fit.
+        Misfit: when they do not fit.
     """
     sizes = {0: 2, 1: 1}
-    for name, tensor in _skeleton(build, sizes).items():
-        found = weights.get(name, tensor)
+    skeleton = _skeleton(build, sizes)
+    named, _ = unwrapped(weights, skeleton)
+    for name, tensor in skeleton.items():
+        found = named.get(name, tensor)
         # Only the first convolution depends on the channels, and only the head on the classes.
         for axis, (size, expected) in enumerate(zip(found.shape, tensor.shape, strict=False)):
             if size != expected and axis in sizes:
                 sizes[axis] = size
-    network = _build(build, sizes, weights)
-    network.load_state_dict(weights)
+    try:
+        network = _build(build, sizes, weights)
+    except (RuntimeError, ValueError) as error:
+        raise Misfit(describe_error(error)) from error
+    load_weights(network, weights)
     return network
 
 
@@ -149,7 +161,9 @@ def weights_hash(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        # As bytes, because NumPy has no bfloat16.
+        flat = tensor.detach().cpu().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     for name, layer in module.named_modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.eps != PYTORCH_EPS:
             digest.update(f"{name} {layer.eps}".encode())
@@ -184,7 +198,7 @@ def _skeleton(build: Build, sizes: Mapping[int, int]) -> dict[str, Tensor]:
 def _cifar_variant(arch: str, weights: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
     """The CIFAR ResNet that the published `weights` belong to, and its weights by our names."""
     # Cohen et al. call the head `fc`; those who call it `linear` normalise differently.
-    mean, std = COHEN if "fc.weight" in weights else IMAGENET
+    mean, std = COHEN if any(name.endswith("fc.weight") for name in weights) else IMAGENET
     renamed = {
         name.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): tensor
         for name, tensor in weights.items()
@@ -207,20 +221,6 @@ def _numbers(
     return numbers
 
 
-def _plain_weights(content: object) -> dict[str, Tensor] | None:
-    """The state dict `content` without the prefixes that wrappers leave; None if it is not one."""
-    if not isinstance(content, dict):
-        return None
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        return None
-    # DataParallel adds `module.`; Sequential(normalise, network), whose first part has no weights,
-    # adds `1.`; either may wrap the other.
-    for prefix in ("module.", "1.", "module."):
-        if all(name.startswith(prefix) for name in content):
-            consume_prefix_in_state_dict_if_present(content, prefix)
-    return content
-
-
 def _read_checkpoint(path: Path, field: str) -> object:
     if not path.is_file():
         raise InputError(f"{path} does not exist", field=field)
@@ -237,5 +237,16 @@ def _read_checkpoint(path: Path, field: str) -> object:
             field=field,
         ) from error
     except Exception as error:  # damaged files make torch.load raise almost anything
+        if "TorchScript" in str(error):
+            raise InputError(_torch_script(path, field), field=field) from error
         problem = f"{path} is damaged, or is not a PyTorch checkpoint"
         raise InputError(problem, field=field) from error
+
+
+def _torch_script(path: Path, field: str) -> str:
+    wanted = (
+        "save the state_dict() of the network that it was made from"
+        if field == "weights"
+        else "export the network that it was made from with torch.export, to FILE.pt2"
+    )
+    return f"{path} is a TorchScript program, which could execute code; {wanted}"

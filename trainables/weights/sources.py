@@ -18,6 +18,7 @@ from trainables.errors import InputError, describe_error, nearest
 from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import network_for, read_classifier, read_weights
+from trainables.weights.state_dicts import Misfit, Weights, load_weights
 
 TORCHVISION = "torchvision:"
 UNNORMALISED = ((0.0,), (1.0,))
@@ -118,16 +119,17 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
         )
     weights = _default_weights(name, download) if path is None else read_weights(path)
     try:
-        network = network_for(architecture.build, weights)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"those in {path} do not fit {name}", field="weights") from error
+        network = network_for(architecture.build, weights.tensors)
+    except Misfit as error:
+        problem = f"those in {weights.where} do not fit {name}: {error}"
+        raise InputError(problem, field="weights") from error
     if path is None and hasattr(network, "transform_input"):
         # Two of these networks were trained with a different normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
     return network, architecture.mean, architecture.std
 
 
-def _default_weights(name: str, download: bool) -> dict[str, Any]:
+def _default_weights(name: str, download: bool) -> Weights:
     default = torchvision_models().get_model_weights(name).DEFAULT
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(default.url).path).name)
     if not (download or cached.is_file()):
@@ -144,7 +146,7 @@ def _default_weights(name: str, download: bool) -> dict[str, Any]:
             "file of them as `weights`",
             field="classifier",
         ) from error
-    return dict(weights)
+    return Weights(dict(weights), str(cached))
 
 
 def _from_factory(spec: str, path: Path | None) -> nn.Module:
@@ -168,7 +170,8 @@ def _from_factory(spec: str, path: Path | None) -> nn.Module:
     if path is not None:
         weights = read_weights(path)
         try:
-            network.load_state_dict(weights)
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"those in {path} do not fit {spec}", field="weights") from error
+            load_weights(network, weights.tensors)
+        except Misfit as error:
+            problem = f"those in {weights.where} do not fit {spec}: {error}"
+            raise InputError(problem, field="weights") from error
     return network.cpu()
