@@ -31,6 +31,8 @@ from typing import Any
 
 import yaml
 
+from search_spaces.yaml_numbers import load_yaml
+
 FOLDER = Path(__file__).parent
 DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "stl10", "svhn")
 # The parts for a share of a data set's training images.
@@ -99,7 +101,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"name": path.stem, "extends": [*COMBINATIONS[path.stem]]}
     try:
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path.read_text())
     except (OSError, yaml.YAMLError, ValueError) as error:
         message = " ".join(str(error).split())
         raise SpaceError(f"--space: {path} is not valid YAML: {message}") from error

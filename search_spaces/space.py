@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import optuna
 from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
 from search_spaces.composition import SpaceError, compose
+
+# Not imported, because a command line is checked before any large library is.
+if TYPE_CHECKING:
+    import optuna
 
 Value = bool | int | float | str
 # The stretch below a parameter's range whose proposals mean zero, as a share of the range.
@@ -18,6 +21,8 @@ ZERO_STRETCH = 0.25
 
 class Parameter(BaseModel, frozen=True, extra="forbid", strict=True):
     """A range `low`..`high` (both integers: an integer range) or a list of `choices`.
+
+    `tuning.setting.space` gives them the type of the hyperparameter.
 
     With `or_zero`, the value may also be 0, which switches a loss term off. A parameter with
     `when` varies only in trials where each of the named hyperparameters has one of the listed
@@ -131,7 +136,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
             if name not in self.published:
                 raise ValueError(f"published: lacks {name}, which parameters vary")
             if self.published[name] not in parameter:
-                raise ValueError(f"published: {name} {self.published[name]} is out of its range")
+                raise ValueError(f"published: {name} {self.published[name]!r} is out of its range")
         sigma = self.parameters.get("sigma")
         for value in self.sweep:
             if sigma is not None and value not in sigma:
@@ -141,7 +146,7 @@ class SearchSpace(BaseModel, frozen=True, extra="forbid"):
                 if name not in self.published:
                     raise ValueError(f"start: published lacks {name}")
                 if name in self.parameters and changed not in self.parameters[name]:
-                    raise ValueError(f"start: {name} {changed} is out of its range")
+                    raise ValueError(f"start: {name} {changed!r} is out of its range")
         self._check_conditions()
         if any(not 0 < r < 1 for r in self.rungs) or list(self.rungs) != sorted(set(self.rungs)):
             raise ValueError(f"rungs: must ascend within (0, 1); got {list(self.rungs)}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 
 from search_spaces import load_space
+from search_spaces.yaml_numbers import load_yaml
 
 Row = dict[str, Any]
 Point = dict[str, Any]
@@ -38,7 +38,7 @@ def sampled(
     `wanted` is asked whether a point may have the place that comes next.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    fixed = {name: yaml.safe_load(value) for name, value in (s.split("=") for s in options.set)}
+    fixed = {name: load_yaml(value) for name, value in (s.split("=") for s in options.set)}
     space = load_space(options.space, fixed)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     found: list[Point] = []

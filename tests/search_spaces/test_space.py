@@ -72,7 +72,7 @@ def test_a_study_can_start_from_the_published_point(write: Callable[..., str]) -
     ("change", "complaint"),
     [
         ({"published": {"mix": 0.1}}, "published: mix 0.1 is out of its range"),
-        ({"published": {"flip": "yes"}}, "published: flip yes is out of its range"),
+        ({"published": {"flip": "yes"}}, "published: flip 'yes' is out of its range"),
         ({"published": {"mix": None}}, "published: lacks mix"),
         ({"rungs": [0.5, 0.25]}, "rungs: must ascend"),
         ({"rungs": [0.5, 0.5]}, "rungs: must ascend"),

@@ -16,9 +16,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from results import files
+from search_spaces.yaml_numbers import dump_yaml
 from tuning.cluster.address import check_dashboard
 from tuning.cluster.connection import PACKAGES, run_storage
 from tuning.cluster.ending import ENDING
@@ -71,7 +70,7 @@ def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) 
     # For flags that are not given here, a resumed run has its own values.
     given = config.model_dump(mode="json", exclude_unset=True, exclude={"cluster", "out"})
     with _packed(given) as (folder, values):
-        (folder / files.CONFIG).write_text(yaml.safe_dump(values, sort_keys=False))
+        (folder / files.CONFIG).write_text(dump_yaml(values))
         flags = ["--cluster", "--config", files.CONFIG, "--name", config.name]
         if resume:
             flags.append("--resume")

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from search_spaces.yaml_numbers import dump_yaml, load_yaml
 from tuning.config.run_config import RunConfig
 from tuning.errors import ConfigError
 
@@ -19,10 +20,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: when the file is missing, or is not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = load_yaml(path.read_text())
     except OSError as error:
         raise ConfigError(f"--config: {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         message = " ".join(str(error).split())
         raise ConfigError(f"--config: {path} is not valid YAML: {message}") from error
     if not isinstance(values, dict):
@@ -32,7 +33,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML, which `read_yaml` and `make_config` can read back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def config_hash(config: RunConfig) -> str:

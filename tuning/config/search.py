@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
+from search_spaces.yaml_numbers import load_yaml
 from trainables.choices import CERTIFIED_ACCURACY, PARETO, objective_radii
 from trainables.command import Flag
 from tuning.config.durations import Duration
@@ -27,7 +28,10 @@ def _assignments(value: object) -> object:
         name, equals, literal = str(text).partition("=")
         if not equals:
             raise ValueError(f"{text!r} is not NAME=VALUE")
-        assignments[name.strip()] = yaml.safe_load(literal)
+        try:
+            assignments[name.strip()] = load_yaml(literal)
+        except yaml.YAMLError:
+            raise ValueError(f"{literal!r} in {text!r} is not a value") from None
     return assignments
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from search_spaces import SearchSpace, SpaceError, load_space, shipped_spaces
@@ -34,23 +36,49 @@ def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float
         space = load_space(name, config.set)
     except SpaceError as error:
         raise ConfigError(str(error)) from error
-    _check_space(space)
+    _check_names(space)
+    space = _typed(space)
     check_sampler(config.sampler, space, config.pareto)
     return space
 
 
-def _check_space(space: SearchSpace) -> None:
+def _check_names(space: SearchSpace) -> None:
     for name in (*space.parameters, *space.fixed, *space.published):
         if name not in DecropConfig.model_fields:
             near = nearest(name, DecropConfig.model_fields)
             raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
     if "epochs" in space.parameters:
         raise ConfigError(f"--space: {space.name}: epochs cannot vary; move them to fixed")
-    base = space.named
-    corners = [(name, v) for name, p in space.parameters.items() for v in p.corners()]
-    for name, value in [*base.items(), *corners]:
+
+
+def _typed(space: SearchSpace) -> SearchSpace:
+    """The space with each value in the type of its hyperparameter: 1.0 where a file has 1.
+
+    Everything that it may propose is then valid.
+    """
+
+    def typed(name: str, value: Any) -> Any:
+        # 1e2 is a float to YAML.
+        if DecropConfig.model_fields[name].annotation is int and isinstance(value, float):
+            value = int(value) if value.is_integer() else value
         try:
-            DecropConfig.model_validate({name: value})
+            # Strict, because the text '1' is not a number to a sampler or to a table.
+            return getattr(DecropConfig.model_validate({name: value}, strict=True), name)
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             raise ConfigError(f"--space: {space.name}: {name}: {message}; got {value!r}") from error
+
+    content = space.model_dump()
+    for point in (content["published"], content["fixed"], *content["start"]):
+        point.update({name: typed(name, value) for name, value in point.items()})
+    for name, parameter in content["parameters"].items():
+        if parameter["choices"] is not None:
+            parameter["choices"] = [typed(name, choice) for choice in parameter["choices"]]
+        else:
+            parameter |= {end: typed(name, parameter[end]) for end in ("low", "high")}
+        if parameter["or_zero"]:
+            typed(name, 0)
+        for other, allowed in parameter["when"].items():
+            if allowed != "nonzero":
+                parameter["when"][other] = [typed(other, value) for value in allowed]
+    return SearchSpace.model_validate(content)
