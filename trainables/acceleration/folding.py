@@ -81,7 +81,7 @@ def _exact_products() -> Iterator[None]:
 def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """All outputs of the network that callers use."""
     if isinstance(network, BaseClassifier):
-        return network.logits_and_features(images)
+        return network.outputs(images)
     return (network(images),)
 
 

@@ -28,9 +28,11 @@ class IdentifiedClassifier(nn.Module):
 class BaseClassifier(IdentifiedClassifier):
     """A frozen classifier of images [batch, C, H, W] in [0, 1]; its weights never change.
 
-    Penultimate features are the input of the last linear layer that runs in a forward pass (the
-    head) or, with `feature_layer`, the output of the submodule of that name; flattened for each
-    image. `mean` and `std` hold one value, or one for each channel, in the unit of the pixels.
+    Penultimate features are the input of the head or, with `feature_layer`, the output of the
+    submodule of that name; flattened for each image. The head is the last layer that runs in a
+    forward pass of all linear ones, and of convolutions that give one value for each class. Without
+    either, a classifier has no features, which only training needs. `mean` and `std` hold one
+    value, or one for each channel, in the unit of the pixels.
 
         classifier = BaseClassifier(network, mean=(0.5,), std=(0.25,))
         logits, features = classifier.logits_and_features(images)
@@ -59,7 +61,8 @@ class BaseClassifier(IdentifiedClassifier):
             )
         self.network = network
         self._feature_layer = feature_layer
-        self._head: str | None = None
+        # The name of the head in the network, once it is known.
+        self.head: str | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.requires_grad_(False)
@@ -98,39 +101,50 @@ class BaseClassifier(IdentifiedClassifier):
         """Logits [batch, classes] and penultimate features [batch, features].
 
         Raises:
-            InputError: when no linear layer runs, or the feature layer gives no tensor.
+            InputError: when there is no head, or the feature layer gives no tensor.
             ValueError: when the normalisation has a different number of channels.
         """
         logits, layer, features = self._watched_pass(images)
-        if not isinstance(features, Tensor) or features.shape[:1] != images.shape[:1]:
-            raise InputError(
-                f"{layer} gives {_describe(features)}, not one tensor with features for each "
-                "image; name a different layer",
-                field="feature_layer",
-            )
-        return logits, features.flatten(1)
+        return logits, self._checked_features(layer, features, len(images))
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits [batch, classes] and, if the classifier has them, features [batch, features]."""
+        logits, _, features = self._watched_pass(images)
+        if not isinstance(features, Tensor):
+            return (logits,)
+        return logits, features.reshape(len(features), -1)
 
     def fix_head(self, images: Tensor) -> None:
-        """Find the head in a pass of `images`, so that later passes watch only that layer.
-
-        Raises:
-            InputError: when no linear layer runs.
-        """
+        """Find the head in a pass of `images`, so that later passes watch only that layer."""
         if self._feature_layer is None:
             with torch.no_grad():
-                _, self._head, _ = self._watched_pass(images)
+                _, self.head, _ = self._watched_pass(images)
+
+    def check(self, images: Tensor) -> int:
+        """The number of classes, from one pass of `images` [n >= 2, C, H, W].
+
+        Raises:
+            InputError: when the network does not take such images, or returns anything but logits
+                [batch, classes].
+        """
+        logits, _, _ = self._tried(images)
+        return logits.shape[1]
 
     def probe(self, images: Tensor) -> tuple[int, int]:
         """The numbers of classes and of features, from one pass of `images` [n >= 2, C, H, W].
 
         Raises:
-            InputError: when the network does not take such images, returns anything but logits
-                [batch, classes], or has no features.
+            InputError: as `check` does, or when the network has no features.
         """
+        logits, layer, features = self._tried(images)
+        return logits.shape[1], self._checked_features(layer, features, len(images)).shape[1]
+
+    def _tried(self, images: Tensor) -> tuple[Tensor, str | None, Any]:
+        """What `_watched_pass` returns for images that nobody has tried yet."""
         try:
             # Not inference mode: what a network caches in its first pass must take gradients later.
             with torch.no_grad():
-                logits, features = self.logits_and_features(images)
+                logits, layer, features = self._watched_pass(images)
         except InputError:
             raise
         except Exception as error:  # a foreign network can raise anything
@@ -148,7 +162,7 @@ class BaseClassifier(IdentifiedClassifier):
                 "classes]",
                 field="classifier",
             )
-        return logits.shape[1], features.shape[1]
+        return logits, layer, features
 
     def _wrong_channels(self, images: Tensor) -> str | None:
         """What is wrong if it takes RGB where `images` are grey, or grey where they are RGB."""
@@ -162,14 +176,18 @@ class BaseClassifier(IdentifiedClassifier):
             return None
         return WRONG_CHANNELS[channels]
 
-    def _watched_pass(self, images: Tensor) -> tuple[Tensor, str, Any]:
+    def _watched_pass(self, images: Tensor) -> tuple[Tensor, str | None, Any]:
         """Logits, the layer that gives the features, and the features, not yet checked."""
-        last: dict[str, Any] = {}
+        # Name, features and, of a convolution, the number of its outputs.
+        ran: list[tuple[str, Any, int | None]] = []
 
-        def keep(name: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            last.clear()
-            wanted = output if self._feature_layer else next(iter((*args, *kwargs.values())))
-            last[name] = wanted
+        def keep(name: str, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if name == self._feature_layer:
+                ran.append((name, output, None))
+            elif isinstance(layer, nn.Linear):
+                ran.append((name, next(iter((*args, *kwargs.values()))), None))
+            elif output.shape[2:] == (1, 1):
+                ran.append((name, next(iter((*args, *kwargs.values()))), output.shape[1]))
 
         with ExitStack() as hooks:
             for name in self._watched():
@@ -177,24 +195,37 @@ class BaseClassifier(IdentifiedClassifier):
                 hook = layer.register_forward_hook(partial(keep, name), with_kwargs=True)
                 hooks.enter_context(hook)
             logits = self(images)
-        if not last:
-            raise InputError(self._no_features(), field="feature_layer")
-        ((name, features),) = last.items()
-        return logits, name, features
+        classes = logits.shape[-1] if isinstance(logits, Tensor) and logits.ndim else None
+        heads = [(name, features) for name, features, width in ran if width in (None, classes)]
+        return logits, *(heads[-1] if heads else (None, None))
 
     def _watched(self) -> list[str]:
-        known = self._feature_layer or self._head
+        known = self._feature_layer or self.head
         if known is not None:
             return [known]
-        return [name for name, m in self.network.named_modules() if isinstance(m, nn.Linear)]
+        kinds = (nn.Linear, nn.Conv2d)
+        return [name for name, m in self.network.named_modules() if isinstance(m, kinds)]
+
+    def _checked_features(self, layer: str | None, features: Any, images: int) -> Tensor:
+        """The features of so many images, flattened for each."""
+        if layer is None:
+            raise InputError(self._no_features(), field="feature_layer")
+        if not isinstance(features, Tensor) or features.shape[:1] != (images,):
+            raise InputError(
+                f"{layer} gives {_describe(features)}, not one tensor with features for each "
+                "image; name a different layer",
+                field="feature_layer",
+            )
+        return features.flatten(1)
 
     def _no_features(self) -> str:
         if self._feature_layer is not None:
             return f"{self._feature_layer} does not run when images are classified"
         leaves = [name for name, m in self.network.named_modules() if not any(m.children())]
         return (
-            "the classifier runs no linear layer whose input could be its features; name the layer "
-            f"that computes them, such as {', '.join(leaves[-4:])}"
+            "training needs features, and the classifier has no layer for its classes alone whose "
+            f"input they could be; name the layer that computes them, such as "
+            f"{', '.join(leaves[-4:])}"
         )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
+from trainables.models.adapting import adapt
 from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
 from trainables.models.classifiers import BaseClassifier
 from trainables.weights.checkpoint import network_for, read_classifier, read_weights
@@ -74,7 +75,7 @@ def load_base_classifier(
         std if spec.std is None else spec.std,
         feature_layer,
     )
-    classifier.probe(images)
+    adapt(classifier, images)
     classifier.fix_head(images)
     return classifier
 

@@ -29,9 +29,9 @@ class ClassifierConfig(BaseModel, frozen=True, extra="forbid"):
         None, description="the classifier's normalisation, by channel"
     )
     std: Annotated[Numbers | None, Flag("X[,X,X]")] = Field(None, description="like --mean")
-    feature_layer: Annotated[
-        str | None, Flag("NAME", default="the input of the last linear layer")
-    ] = Field(None, description="layer whose output is the features")
+    feature_layer: Annotated[str | None, Flag("NAME", default="the input of the last layer")] = (
+        Field(None, description="layer whose output is the features")
+    )
     access: Literal["white-box", "black-box"] = Field(
         "white-box",
         description="whether the classifier's gradients may be used; black-box trains through a "

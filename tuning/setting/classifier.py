@@ -55,7 +55,10 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> dict[str, F
     """
     fits = {}
     for setting in settings:
-        classifier = check_classifier(config, setting.dataset, setting.shots.train_images)
+        images = setting.shots.train_images
+        classifier = check_classifier(config, setting.dataset, images)
+        if isinstance(classifier, BaseClassifier) and config.access == "white-box":
+            classifier.probe(images[:2])  # Training needs features, which certification does not.
         if config.access == "black-box":
             check_budget(config.query_budget, len(setting.shots.train_labels))
         if classifier is not None:

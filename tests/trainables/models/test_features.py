@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.support.classifiers import Disordered, random_images
+from trainables.acceleration.voting import prepared
 from trainables.errors import InputError
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
@@ -139,6 +140,55 @@ def test_a_feature_layer_without_one_tensor_for_all_images_is_refused() -> None:
 
     with pytest.raises(InputError, match=r"^feature_layer: recurrent gives a tuple"):
         BaseClassifier(Recurrent(), feature_layer="recurrent").probe(random_images((2, 1, 2, 2)))
+
+
+class ConvolutionHead(nn.Module):
+    """Gates with 1 x 1 convolutions on the way, as many networks do; its head is one as well."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(5, classes, 4)
+        self.body, self.gate = nn.Conv2d(1, 5, 1), nn.Conv2d(5, 5, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.body(images)
+        hidden = hidden * self.gate(hidden.mean(dim=(2, 3), keepdim=True))
+        logits: Tensor = self.head(hidden).flatten(1)
+        return logits
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("classes", [3, 5])
+def test_a_convolution_that_gives_the_classes_is_a_head(classes: int, fixed: bool) -> None:
+    network, images = ConvolutionHead(classes), random_images((2, 1, 4, 4))
+    classifier = BaseClassifier(network)
+    if fixed:
+        classifier.fix_head(images)
+        assert classifier.head == "head"
+    logits, features = classifier.logits_and_features(images)
+    expected = F.linear(features, network.head.weight.flatten(1), network.head.bias)
+    assert torch.allclose(logits, expected, atol=1e-6)
+    assert classifier.probe(images) == (classes, 80)
+
+
+def test_a_convolutional_head_votes_in_full_precision() -> None:
+    torch.manual_seed(0)
+    network, images = ConvolutionHead(), random_images((2, 1, 4, 4))
+    classifier = BaseClassifier(network)
+    classifier.fix_head(images)
+    votes = prepared(classifier, (1, 4, 4), "bfloat16")(images)
+    assert torch.allclose(votes, network(images), atol=0.05)
+    assert not torch.equal(votes, votes.bfloat16().float())
+
+
+def test_a_network_without_features_classifies() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier, images = BaseClassifier(network), random_images((2, 1, 4, 4))
+    classifier.fix_head(images)
+    assert (classifier.check(images), classifier.head) == (2, None)
+    for precision in ("float32", "bfloat16"):
+        votes = prepared(classifier, (1, 4, 4), precision)(images)
+        assert torch.allclose(votes, network(images), atol=0.02)
 
 
 def test_a_network_without_linear_layer_is_refused_with_layers_to_name() -> None:
