@@ -49,6 +49,14 @@ class FusedConvolution(nn.Module):
         return F.relu_(hidden.add_(added))
 
 
+class _Tracer(fx.Tracer):
+    """Keeps linear layers of other libraries whole as well, because votes change the last one."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the module becomes one call of the graph."""
+        return isinstance(m, nn.Linear) or super().is_leaf_module(m, module_qualified_name)
+
+
 def fused(network: Network, images: Tensor) -> Network:
     """A copy of `network`, in evaluation mode, with convolutions fused where that is possible.
 
@@ -68,7 +76,8 @@ def _rewritten(module: Network) -> Network:
     # Tracing would lose the module's own hooks.
     if not has_hooks(module):
         with suppress(Exception):
-            traced = fx.symbolic_trace(module)
+            tracer = _Tracer()
+            traced = fx.GraphModule(module, tracer.trace(module))
             if _fuse_all(traced):
                 # Fails for a module that cannot be pickled, and so cannot be sent to a worker.
                 traced.__reduce__()

@@ -24,23 +24,22 @@ class _Voting(nn.Module):
     The precision is part of the certificate, so PyTorch's settings do not change it: "float32"
     never means TF32, and algorithms are not chosen by measuring them.
 
-    In bfloat16 the last linear layer, or else the convolution `head`, stays in float32: logits with
-    so few digits would often tie, and a tie votes for no class.
+    In bfloat16 the layer `head`, if there is one, stays in float32: logits with so few digits would
+    often tie, and a tie votes for no class.
 
     Weights are laid out when the first images come, because only then the device is known.
     """
 
-    def __init__(self, network: nn.Module, precision: Precision, head: str = "") -> None:
+    def __init__(self, network: nn.Module, precision: Precision, head: str | None) -> None:
         super().__init__()
         self.network, self.precision = network, precision
         self.either_layout = layout_of(network) is torch.channels_last
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         if precision == "bfloat16":
             self.network = copy.deepcopy(network).to(self.dtype)
-            parts = dict(self.network.named_modules())
-            linear = [module for module in parts.values() if isinstance(module, nn.Linear)]
-            for last in linear[-1:] or [parts[name] for name in (head,) if name in parts]:
-                last.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+            if head is not None:
+                last = self.network.get_submodule(head).float()
+                last.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
     def forward(self, images: Tensor) -> Tensor:
         layout = layout_of_votes(images.device.type, self.precision)
@@ -80,5 +79,12 @@ def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn
     device = next(chain(model.parameters(), model.buffers())).device
     examples = torch.rand((2, *shape), generator=generator).to(device)
     faster = fused(folded(model.eval(), examples), examples)
-    head = model.head if isinstance(model, BaseClassifier) else None
-    return _Voting(faster, precision, f"network.{head}").eval()
+    return _Voting(faster, precision, _head(model, faster)).eval()
+
+
+def _head(model: nn.Module, faster: nn.Module) -> str | None:
+    """The name of the layer of `faster` that gives the logits; the last linear one if unknown."""
+    parts = dict(faster.named_modules())
+    if isinstance(model, BaseClassifier) and f"network.{model.head}" in parts:
+        return f"network.{model.head}"
+    return next((n for n in reversed(parts) if isinstance(parts[n], nn.Linear)), None)

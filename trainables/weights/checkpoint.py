@@ -8,6 +8,7 @@ import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file as load_safetensors
@@ -34,6 +35,14 @@ COHEN = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 PYTORCH_EPS = 1e-5
 
 
+class Source(NamedTuple):
+    """A network, and the normalisation that belongs to it."""
+
+    network: nn.Module
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
 def load_classifier(path: Path) -> BaseClassifier:
     """The classifier in a checkpoint; see `read_classifier`.
 
@@ -44,7 +53,7 @@ def load_classifier(path: Path) -> BaseClassifier:
     return BaseClassifier(*read_classifier(path))
 
 
-def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
+def read_classifier(path: Path) -> Source:
     """Network, mean and std of a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
 
     The arch is one of ours or of torchvision's; the checkpoint may also hold `mean` and `std`. The
@@ -86,7 +95,7 @@ def read_classifier(path: Path) -> tuple[nn.Module, Sequence[float], Sequence[fl
         problem = f"the weights in {weights.where} do not fit {arch}: {error}"
         raise InputError(problem, field="classifier") from error
     mean, std = (_numbers(path, checkpoint, name, found) for name in ("mean", "std"))
-    return network, mean, std
+    return Source(network, mean, std)
 
 
 def read_weights(path: Path) -> Weights:

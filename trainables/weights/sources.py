@@ -18,22 +18,23 @@ from trainables.errors import InputError, describe_error, nearest
 from trainables.models.adapting import adapt
 from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
 from trainables.models.classifiers import BaseClassifier
-from trainables.weights.checkpoint import network_for, read_classifier, read_weights
+from trainables.weights.checkpoint import Source, network_for, read_classifier, read_weights
+from trainables.weights.hugging_face import HUGGING_FACE, read_hugging_face
+from trainables.weights.onnx_file import ONNX, read_onnx
 from trainables.weights.state_dicts import Misfit, Weights, load_weights
+from trainables.weights.timm_models import TIMM, read_timm
 
 TORCHVISION = "torchvision:"
 UNNORMALISED = ((0.0,), (1.0,))
-
-# A network, and the normalisation that belongs to it: mean and std.
-Source = tuple[nn.Module, Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
 class ClassifierSpec:
     """A classifier as a user names it; errors name these fields.
 
-    `classifier` is `torchvision:NAME`, `package.module:factory`, a torch.export program `FILE.pt2`,
-    or a checkpoint. `weights` is a file with a state dict for the first two, instead of their own.
+    `classifier` is `torchvision:NAME`, `timm:NAME`, `package.module:factory`, `hf:NAME` or
+    `hf:FOLDER`, a torch.export program `FILE.pt2`, `FILE.onnx`, or a checkpoint. `weights` is a
+    file with a state dict for the first three, instead of their own.
     `mean` and `std`, one value or one for each channel, replace the normalisation of the source.
     `feature_layer` names the layer whose output is the features; see `BaseClassifier`.
     """
@@ -50,7 +51,8 @@ def load_base_classifier(
 ) -> BaseClassifier:
     """The classifier that `spec` names, frozen, and tried on example images [n >= 2, C, H, W].
 
-    Weights of torchvision's own are fetched only with `download`. Only a factory can execute code.
+    Weights of torchvision's, timm's or the Hugging Face Hub's own are fetched only with `download`.
+    Only a factory can execute code.
 
         spec = ClassifierSpec("torchvision:resnet18", feature_layer="avgpool")
         classifier = load_base_classifier(spec, images, download=True)
@@ -64,10 +66,10 @@ def load_base_classifier(
         from trainables.weights.exported import FEATURES, load_exported
 
         _refuse_weights(spec)
-        source: Source = (load_exported(Path(spec.classifier), feature_layer), *UNNORMALISED)
+        source = Source(load_exported(Path(spec.classifier), feature_layer), *UNNORMALISED)
         feature_layer = FEATURES
     else:
-        source = _source(spec, download)
+        source = _source(spec, images, download)
     network, mean, std = source
     classifier = BaseClassifier(
         network,
@@ -91,19 +93,29 @@ def _check_channels(spec: ClassifierSpec, channels: int) -> None:
             )
 
 
-def _source(spec: ClassifierSpec, download: bool) -> Source:
+def _source(spec: ClassifierSpec, images: Tensor, download: bool) -> Source:
     named = spec.classifier
     if named.startswith(TORCHVISION):
         return _from_torchvision(named.removeprefix(TORCHVISION), spec.weights, download)
     if is_factory(named):
-        return _from_factory(named, spec.weights), *UNNORMALISED
+        return Source(_from_factory(named, spec.weights), *UNNORMALISED)
+    if named.startswith(TIMM):
+        return read_timm(named.removeprefix(TIMM), spec.weights, download)
     _refuse_weights(spec)
+    if named.startswith(HUGGING_FACE):
+        normalised = spec.mean is not None and spec.std is not None
+        name = named.removeprefix(HUGGING_FACE)
+        return read_hugging_face(name, download, normalised=normalised)
+    if named.endswith(ONNX):
+        return read_onnx(Path(named), images)
     return read_classifier(Path(named))
 
 
 def is_factory(spec: str) -> bool:
     """Whether `spec` is a `package.module:factory`."""
-    return not spec.startswith(TORCHVISION) and bool(re.fullmatch(r"[\w.]+:[\w.]+", spec))
+    return not spec.startswith((TORCHVISION, TIMM, HUGGING_FACE)) and bool(
+        re.fullmatch(r"[\w.]+:[\w.]+", spec)
+    )
 
 
 def _refuse_weights(spec: ClassifierSpec) -> None:
@@ -127,7 +139,7 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     if path is None and hasattr(network, "transform_input"):
         # Two of these networks were trained with a different normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
-    return network, architecture.mean, architecture.std
+    return Source(network, architecture.mean, architecture.std)
 
 
 def _default_weights(name: str, download: bool) -> Weights:

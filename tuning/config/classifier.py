@@ -20,10 +20,11 @@ class ClassifierConfig(BaseModel, frozen=True, extra="forbid"):
     ] = Field(
         None,
         description='the frozen classifier: a checkpoint {"arch", "state_dict"}, '
-        "package.module:factory, torchvision:NAME, a torch.export FILE.pt2, or an http:// endpoint",
+        "package.module:factory, torchvision:NAME, timm:NAME, hf:NAME or hf:DIR (transformers), a "
+        "torch.export FILE.pt2, FILE.onnx, or an http:// endpoint",
     )
     weights: Annotated[Path | None, Flag("FILE")] = Field(
-        None, description="state dict for the network of a factory or of torchvision"
+        None, description="state dict for the network of a factory, torchvision or timm"
     )
     mean: Annotated[Numbers | None, Flag("X[,X,X]")] = Field(
         None, description="the classifier's normalisation, by channel"

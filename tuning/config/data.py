@@ -34,7 +34,9 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         "with one in a line, or natural, for numbers in names to count as numbers",
     )
     download: bool = Field(
-        False, description="fetch the data set, or torchvision's weights, if they are not there"
+        False,
+        description="fetch the data set, or published weights of the classifier, if they are not "
+        "there",
     )
     shots: Annotated[ShotCounts, Flag("N|P%[,...]")] = Field(
         (ShotCount("10"),),
