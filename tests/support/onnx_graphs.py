@@ -43,3 +43,24 @@ def write_graph(path: Path, size: int = 8, classes: int = 3) -> Path:
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     return path
+
+
+def write_linear(path: Path, shape: tuple[int, int, int], weight: Any, bias: Any) -> Path:
+    """A linear layer on images of `shape` [C, H, W]."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("images", 1, ["b", *shape])],
+        [helper.make_tensor_value_info("logits", 1, ["b", len(bias)])],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path

@@ -25,6 +25,7 @@ from trainables.weights.state_dicts import Misfit, Weights, load_weights
 from trainables.weights.timm_models import TIMM, read_timm
 
 TORCHVISION = "torchvision:"
+_OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 UNNORMALISED = ((0.0,), (1.0,))
 
 
@@ -131,8 +132,10 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
             f"torchvision has no classifier {name!r}{nearest(name, names)}", field="classifier"
         )
     weights = _default_weights(name, download) if path is None else read_weights(path)
+    # Published weights of DenseNets have names of an older torchvision, which it converts as well.
+    tensors = {_OLD_NAMES.sub(r"\1\2", key): value for key, value in weights.tensors.items()}
     try:
-        network = network_for(architecture.build, weights.tensors)
+        network = network_for(architecture.build, tensors)
     except Misfit as error:
         problem = f"those in {weights.where} do not fit {name}: {error}"
         raise InputError(problem, field="weights") from error

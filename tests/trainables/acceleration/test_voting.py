@@ -67,6 +67,38 @@ def test_in_bfloat16_most_votes_stay_and_logits_are_float32() -> None:
     assert (exact - found).abs().sum() < 75
 
 
+class OwnLinear(nn.Linear):
+    """A linear layer of another library: tracing would take it apart."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.linear(inputs, self.weight, self.bias)
+
+
+class Reordered(nn.Module):
+    """Its head is registered before its other linear layer."""
+
+    def __init__(self, kind: type[nn.Linear]) -> None:
+        super().__init__()
+        self.head, self.relu = kind(8, 3), nn.ReLU()
+        self.convolution, self.hidden = nn.Conv2d(1, 2, 3), kind(72, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu(self.convolution(images)).flatten(1)
+        logits: Tensor = self.head(torch.tanh(self.hidden(hidden)))
+        return logits
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, OwnLinear])
+def test_in_bfloat16_the_layer_that_gives_the_logits_stays_float32(kind: type[nn.Linear]) -> None:
+    torch.manual_seed(0)
+    classifier = BaseClassifier(Reordered(kind))
+    images = torch.rand(4, *SHAPE)
+    classifier.fix_head(images)
+    votes = prepared(classifier, SHAPE, "bfloat16")(images)
+    assert torch.allclose(votes, classifier(images), atol=0.02)
+    assert not torch.equal(votes, votes.bfloat16().float())
+
+
 class Switches(DnCNN):
     """Sees what cuDNN may do while it denoises."""
 

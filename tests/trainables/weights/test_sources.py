@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,19 @@ def test_torchvision_networks_take_weights_from_a_file(tmp_path: Path, suffix: s
         ClassifierSpec("torchvision:resnet18", weights=path, mean=[0.0], std=[1.0]), images
     )
     assert torch.allclose(plain(images), network(images), atol=1e-5)
+
+
+def test_published_densenets_are_read_by_their_old_names(tmp_path: Path) -> None:
+    network = torchvision_models().densenet121(num_classes=3).eval()
+    old = {
+        re.sub(r"(denselayer\d+\.[a-z]+)([12])", r"\1.\2", name): tensor
+        for name, tensor in network.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "w.pt")
+    spec = ClassifierSpec("torchvision:densenet121", weights=tmp_path / "w.pt")
+    found = load_base_classifier(spec, random_images(2, 3, 32)).network.state_dict()
+    assert all(torch.equal(found[name], t) for name, t in network.state_dict().items())
 
 
 def test_an_unknown_network_of_torchvision_is_refused_with_the_nearest() -> None:
