@@ -9,6 +9,7 @@ From the noise to the certificate:
     procedures.py   how many votes to cast, and when to stop: fixed, tolerance, adaptive
     sufficient.py   how many votes prove nearly the radius of all n
     certify.py      Certificate: a procedure applied to the votes of one image
+    assumptions.py  whether a classifier's answer depends on the image only
     precision.py    the precision in which a model votes fastest
     prediction.py   what many votes would certify, predicted from a few
     objective.py    what a search maximises: predicted certificates, wrong ones subtracted

@@ -66,7 +66,7 @@ def test_digits_need_no_download(digits: Dataset) -> None:
 def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
     message = refusal(lambda: load_dataset("imagenet"))
     assert "'imagenet'" in message
-    assert "digits, mnist, fashion_mnist, cifar10, cifar100, svhn, stl10, pathmnist," in message
+    assert "digits, mnist, fashion_mnist, cifar10, cifar100, svhn, stl10, gtsrb," in message
 
 
 def test_every_known_data_set_can_be_asked_for(tmp_path: Path) -> None:

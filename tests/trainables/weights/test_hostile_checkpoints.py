@@ -133,7 +133,8 @@ def write_checkpoints(folder: Path) -> None:
 
 FILES = {
     "older_empty": "bytes of weights", "older_huge": "damaged", "older_short": "damaged",
-    "older_call": "more than weights", "capitals": "more than weights", "constants": "damaged",
+    "older_call": "more than weights", "capitals": "more than weights",
+    "constants": "is a TorchScript program",
     "bomb": "unpack to", "compressed": "compressed", "twice": "same name",
     "views": "bytes of weights", "sparse": "more than weights", "meta": "more than weights",
     "shape.safetensors": "damaged", "header.safetensors": "damaged",

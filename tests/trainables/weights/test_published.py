@@ -248,8 +248,8 @@ def test_the_normalisation_is_that_of_the_flags_then_of_the_file_then_of_the_arc
     assert normalisation("plain.pt") == pytest.approx([*IMAGENET_MEAN, *IMAGENET_STD])
     assert normalisation("own.pt") == pytest.approx([0.1, 0.2, 0.3, 0.5, 0.6, 0.7])
     assert normalisation("own.pt", mean=(0.4,)) == pytest.approx([0.4, 0.5, 0.6, 0.7])
-    assert normalisation("own.pt", mean=(0.4,), std=(1.0, 2.0, 3.0)) == pytest.approx(
-        [0.4, 1.0, 2.0, 3.0]
+    assert normalisation("own.pt", mean=(0.4,), std=(0.1, 0.2, 0.3)) == pytest.approx(
+        [0.4, 0.1, 0.2, 0.3]
     )
 
 
