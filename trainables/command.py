@@ -19,7 +19,7 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from trainables.errors import InputError, UserError, nearest
+from trainables.errors import InputError, UserError, nearest, printable
 
 INTERRUPTED = 130
 Model = TypeVar("Model", bound=BaseModel)
@@ -250,5 +250,6 @@ def with_flags(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # It may quote names from files.
+    print(f"error: {printable(message)}", file=sys.stderr)
     return code

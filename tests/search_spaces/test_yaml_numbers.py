@@ -37,3 +37,11 @@ def test_what_is_written_is_read_back_by_any_reader(value: Any) -> None:
 def test_nothing_but_plain_values_is_read() -> None:
     with pytest.raises(yaml.YAMLError):
         load_yaml("!!python/object/apply:os.getcwd []")
+
+
+@pytest.mark.parametrize(
+    "text", ['name: "\\e[31mred"', '"\\e[2J": 1', '[1, {a: ["x\\ny"]}]', 'a: "\\u2028"']
+)
+def test_what_a_terminal_would_obey_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="has characters that cannot be printed"):
+        load_yaml(text)

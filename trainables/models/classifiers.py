@@ -159,7 +159,7 @@ class BaseClassifier(IdentifiedClassifier):
         if not shaped or len(logits) != len(images) or logits.shape[1] < 2:
             raise InputError(
                 f"for {len(images)} images it returns {_describe(logits)}, not logits [batch, "
-                "classes]",
+                "classes]; wrap it in a module that returns those",
                 field="classifier",
             )
         return logits, layer, features

@@ -17,12 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error
+from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing.counting import forward_batch
 
-# So many images are asked about, 13 times together.
+# So many images are asked about, an endpoint 13 times together.
 EXAMPLES = 2
 # How far logits may be apart: in units of their standard deviation, and of the largest logit.
 # Networks that compute in bfloat16 round differently in passes of a different size.
 TOLERANCE, ROUNDING = 0.02, 1e-5
+# The same for a pass that is repeated as it was.
+STRICT = 1e-5, 1e-7
+# Of the noise under which logits are looked at.
+SIGMA = 0.25
+TWICE = "twice in a row"
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -43,10 +50,11 @@ class _Call(NamedTuple):
 
 
 def check_assumptions(classifier: nn.Module, images: Tensor) -> None:
-    """Make sure that the logits of `classifier` depend on the image only.
+    """Make sure that the logits of `classifier` depend on the image only, and can be computed.
 
     `images` [n, C, H, W] are examples of the data set, of which `EXAMPLES` are asked about: in the
-    same pass again, in the reverse order, beside a different image, beside padding, and alone.
+    same pass again, in the reverse order, beside a different image, beside padding, and alone. A
+    network on this machine is also asked in a pass as large as those of votes, and under noise.
 
     Raises:
         InputError: when logits are not finite, are the same for all examples, or differ between
@@ -55,10 +63,15 @@ def check_assumptions(classifier: nn.Module, images: Tensor) -> None:
     examples = images[spread(len(images), EXAMPLES)]
     expected = _answers(classifier, examples, "together")
     _check_informative(expected)
+    local = isinstance(classifier, BaseClassifier)
+    if local:
+        _check_noisy(classifier, examples)
     state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-    for again in _passes(examples):
+    for again in _passes(examples, local):
         found = _answers(classifier, again.images, again.description)[: len(again.shown)]
-        if not _same(expected, found, again.shown):
+        # Passes of different sizes round differently, but the same pass does not.
+        strict = local and again.description == TWICE
+        if not _same(expected, found, again.shown, STRICT if strict else (TOLERANCE, ROUNDING)):
             raise InputError(
                 f"the same image gets different logits {again.description}: "
                 f"{_suspect(classifier, examples, again)}; a certificate needs a classifier whose "
@@ -80,10 +93,34 @@ def spread(available: int, wanted: int) -> list[int]:
     return [i * available // count for i in range(count)]
 
 
-def _passes(examples: Tensor) -> Iterator[_Pass]:
+def check_gradients(classifier: nn.Module, images: Tensor) -> None:
+    """Make sure that the logits of `images` [n, C, H, W] have gradients, which training needs.
+
+    Raises:
+        InputError: when they have none.
+    """
+    wanted = images.clone().requires_grad_()
+    problem = "its logits have no gradient"
+    with torch.enable_grad():
+        logits = classifier(wanted)
+        if logits.requires_grad:
+            try:
+                (gradient,) = torch.autograd.grad(logits.square().sum(), wanted, allow_unused=True)
+            except Exception as error:  # a foreign network can raise anything
+                problem, gradient = f"its gradient fails ({describe_error(error)})", None
+            if gradient is not None:
+                return
+    raise InputError(
+        f"{problem} with respect to the image, through which a denoiser is trained; return a "
+        "network without no_grad() or detach(), or pass `access` black-box",
+        field="classifier",
+    )
+
+
+def _passes(examples: Tensor, local: bool) -> Iterator[_Pass]:
     count = len(examples)
     in_order = range(count)
-    yield _Pass("twice in a row", examples, in_order)
+    yield _Pass(TWICE, examples, in_order)
     yield _Pass("in the reverse order", examples.flip(0), in_order[::-1])
     generator = torch.Generator().manual_seed(0)
     other = torch.rand(examples[:1].shape, generator=generator).to(examples.device)
@@ -93,6 +130,10 @@ def _passes(examples: Tensor) -> Iterator[_Pass]:
     yield _Pass("beside padding", torch.cat((examples, padding)), in_order)
     for index in in_order:
         yield _Pass("alone", examples[index : index + 1], [index])
+    rows = forward_batch(examples[0])
+    if local and rows > count:
+        whole = examples[[index % count for index in range(rows)]]
+        yield _Pass(f"in a pass of {rows} images", whole, in_order)
 
 
 @torch.no_grad()
@@ -135,9 +176,22 @@ def _check_informative(logits: Tensor) -> None:
         )
 
 
-def _same(expected: Tensor, found: Tensor, shown: Sequence[int]) -> bool:
-    allowed = TOLERANCE * expected.std() + ROUNDING * expected.abs().max()
-    return bool(((found - expected[list(shown)]).abs() <= allowed).all())
+def _check_noisy(classifier: nn.Module, examples: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(examples.shape, generator=generator).to(examples.device)
+    if not _answers(classifier, examples + SIGMA * noise, "under noise").isfinite().all():
+        raise InputError(
+            "its logits are not finite (NaN or infinite) for pixels below 0 or above 1, which "
+            "noise leads to; it has to take them, for example by clamping",
+            field="classifier",
+        )
+
+
+def _same(
+    expected: Tensor, found: Tensor, shown: Sequence[int], allowed: tuple[float, float]
+) -> bool:
+    most = allowed[0] * expected.std() + allowed[1] * expected.abs().max()
+    return bool(((found - expected[list(shown)]).abs() <= most).all())
 
 
 def _suspect(classifier: nn.Module, examples: Tensor, again: _Pass) -> str:
@@ -148,7 +202,7 @@ def _suspect(classifier: nn.Module, examples: Tensor, again: _Pass) -> str:
     for name, module in classifier.named_modules():
         if module.training:
             return f"{_named(name, module)} is in training mode"
-    chance = again.description == "twice in a row"
+    chance = again.description == TWICE
     reason = "random, or keeps a state" if chance else "mixing the images of a pass"
     return f"{_first_difference(classifier, examples, again)} is {reason}"
 

@@ -26,7 +26,7 @@ from trainables.models.architectures import (
     torchvision_names,
 )
 from trainables.models.classifiers import BaseClassifier
-from trainables.weights.pickled import load_pickled
+from trainables.weights.pickled import NO_WEIGHTS, load_pickled
 from trainables.weights.state_dicts import Misfit, Weights, find_weights, load_weights, unwrapped
 
 # The normalisation of Cohen et al. 2019 for CIFAR-10.
@@ -242,14 +242,34 @@ def _read_checkpoint(path: Path, field: str) -> object:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is not a PyTorch checkpoint, or holds more than weights, which could execute "
-            "code; save only the weights",
+            f"code; save only the weights{_found(error) or _recognised(path)}",
             field=field,
         ) from error
     except Exception as error:  # damaged files make torch.load raise almost anything
         if "TorchScript" in str(error):
             raise InputError(_torch_script(path, field), field=field) from error
-        problem = f"{path} is damaged, or is not a PyTorch checkpoint"
+        problem = f"{path} is damaged, or is not a PyTorch checkpoint{_recognised(path)}"
         raise InputError(problem, field=field) from error
+
+
+def _found(error: pickle.UnpicklingError) -> str:
+    """What a pickle holds besides weights, if that is known."""
+    return f" ({error})" if str(error).endswith(NO_WEIGHTS) else ""
+
+
+def _recognised(path: Path) -> str:
+    """What a file that is no checkpoint is instead, as far as its first bytes say so."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return " (it is empty)"
+    if start.startswith(b"version https://git-lfs"):
+        return " (it is a pointer of Git LFS; fetch the file itself with git lfs pull)"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return " (it is a web page; fetch the file itself)"
+    if start[8:10] == b'{"':
+        return " (it looks like safetensors; name it .safetensors)"
+    return ""
 
 
 def _torch_script(path: Path, field: str) -> str:

@@ -18,7 +18,8 @@ from trainables.weights.exported_operators import find_operator
 # The name of the value that stands for the device of the images.
 DEVICE = "the device of the images"
 TRAINING = (
-    "was exported in training mode, or changes its weights; call .eval() before torch.export.export"
+    "was exported in training mode, changes its weights, or has a batch norm without running "
+    "statistics; call .eval() before torch.export.export"
 )
 
 _STEPS = 20_000

@@ -35,6 +35,7 @@ _CALLED = {
     *REBUILDING,
 }
 _DTYPES = {f"torch {name}" for name, value in vars(torch).items() if type(value) is torch.dtype}
+NO_WEIGHTS = "is no part of weights"
 # The deepest nesting, and the number of objects where each counts as often as it is reached.
 _DEPTH, _OBJECTS = 100, 10**6
 # How often the same tensor may be saved under different names, which takes no space in the file.
@@ -141,7 +142,7 @@ def _check_pickle(data: IO[bytes]) -> None:
 def _check_global(name: str) -> None:
     storage = name.startswith("torch ") and name.endswith("Storage")
     if not (storage or name in _CALLED or name in _DTYPES):
-        raise pickle.UnpicklingError(f"{name} is not a part of weights")
+        raise pickle.UnpicklingError(f"{name.replace(' ', '.')} {NO_WEIGHTS}")
 
 
 def _top(stack: list[_Object | None]) -> _Object:

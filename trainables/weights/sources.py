@@ -183,6 +183,15 @@ def _from_factory(spec: str, path: Path | None) -> nn.Module:
         raise InputError(
             f"{spec} returns a {type(network).__name__}, not a torch.nn.Module", field="classifier"
         )
+    # What torch.compile returns, whose layers are those of the network.
+    network = getattr(network, "_orig_mod", network)
+    assert isinstance(network, nn.Module)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise InputError(
+            f"{spec} returns a TorchScript module; return the network that it was made from",
+            field="classifier",
+        )
+    _check_tensors(network, spec)
     if path is not None:
         weights = read_weights(path)
         try:
@@ -191,3 +200,17 @@ def _from_factory(spec: str, path: Path | None) -> nn.Module:
             problem = f"those in {weights.where} do not fit {spec}: {error}"
             raise InputError(problem, field="weights") from error
     return network.cpu()
+
+
+def _check_tensors(network: nn.Module, spec: str) -> None:
+    """Refuse weights that are not plain tensors, which could be neither hashed nor copied."""
+    for name, value in (*network.named_parameters(), *network.state_dict().items()):
+        if isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
+            problem = "has no shape yet; classify an image before you return the network"
+        elif not isinstance(value, Tensor) or value.is_quantized:
+            problem = "is quantised; return the network as it was before"
+        elif value.is_meta:
+            problem = "has no values (device meta); load the weights before you return the network"
+        else:
+            continue
+        raise InputError(f"{spec}: its {name} {problem}", field="classifier")

@@ -14,7 +14,7 @@ from trainables.cache import cache_folder
 from trainables.data.datasets import Dataset
 from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import EPOCHS, cached_classifier, cached_path
-from trainables.smoothing.assumptions import check_assumptions
+from trainables.smoothing.assumptions import check_assumptions, check_gradients
 from trainables.smoothing.noise import derive_seed
 from trainables.weights.checkpoint import load_classifier
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
@@ -58,7 +58,10 @@ def check_classifiers(config: RunConfig, settings: list[Setting]) -> dict[str, F
         images = setting.shots.train_images
         classifier = check_classifier(config, setting.dataset, images)
         if isinstance(classifier, BaseClassifier) and config.access == "white-box":
-            classifier.probe(images[:2])  # Training needs features, which certification does not.
+            # Training needs features and gradients, which certification does not.
+            classifier.probe(images[:2])
+            with using_threads(1):
+                check_gradients(classifier, images[:2])
         if config.access == "black-box":
             check_budget(config.query_budget, len(setting.shots.train_labels))
         if classifier is not None:

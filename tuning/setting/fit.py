@@ -15,6 +15,7 @@ from results.curves import Estimate, share_of
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.data.class_order import NATURAL, natural_order
 from trainables.data.splits import Shots
+from trainables.errors import InputError, describe_error
 from trainables.models.architectures import IMAGENET
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.assumptions import spread
@@ -110,7 +111,7 @@ def fit_of(classifier: nn.Module, shots: Shots, classes: Sequence[str]) -> Fit:
         return fit
     advice = [*_orders(answered, right, classes, fit)]
     if isinstance(classifier, BaseClassifier):
-        advice += _normalisations(classifier, images, labels)
+        advice += _normalisations(classifier, images, labels, len(classes))
     return fit._replace(advice=tuple(advice))
 
 
@@ -125,8 +126,21 @@ def report_fit(setting: str, fit: Fit, reporter: Reporter) -> None:
 def _predicted(classifier: nn.Module, images: Tensor) -> Integers:
     # With more threads, small networks wait for each other on a busy machine.
     with using_threads(1):
-        answers = [classifier(part).argmax(dim=1).cpu() for part in images.split(BATCH)]
+        answers = [_answered(classifier, part) for part in images.split(BATCH)]
     return torch.cat(answers).numpy()
+
+
+def _answered(classifier: nn.Module, images: Tensor) -> Tensor:
+    try:
+        answers: Tensor = classifier(images).argmax(dim=1).cpu()
+    except InputError:
+        raise
+    except Exception as error:  # a foreign network can raise anything
+        raise InputError(
+            f"it fails on {len(images)} images of the data set ({describe_error(error)})",
+            field="classifier",
+        ) from error
+    return answers
 
 
 def _orders(answered: Integers, right: Integers, classes: Sequence[str], fit: Fit) -> Iterator[str]:
@@ -164,7 +178,9 @@ def _best_order(answered: Integers, right: Integers, classes: int) -> Integers:
     return np.asarray(order)
 
 
-def _normalisations(classifier: BaseClassifier, images: Tensor, labels: Tensor) -> Iterator[str]:
+def _normalisations(
+    classifier: BaseClassifier, images: Tensor, labels: Tensor, classes: int
+) -> Iterator[str]:
     """What to say if the classifier was trained on images with a different normalisation."""
     chosen = spread(len(images), MOST_QUERIES)
     images, right = images[chosen], labels[chosen].numpy()
@@ -178,7 +194,7 @@ def _normalisations(classifier: BaseClassifier, images: Tensor, labels: Tensor) 
         if len(mean) in (1, images.shape[1])
     }
     best = max(found, key=lambda described: found[described])
-    if _better(found[best], Fit(hits(classifier), len(right), 0)):
+    if _better(found[best], Fit(hits(classifier), len(right), classes)):
         flags = [",".join(f"{value:.6g}" for value in values) for values in NORMALISATIONS[best]]
         yield (
             f"with {best} it would be right on {found[best]} of {len(right)}; pass --mean "
@@ -187,5 +203,6 @@ def _normalisations(classifier: BaseClassifier, images: Tensor, labels: Tensor) 
 
 
 def _better(hits: int, fit: Fit) -> bool:
-    """Whether so many hits on the same images are far more than those of `fit`."""
-    return share_of(hits, fit.images).low > fit.accuracy.high
+    """Whether so many hits on the same images are far more than those of `fit`, and than chance."""
+    better = fit._replace(right=hits)
+    return better.accuracy.low > fit.accuracy.high and not better.guesses

@@ -80,8 +80,12 @@ def test_the_hash_tells_weights_of_few_bits_apart() -> None:
     assert weights_hash(network) != before
 
 
-def test_the_logits_of_an_object_are_taken() -> None:
-    network = Answering(lambda logits: SimpleNamespace(logits=logits, hidden=None))
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda x: SimpleNamespace(logits=x, hidden=None), lambda x: {"logits": x, "hidden": None}],
+)
+def test_the_logits_of_an_object_or_a_dict_are_taken(wrap: object) -> None:
+    network = Answering(wrap)
     classifier = adapted(network)
     logits, features = classifier.logits_and_features(IMAGES)
     assert torch.equal(logits, network.head(IMAGES.flatten(1)))
@@ -89,7 +93,7 @@ def test_the_logits_of_an_object_are_taken() -> None:
     assert classifier.head == "head"
 
 
-@pytest.mark.parametrize("wrap", [lambda x: (x, x), lambda x: {"logits": x}, lambda x: [x]])
+@pytest.mark.parametrize("wrap", [lambda x: (x, x), lambda x: {"scores": x}, lambda x: [x]])
 def test_other_answers_are_refused(wrap: object) -> None:
     with pytest.raises(InputError, match=r"returns a (tuple|dict|list), not logits"):
         adapted(Answering(wrap))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.support.classifiers import build, random_images
 from tests.support.refusal import refusal
 from trainables.models.classifiers import BaseClassifier
-from trainables.smoothing.assumptions import check_assumptions, spread
+from trainables.smoothing.assumptions import check_assumptions, check_gradients, spread
 
 IMAGES = random_images((9, 3, 8, 8))
 Pass = Callable[["Odd", Tensor], Tensor]
@@ -80,6 +80,20 @@ def infinite(net: Odd, images: Tensor) -> Tensor:
     return plain(net, images) / 0
 
 
+def nan_under_noise(net: Odd, images: Tensor) -> Tensor:
+    return plain(net, images.sqrt())
+
+
+def fails_in_large_passes(net: Odd, images: Tensor) -> Tensor:
+    if len(images) > 64:
+        raise MemoryError("too many images")
+    return plain(net, images)
+
+
+def hardly_random(net: Odd, images: Tensor) -> Tensor:
+    return plain(net, images) + 1e-3 * torch.rand(())
+
+
 def constant(net: Odd, images: Tensor) -> Tensor:
     return plain(net, images) * 0 + torch.arange(4)
 
@@ -95,6 +109,9 @@ def constant(net: Odd, images: Tensor) -> Tensor:
         (squeezed, "it returns a tensor of shape (4,) when images are classified alone"),
         (never_alone, "it fails when images are classified alone (RuntimeError: expected more"),
         (infinite, "are not finite"),
+        (nan_under_noise, "are not finite (NaN or infinite) for pixels below 0 or above 1"),
+        (fails_in_large_passes, "it fails when images are classified in a pass of 256 images"),
+        (hardly_random, "different logits twice in a row"),
         (constant, "all images the same logits"),
     ],
 )
@@ -161,16 +178,41 @@ def test_a_function_of_the_image_passes(classifier: nn.Module, count: int) -> No
     check_assumptions(classifier.eval(), IMAGES[:count])
 
 
-def test_only_a_few_images_are_asked_about() -> None:
-    """An endpoint may charge for every one."""
+def test_an_endpoint_which_may_charge_is_asked_about_few_images() -> None:
     asked = []
 
     def count(net: Odd, images: Tensor) -> Tensor:
         asked.append(int(images.flatten(1).isfinite().all(dim=1).sum()))
         return plain(net, images)
 
-    check_assumptions(BaseClassifier(Odd(count)), IMAGES)
+    check_assumptions(Odd(count).eval(), IMAGES)
     assert sum(asked) == 13
+
+
+def detached(net: Odd, images: Tensor) -> Tensor:
+    return plain(net, images.detach())
+
+
+def without_gradients(net: Odd, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return plain(net, images)
+
+
+def through_numpy(net: Odd, images: Tensor) -> Tensor:
+    return plain(net, torch.from_numpy(images.detach().numpy()))
+
+
+@pytest.mark.parametrize("run", [detached, without_gradients, through_numpy])
+def test_a_classifier_without_gradients_is_refused_for_training(run: Pass) -> None:
+    classifier = BaseClassifier(Odd(run))
+    check_assumptions(classifier, IMAGES)
+    message = refusal(lambda: check_gradients(classifier, IMAGES[:2]))
+    assert "its logits have no gradient" in message
+    assert "pass `access` black-box" in message
+
+
+def test_a_classifier_with_gradients_can_be_trained_through() -> None:
+    check_gradients(BaseClassifier(Odd(plain)), IMAGES[:2])
 
 
 def test_positions_are_spread_evenly_over_what_there_is() -> None:
