@@ -3,18 +3,11 @@
 import json
 from pathlib import Path
 
-import torch
-
 from tests.support.runs import Launcher, tables
-from trainables.models.architectures import DigitsCNN
-from trainables.weights.checkpoint import save_classifier
 
 
 def test_every_trial_failing_is_exit_code_three(launcher: Launcher) -> None:
-    network = DigitsCNN()
-    torch.nn.init.constant_(list(network.parameters())[-2], float("nan"))
-    save_classifier(launcher.folder / "nan.pt", "digits_cnn", network)
-    arguments = ["--name=nan", f"--classifier={launcher.folder / 'nan.pt'}", "--trials=1"]
+    arguments = ["--name=nan", "--classifier=tests.support.foreign:steep", "--trials=1"]
     run = launcher.run(*arguments, "--certify-images=2", "--set=epochs=8", code=3)
     assert "label_consistency became nan" in run.err.splitlines()[-1]
     assert json.loads((run.folder / "manifest.json").read_text())["seed"] == 0

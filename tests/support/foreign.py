@@ -1,6 +1,6 @@
 """A user's own classifier, as `--classifier tests.support.foreign:make` names it."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.models.architectures import DigitsCNN
 
@@ -12,10 +12,24 @@ class Doubled(nn.Module):
         super().__init__()
         self.inner = DigitsCNN()
 
-    def forward(self, images):  # type: ignore[no-untyped-def]
-        return 2 * self.inner(images)
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images)
+        return 2 * logits
 
 
 def make() -> Doubled:
     """The network without its weights."""
     return Doubled()
+
+
+class Steep(Doubled):
+    """Finite logits, whose gradients are not: every training fails at its second step."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        nothing = (images - images).abs().sqrt().flatten(1).sum(dim=1, keepdim=True)
+        return super().forward(images) + nothing
+
+
+def steep() -> Steep:
+    """The network with random weights."""
+    return Steep()
