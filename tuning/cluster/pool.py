@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -42,8 +41,6 @@ class TaskPool:
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
         self._runner = asyncio.Runner()
-        # A pool that nobody closes, as after an error, leaves no event loop open.
-        weakref.finalize(self, self._runner.close)
         self._begun: set[asyncio.Task[Any]] = set()
         self._running = 0
         self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []

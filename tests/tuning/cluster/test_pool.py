@@ -1,7 +1,6 @@
 """Tasks that wait for workers: in which order they get them, and what an ending leaves."""
 
 import asyncio
-import gc
 import signal
 import time
 from collections.abc import Iterator
@@ -148,16 +147,3 @@ def test_beside_something_else_only_spare_workers_are_used(one_by_one: TaskPool)
     assert done == ["first"]
     one_by_one.run(one_by_one.until(working.done))
     assert done == ["first", "second"]
-
-
-def test_a_pool_that_nobody_closes_leaves_no_event_loop_open() -> None:
-    pool = TaskPool(ONE_BY_ONE)
-
-    async def nothing() -> None:
-        pass
-
-    pool.run(nothing())
-    loop = pool._runner.get_loop()
-    del pool
-    gc.collect()
-    assert loop.is_closed()
