@@ -40,7 +40,8 @@ COLOUR_MODES = {
 }
 # Pillow names the layout of samples of 16 bits like this; a BMP's 16 bits a pixel are BGR;16.
 SIXTEEN_BITS = re.compile(r";16[BLN]")
-# What turns an image upright, by its EXIF orientation.
+# What turns an image upright, by its EXIF orientation. Pillow's `exif_transpose` also writes the
+# other EXIF data again, which fails where they are damaged.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -5,6 +5,7 @@ Source: Nayak et al., WACV 2023, Section 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -67,12 +68,17 @@ class ForwardPass(nn.Module):
         views = len(noisy) // len(clean)
         bfloat16 = self.precision == "bfloat16"
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=bfloat16):
+            denoise: Callable[[Tensor], Tensor] = self.network
             classify = self.classifier.logits_and_features
             if too_large(noisy):
+                denoise = partial(recomputing.denoise, self.network)
                 classify = partial(recomputing.classify, self.classifier)
             with torch.no_grad():
                 target = classify(clean)
-            denoised = self._denoise(noisy.to(memory_format=torch.channels_last), views)
+            noisy = noisy.to(memory_format=torch.channels_last)
+            # Batch norm sees all views together, or one at a time.
+            batches = 1 if self.config.joined_batch_norm else views
+            denoised = torch.cat([denoise(batch) for batch in noisy.chunk(batches)])
             outputs = classify(denoised)
         clean_logits, clean_features = (output.float() for output in target)
         joined_logits, joined_features = (output.float() for output in outputs)
@@ -94,15 +100,6 @@ class ForwardPass(nn.Module):
                 found.append(torch.stack(discrepancy).sum())
         terms = torch.stack(found)
         return Passed((terms * self.weights).sum(), terms, clean_features, features[0])
-
-    def _denoise(self, noisy: Tensor, views: int) -> Tensor:
-        """The denoised views; batch norm sees one of them at a time, or all together."""
-        large = too_large(noisy)
-        denoise = partial(recomputing.denoise, self.network) if large else self.network
-        if self.config.joined_batch_norm:
-            denoised: Tensor = denoise(noisy)
-            return denoised
-        return torch.cat([denoise(view) for view in noisy.chunk(views)])
 
 
 def record(passing: ForwardPass, clean: Tensor, noisy: Tensor) -> bool:

@@ -61,14 +61,14 @@ def check_assumptions(classifier: nn.Module, images: Tensor) -> None:
             these passes by more than rounding; it names what is likely at fault.
     """
     examples = images[spread(len(images), EXAMPLES)]
-    expected = _answers(classifier, examples, "together")
+    expected = logits_of(classifier, examples, "together").double()
     _check_informative(expected)
     local = isinstance(classifier, BaseClassifier)
     if local:
         _check_noisy(classifier, examples)
     state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     for again in _passes(examples, local):
-        found = _answers(classifier, again.images, again.description)[: len(again.shown)]
+        found = logits_of(classifier, again.images, again.description)[: len(again.shown)]
         # Passes of different sizes round differently, but the same pass does not.
         strict = local and again.description == TWICE
         if not _same(expected, found, again.shown, STRICT if strict else (TOLERANCE, ROUNDING)):
@@ -91,6 +91,32 @@ def spread(available: int, wanted: int) -> list[int]:
     """The positions of at most `wanted` of `available` images, evenly spread."""
     count = min(available, wanted)
     return [i * available // count for i in range(count)]
+
+
+@torch.no_grad()
+def logits_of(classifier: nn.Module, images: Tensor, description: str) -> Tensor:
+    """The logits [n, classes] of one pass of a network that may be foreign.
+
+    Raises:
+        InputError: when it fails, or returns anything else; `description` says how it was asked.
+    """
+    try:
+        logits: Tensor = classifier(images)
+    except InputError:
+        raise
+    except Exception as error:  # a foreign network can raise anything
+        raise InputError(
+            f"it fails when images are classified {description} ({describe_error(error)})",
+            field="classifier",
+        ) from error
+    shape = tuple(logits.shape)
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise InputError(
+            f"it returns a tensor of shape {shape} when images are classified {description}, not "
+            f"logits [{len(images)}, classes]",
+            field="classifier",
+        )
+    return logits
 
 
 def check_gradients(classifier: nn.Module, images: Tensor) -> None:
@@ -136,28 +162,6 @@ def _passes(examples: Tensor, local: bool) -> Iterator[_Pass]:
         yield _Pass(f"in a pass of {rows} images", whole, in_order)
 
 
-@torch.no_grad()
-def _answers(classifier: nn.Module, images: Tensor, description: str) -> Tensor:
-    """The logits of one pass: float64 [n, classes]."""
-    try:
-        logits: Tensor = classifier(images)
-    except InputError:
-        raise
-    except Exception as error:  # a foreign network can raise anything
-        raise InputError(
-            f"it fails when images are classified {description} ({describe_error(error)})",
-            field="classifier",
-        ) from error
-    shape = tuple(logits.shape)
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise InputError(
-            f"it returns a tensor of shape {shape} when images are classified {description}, not "
-            f"logits [{len(images)}, classes]",
-            field="classifier",
-        )
-    return logits.double()
-
-
 def _check_informative(logits: Tensor) -> None:
     if not logits.isfinite().all():
         raise InputError(
@@ -179,7 +183,7 @@ def _check_informative(logits: Tensor) -> None:
 def _check_noisy(classifier: nn.Module, examples: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(examples.shape, generator=generator).to(examples.device)
-    if not _answers(classifier, examples + SIGMA * noise, "under noise").isfinite().all():
+    if not logits_of(classifier, examples + SIGMA * noise, "under noise").isfinite().all():
         raise InputError(
             "its logits are not finite (NaN or infinite) for pixels below 0 or above 1, which "
             "noise leads to; it has to take them, for example by clamping",

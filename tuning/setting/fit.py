@@ -8,17 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from results.curves import Estimate, share_of
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.data.class_order import NATURAL, natural_order
 from trainables.data.splits import Shots
-from trainables.errors import InputError, describe_error
 from trainables.models.architectures import IMAGENET
 from trainables.models.classifiers import BaseClassifier
-from trainables.smoothing.assumptions import spread
+from trainables.smoothing.assumptions import logits_of, spread
 from trainables.worker import using_threads
 from tuning.monitoring.progress import Reporter
 
@@ -122,25 +120,11 @@ def report_fit(setting: str, fit: Fit, reporter: Reporter) -> None:
         reporter.say(f"warning: {setting}: {warning}")
 
 
-@torch.no_grad()
 def _predicted(classifier: nn.Module, images: Tensor) -> Integers:
     # With more threads, small networks wait for each other on a busy machine.
     with using_threads(1):
-        answers = [_answered(classifier, part) for part in images.split(BATCH)]
-    return torch.cat(answers).numpy()
-
-
-def _answered(classifier: nn.Module, images: Tensor) -> Tensor:
-    try:
-        answers: Tensor = classifier(images).argmax(dim=1).cpu()
-    except InputError:
-        raise
-    except Exception as error:  # a foreign network can raise anything
-        raise InputError(
-            f"it fails on {len(images)} images of the data set ({describe_error(error)})",
-            field="classifier",
-        ) from error
-    return answers
+        answers = [logits_of(classifier, p, f"{len(p)} at a time") for p in images.split(BATCH)]
+    return torch.cat(answers).argmax(dim=1).cpu().numpy()
 
 
 def _orders(answered: Integers, right: Integers, classes: Sequence[str], fit: Fit) -> Iterator[str]:
@@ -170,6 +154,9 @@ def _orders(answered: Integers, right: Integers, classes: Sequence[str], fit: Fi
 
 def _best_order(answered: Integers, right: Integers, classes: int) -> Integers:
     """Which class each output stands for, if all outputs fit the labels as well as possible."""
+    # Imported here, because few classifiers need it, and it delays the first trial.
+    from scipy.optimize import linear_sum_assignment
+
     counts = np.zeros((classes, classes))
     np.add.at(counts, (answered, right), 1)
     # What does not matter stays as it is.
