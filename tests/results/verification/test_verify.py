@@ -213,6 +213,20 @@ def test_a_manifest_with_values_of_another_kind_is_named(
     assert line.startswith(f"manifest.json, {SETTING}: {key} is ")
 
 
+def test_names_of_classes_must_be_the_same_everywhere(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    names = manifest["settings"][SETTING]["class_names"]
+    for changed in (["somebody else's", *names[1:]], names[1:]):
+        manifest["settings"][SETTING]["class_names"] = changed
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        lines = verify(sealed(run))[1]
+        if len(changed) < len(names):
+            assert lines == [f"manifest.json, {SETTING}: names 9 of 10 classes"]
+        else:
+            metadata = f"{SETTING}/certificates.parquet: class_names is "
+            assert any(line.startswith(metadata) for line in lines)
+
+
 @pytest.mark.parametrize("settings", [None, [], 3, {SETTING: 3}])
 def test_a_manifest_without_settings_does_not_pass(run: Path, settings: object) -> None:
     manifest = json.loads((run / "manifest.json").read_text())

@@ -105,6 +105,18 @@ def test_the_normalisation_that_fits_is_named(low: float, high: float, flags: st
     assert any(f"right on 36 of 36; pass {flags}" in warning for warning in fit.warnings)
 
 
+def test_a_normalisation_with_which_it_would_only_guess_is_not_proposed() -> None:
+    class Shifted(Brightness):
+        """Never right as it is; with pixels up to 255 it says the same of all images."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).roll(1, dims=1)
+
+    fit = fit_of(BaseClassifier(Shifted(4)), shots(4, each=12), tuple("abcd"))
+    assert fit.right == 0
+    assert not any("--mean" in advice for advice in fit.advice)
+
+
 def test_a_normalisation_that_was_applied_twice_is_recognised() -> None:
     class Normalised(Brightness):
         def forward(self, images: Tensor) -> Tensor:
