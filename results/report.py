@@ -33,7 +33,7 @@ from results.schema import (
     variant_label,
     wrong_column,
 )
-from results.sentences import details, headline
+from results.sentences import details, headline, sentence
 from results.store import write_text
 from results.terminal import objective_label, round_down
 from results.verdict import Verdict, is_one_sided, judge_all
@@ -88,6 +88,7 @@ def _render(run: Run, verdicts: Mapping[str, Verdict]) -> str:
         duration=_duration,
         caption=_caption,
         headline=headline,
+        sentence=sentence,
         details=details,
         one_sided=is_one_sided,
     )
@@ -123,7 +124,6 @@ def _section(run: Run, setting: Setting, verdict: Verdict | None, objective: str
         "front": front,
         "tradeoff": front and _drawn(tradeoff_figure, setting.summary),
         "queries": entry.get("queries"),
-        "clean_accuracy": entry.get("clean_accuracy"),
         "verdict": verdict,
         "labels": labels,
         "radii": setting.summary[0]["radii"] if setting.summary else [],

@@ -35,7 +35,8 @@ class Setting:
 
     `certificates` holds rows by variant, weakest baseline first; `metadata` belongs to the
     certificates (config hash, model hash, precision, device); `insight` holds Plotly figures by
-    title.
+    title. `clean_accuracy` says about how many labelled images the classifier itself was right, and
+    of how many; None if that is not known.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Setting:
     certificates: Mapping[str, Sequence[Row]]
     metadata: Mapping[str, str]
     insight: Mapping[str, Mapping[str, Any]]
+    clean_accuracy: tuple[int, int] | None = None
 
     @property
     def hyperparameters(self) -> list[str]:
@@ -91,7 +93,9 @@ def load_run(folder: Path) -> Run:
         _mapping(folder / files.CONFIG),
         manifest,
         [
-            _load_setting(folder / name, [row for row in summary if row["setting"] == name])
+            _load_setting(
+                folder / name, [row for row in summary if row["setting"] == name], manifest
+            )
             for name in names
         ],
     )
@@ -109,7 +113,7 @@ def _check_run(folder: Path, settings: Iterable[str], manifest: Mapping[str, Any
             )
 
 
-def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
+def _load_setting(folder: Path, summary: Sequence[Row], manifest: Mapping[str, Any]) -> Setting:
     path = folder / files.CERTIFICATES
     rows = _known_variants(path, CERTIFICATES) if path.exists() else []
     beside = _optional(folder / files.FRONT, CERTIFICATES)
@@ -127,7 +131,17 @@ def _load_setting(folder: Path, summary: Sequence[Row]) -> Setting:
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
         _figures(folder / files.INSIGHT),
+        _clean_accuracy(manifest, folder.name),
     )
+
+
+def _clean_accuracy(manifest: Mapping[str, Any], setting: str) -> tuple[int, int] | None:
+    try:
+        found = manifest["settings"][setting]["clean_accuracy"]
+        right, images = int(found["right"]), int(found["images"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (right, images) if 0 <= right <= images and images else None
 
 
 def _number(row: Row) -> int:

@@ -1,11 +1,11 @@
 """A verdict in plain words, for the terminal, the report and --json."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from results.curves import Estimate
-from results.schema import joint_column
+from results.curves import Estimate, share_of
+from results.schema import Row, accuracy_column, joint_column
 from results.verdict import Verdict
 
 NOTHING = "no configuration found is better than answering always the same"
@@ -29,34 +29,64 @@ _FROM = {
 }
 
 
+def statement(verdict: Verdict) -> str:
+    """What was proved of the winner, and what can be proved without it; without a full stop.
+
+    It is about the middle one of the radii that the user cares about.
+    """
+    best = verdict.best
+    at = _middle(best["radii"])
+    said = (
+        f"at radius {at:g} this classifier with its denoiser is provably right on "
+        f"{_certified(best, at)} of {best['images']} test images"
+    )
+    bare = verdict.bare
+    return said if bare is None else f"{said}; without one on {_certified(bare, at)}"
+
+
 def headline(verdict: Verdict) -> str:
-    """The one thing to know, without a full stop."""
-    best, origin = verdict.best, _FROM[verdict.best["origin"]]
+    """The one thing to know, without a full stop: the statement, or why it is of no use."""
     if not verdict.beats_guessing:
         if verdict.useful:
             return "the winner is not better than answering always the same"
         return NOTHING
     if verdict.one_sided:
-        share = percent(best["most_frequent_share"])
+        share = percent(verdict.best["most_frequent_share"])
         return f"the winner gives the same answer to {share}% of the images"
+    return statement(verdict)
+
+
+def winner(verdict: Verdict) -> str:
+    """Who won, without a full stop."""
+    best, origin = verdict.best, _FROM[verdict.best["origin"]]
     if best["trial"] is None:
-        return f"{origin}, sigma {best['sigma']:.3g}"
+        return f"it is {origin}, sigma {best['sigma']:.3g}"
     trial = f"trial {best['trial']}, sigma {best['sigma']:.3g}"
-    if verdict.was_found:
+    if verdict.was_found or not verdict.beats_guessing:
         return f"the winner is {origin} ({trial})"
     return f"the winner is a baseline, {origin} ({trial}): the search found nothing to prefer to it"
 
 
 def details(verdict: Verdict) -> list[str]:
     """What supports the headline, and what to beware of: a sentence for each."""
-    found = [_score(verdict)]
+    found = [sentence(winner(verdict))]
     if verdict.one_sided:
         found.append(_one_sided(verdict))
+    if headline(verdict) != statement(verdict):
+        found.append(sentence(statement(verdict)))
+    found += [*_clean_accuracy(verdict)]
     if verdict.beats_guessing:
-        found += [*_gains(verdict), _jointly(verdict)]
-    elif verdict.useful:
-        found.append(f"Better than guessing: {_joined([_NAMES[n] for n in verdict.useful])}.")
+        found += [_score(verdict), *_gains(verdict), _jointly(verdict)]
+    else:
+        found.append(_score(verdict))
+        if verdict.useful:
+            found.append(f"Better than guessing: {_joined([_NAMES[n] for n in verdict.useful])}.")
     return found + _tied(verdict)
+
+
+def sentence(words: str) -> str:
+    """`words` with a capital letter and a full stop."""
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -64,7 +94,9 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     compared = verdict.comparisons if verdict.beats_guessing else []
     return {
         "setting": verdict.setting,
-        "statement": headline(verdict),
+        "headline": headline(verdict),
+        "statement": statement(verdict),
+        "winner": winner(verdict),
         "origin": verdict.best["origin"],
         "trial": verdict.best["trial"],
         "same_as": verdict.same_as,
@@ -81,15 +113,35 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def _middle(radii: Sequence[float]) -> float:
+    """The middle one of the radii above 0, the larger of two; 0 if there is no other."""
+    positive = sorted(at for at in radii if at > 0)
+    return positive[len(positive) // 2] if positive else 0.0
+
+
+def _certified(row: Row, at: float) -> str:
+    """The share of images that are certified right at a radius, with its interval."""
+    return _share(share_of(round(row[accuracy_column(at)] * row["images"]), row["images"]))
+
+
+def _share(found: Estimate) -> str:
+    return f"{percent(found.value)}% [{percent(found.low)}, {percent(found.high)}]"
+
+
+def _clean_accuracy(verdict: Verdict) -> Iterator[str]:
+    """How good the classifier is if nobody attacks, if that is known."""
+    if verdict.clean_accuracy is not None:
+        right, images = verdict.clean_accuracy
+        yield (
+            "Without noise or an attack, the classifier itself is right on "
+            f"{_share(share_of(right, images))} of {images} labelled images."
+        )
+
+
 def _score(verdict: Verdict) -> str:
     best = verdict.best
-    low, high = percent(best["score_low"]), percent(best["score_high"])
-    score = f"scores {percent(best['score'])}% [{low}, {high}] on {best['images']} test images"
-    if verdict.beats_guessing and not verdict.one_sided:
-        return f"It {score}; guessing scores 0."
-    origin = _FROM[best["origin"]]
-    who = origin if best["trial"] is None else f"trial {best['trial']}, {origin}"
-    return f"The winner, {who} at sigma {best['sigma']:.3g}, {score}; guessing scores 0."
+    score = _share(Estimate(best["score"], best["score_low"], best["score_high"]))
+    return f"It scores {score} on {best['images']} test images; guessing scores 0."
 
 
 def _jointly(verdict: Verdict) -> str:

@@ -10,15 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from results.schema import Row, accuracy_column, front_number, variant_label, wrong_column
-from results.sentences import details, headline, percent
+from results.sentences import details, headline, percent, sentence
 from results.verdict import Verdict
 
 _WIDTH = 80
 _LEGEND = (
-    "score: certified accuracy in %, averaged over the radii, less the wrong certificates divided "
-    "by the number of other classes, classes weighing equally: what guesses is at 0; with its 95% "
-    "interval. r=...: certified accuracy in % at that radius. wrong: a wrong class at r=0; the "
-    "rest abstains. top: the images that get the most frequent answer, in %. ACR: average "
+    "radius: no change of an image whose length (L2, pixels from 0 to 1) is below it alters the "
+    "answer. score: certified accuracy in %, averaged over the radii, less the wrong certificates "
+    "divided by the number of other classes, classes weighing equally: what guesses is at 0; with "
+    "its 95% interval. r=...: certified accuracy in % at that radius. wrong: a wrong class at r=0; "
+    "the rest abstains. top: the images that get the most frequent answer, in %. ACR: average "
     "certified radius."
 )
 
@@ -52,8 +53,8 @@ def _verdict(verdict: Verdict) -> list[Text]:
     good = verdict.beats_guessing and not verdict.one_sided
     style = "bold" if good else "bold red"
     return [
-        Text(f"{verdict.setting}: {headline(verdict)}.", style=style),
-        *(Text(sentence) for sentence in details(verdict)),
+        Text(f"{verdict.setting}: {sentence(headline(verdict))}", style=style),
+        *(Text(said) for said in details(verdict)),
         Text(""),
     ]
 

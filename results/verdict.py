@@ -20,11 +20,15 @@ class Verdict:
     `best` is the winner's row of the summary. `same_as` names the variant whose trial it is, if the
     winner is a baseline. `comparisons` are with all others; `useful` holds those that beat
     guessing. `tied` holds the confirmed trials that cannot be told apart on the tuning images, if
-    they differ in origin or sigma. `answer` is the name of the class answered most often.
+    they differ in origin or sigma. `answer` is the name of the class answered most often. `bare` is
+    the row of the classifier without a denoiser, if it was certified, and `clean_accuracy` as in
+    `Setting`.
     """
 
     setting: str
     best: Row
+    bare: Row | None
+    clean_accuracy: tuple[int, int] | None
     same_as: str | None
     comparisons: Sequence[Comparison]
     useful: Sequence[str]
@@ -84,6 +88,8 @@ def judge(setting: Setting) -> Verdict | None:
     return Verdict(
         setting.name,
         best,
+        rows.get("none"),
+        setting.clean_accuracy,
         same[0] if same else None,
         [
             compare(certificates["best"], name, certificates[name], best["radii"])

@@ -12,7 +12,7 @@ from results.curves import Estimate
 from results.report import main
 from results.run import load_run
 from results.schema import CERTIFICATES, VARIANTS, summary_schema
-from results.sentences import NOTHING, details
+from results.sentences import NOTHING, details, sentence, statement
 from results.store import read_table, write_table
 from results.summary import class_rows, write_summary
 from results.verdict import judge
@@ -67,16 +67,16 @@ def test_every_section_of_a_run_is_there(html: str) -> None:
         assert fact in text, fact
 
 
-def test_the_headline_says_who_won_and_over_what(run: Path, html: str) -> None:
+def test_the_headline_says_what_was_proved_and_who_won(run: Path, html: str) -> None:
     (setting, _) = load_run(run).settings
     verdict = judge(setting)
     assert verdict is not None
     text = " ".join(Page(html).text.split())
-    first = text[text.index("digits-10shot The winner") :]
+    first = text[text.index("digits-10shot At radius") :]
     assert first.startswith(
-        f"digits-10shot The winner is a proposal of the sampler (trial 9, sigma 0.375). "
-        f"{' '.join(details(verdict))} Score: certified accuracy at 0, 0.25, 0.5, 0.75, averaged"
+        f"digits-10shot {sentence(statement(verdict))} {' '.join(details(verdict))} Radius: no"
     )
+    assert "Score: certified accuracy at 0, 0.25, 0.5, 0.75, averaged" in first
 
 
 def shown(estimate: Estimate) -> str:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from results.curves import share_of
 from results.run import Setting
-from results.sentences import NOTHING, details, headline, verdict_json
+from results.sentences import NOTHING, details, headline, statement, verdict_json, winner
 from results.verdict import Verdict, judge
 from tests.support.invented import certificate_rows, confirmation_rows, summary_of
 
@@ -20,6 +22,7 @@ def judged(
     winner: tuple[int, str] = WINNER,
     tied: Sequence[int] = (9,),
     baselines: Mapping[str, Rows] | None = None,
+    clean: tuple[int, int] | None = None,
 ) -> Verdict:
     """The verdict where the winner is the trial `winner` and certified as in `best`."""
     names = ("none", "label_consistency", "published")
@@ -31,7 +34,7 @@ def judged(
     confirmation = [row | {"tied": row["number"] in tied} for row in confirmation_rows()]
     classes = [{"class": 4, "name": "four"}, {"class": 5, "name": "5"}]
     setting = Setting(
-        "digits-10shot", summary, [], confirmation, [], classes, groups, metadata={}, insight={}
+        "digits-10shot", summary, [], confirmation, [], classes, groups, {}, {}, clean
     )
     verdict = judge(setting)
     assert verdict is not None
@@ -47,8 +50,9 @@ def always(answer: int, on: int = 200, radius: float = 0.9) -> Rows:
 
 def test_a_proposal_that_is_better_is_said_to_be() -> None:
     verdict = judged()
-    assert headline(verdict) == "the winner is a proposal of the sampler (trial 9, sigma 0.375)"
-    score, better, jointly = details(verdict)
+    assert headline(verdict) == statement(verdict)
+    who, score, better, jointly = details(verdict)
+    assert who == "The winner is a proposal of the sampler (trial 9, sigma 0.375)."
     assert score.startswith("It scores ")
     assert "on 200 test images" in score
     assert better.startswith("It is better than no denoiser by ")
@@ -60,6 +64,39 @@ def test_a_proposal_that_is_better_is_said_to_be() -> None:
     assert verdict.is_improvement
 
 
+def test_the_statement_is_what_was_proved_with_the_denoiser_and_without_one() -> None:
+    def at_a_half(name: str) -> str:
+        rows = certificate_rows(name)
+        right = sum(row["predicted"] == row["label"] and row["radius"] >= 0.5 for row in rows)
+        found = [100 * share for share in vars(share_of(right, 200)).values()]
+        return "{:.1f}% [{:.1f}, {:.1f}]".format(*found)
+
+    assert statement(judged()) == (
+        f"at radius 0.5 this classifier with its denoiser is provably right on {at_a_half('best')} "
+        f"of 200 test images; without one on {at_a_half('none')}"
+    )
+    assert at_a_half("best") != at_a_half("none")
+
+
+@pytest.mark.parametrize(
+    ("radii", "at"),
+    [((0, 0.25, 0.5, 0.75), "0.5"), ((0, 0.25, 0.5), "0.5"), ((1,), "1"), ((0,), "0")],
+)
+def test_the_statement_is_about_the_middle_one_of_the_radii_above_zero(
+    radii: tuple[float, ...], at: str
+) -> None:
+    verdict = judged()
+    said = statement(replace(verdict, best=dict(verdict.best) | {"radii": radii}))
+    assert said.startswith(f"at radius {at} this")
+
+
+def test_how_good_the_classifier_itself_is_stands_below_the_statement() -> None:
+    assert details(judged(clean=(97, 100)))[1] == (
+        "Without noise or an attack, the classifier itself is right on 97.0% [91.5, 99.0] of 100 "
+        "labelled images."
+    )
+
+
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
@@ -69,7 +106,7 @@ def test_a_proposal_that_is_better_is_said_to_be() -> None:
 )
 def test_who_won_is_said(origin: str, words: str) -> None:
     verdict = judged(winner=(9, origin))
-    assert headline(verdict) == f"the winner is {words} (trial 9, sigma 0.375)"
+    assert winner(verdict) == f"the winner is {words} (trial 9, sigma 0.375)"
     assert verdict_json(verdict)["origin"] == origin
 
 
@@ -84,7 +121,7 @@ def test_a_baseline_that_won_is_not_compared_with_itself(
     trial: int, variant: str, words: str
 ) -> None:
     verdict = judged(certificate_rows(variant), (trial, variant))
-    assert headline(verdict) == (
+    assert winner(verdict) == (
         f"the winner is a baseline, {words} (trial {trial}, sigma 0.25): the search found nothing "
         "to prefer to it"
     )
@@ -92,12 +129,12 @@ def test_a_baseline_that_won_is_not_compared_with_itself(
     others = [comparison.against for comparison in verdict.comparisons]
     assert others == [n for n in ("none", "label_consistency", "published") if n != variant]
     assert not verdict.was_found
-    assert words not in " ".join(details(verdict))
+    assert words not in " ".join(details(verdict)[1:])
 
 
 def test_denoising_by_mse_is_a_baseline_although_it_is_no_variant() -> None:
     verdict = judged(winner=(3, "mse"))
-    assert "a baseline, denoised smoothing by MSE (trial 3" in headline(verdict)
+    assert "a baseline, denoised smoothing by MSE (trial 3" in winner(verdict)
     assert verdict.same_as is None
 
 
@@ -109,11 +146,14 @@ def test_a_constant_answer_is_named_and_compared_with_nothing() -> None:
         guessing[name] = [row | {"variant": name, "sigma": sigma} for row in rows]
     verdict = judged(always(4), baselines=guessing)
     assert headline(verdict) == NOTHING
-    score, one_sided = details(verdict)
-    assert score.startswith("The winner, trial 9, a proposal of the sampler at sigma 0.375, scores")
+    who, one_sided, stated, score = details(verdict)
+    assert who == "The winner is a proposal of the sampler (trial 9, sigma 0.375)."
+    assert stated.startswith("At radius 0.5 this classifier with its denoiser is provably right on")
+    assert score.endswith("guessing scores 0.")
     assert one_sided.startswith("It answers class 4 (four) to 100.0% of the images, though ")
     said = verdict_json(verdict)
-    assert said["statement"] == NOTHING
+    assert said["headline"] == NOTHING
+    assert said["statement"] == statement(verdict)
     assert not said["beats_guessing"]
     assert not said["better_than_published"]
     assert said["score_against"] == {}
@@ -173,7 +213,7 @@ def test_a_class_that_has_most_of_the_images_may_have_most_of_the_answers() -> N
 def test_what_cannot_be_told_apart_is_said_with_its_difference() -> None:
     twin = [row | {"variant": "published", "sigma": 0.25} for row in certificate_rows("best")]
     verdict = judged(baselines={"published": twin})
-    assert details(verdict)[2] == (
+    assert details(verdict)[3] == (
         "It cannot be told apart from DE-CROP as published (0.0 points [-2.1, 2.1])."
     )
     assert not verdict.is_improvement
@@ -209,8 +249,10 @@ def test_a_denoiser_that_was_certified_by_itself_is_the_denoiser_that_was_given(
     setting = Setting("digits", [row], [], [], [], [], {"best": rows}, metadata={}, insight={})
     verdict = judge(setting)
     assert verdict is not None
-    assert headline(verdict) == "the denoiser that was given, sigma 0.375"
-    score, jointly = details(verdict)
+    assert headline(verdict).startswith("at radius 0.5 this classifier with its denoiser is ")
+    assert "without" not in headline(verdict)
+    who, score, jointly = details(verdict)
+    assert who == "It is the denoiser that was given, sigma 0.375."
     assert (score[:9], jointly[:10]) == ("It scores", "With 99.9%")
 
 

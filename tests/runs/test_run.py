@@ -12,6 +12,7 @@ import torch
 from scipy.stats import norm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from results.sentences import sentence
 from tests.support.bounds import expected_bounds
 from tests.support.runs import CERTIFIED, REPO, SETTING, VARIANTS, Finished, tables
 from trainables.data.datasets import load_dataset
@@ -140,7 +141,8 @@ def test_who_won_is_said_everywhere(reference_run: Finished) -> None:
     (verdict,) = json.loads(reference_run.out.splitlines()[-1])["verdicts"]
     for said in (best, exported, verdict):
         assert (said["origin"], said["trial"]) == (origin, best["trial"])
-    assert f"{SETTING}: {verdict['statement']}." in " ".join(reference_run.out.split())
+    assert f"{SETTING}: {sentence(verdict['headline'])}" in " ".join(reference_run.out.split())
+    assert sentence(verdict["statement"]) in " ".join(reference_run.out.split())
     assert verdict["statement"][1:] in (reference_run.folder / "report.html").read_text()
 
 
