@@ -44,6 +44,9 @@ class CertifyFlags(BaseModel):
         None,
         description="where the certificates go; the same command continues an interrupted one",
     )
+    quiet: bool = Field(
+        False, description="print only warnings and the result, not what is going on"
+    )
     detach: bool = Field(False, description="submit the job, print its id, and return")
 
 
@@ -77,6 +80,7 @@ def certify(arguments: Sequence[str] | None) -> None:
         sigma=own.sigma,
         out=own.out,
         flags=given,
+        quiet=own.quiet,
         detach=own.detach,
     )
 

@@ -41,6 +41,9 @@ class StartFlags(BaseModel):
     dry_run: bool = Field(
         False, description="show what would run, and at what cost; start and write nothing"
     )
+    quiet: bool = Field(
+        False, description="print only warnings and the result, not what is going on"
+    )
     as_json: bool = Field(
         False, alias="json", description="end with the summary as one line of JSON"
     )

@@ -35,6 +35,7 @@ def launch(arguments: Sequence[str] | None) -> None:
         resume=own.resume,
         dry_run=own.dry_run,
         as_json=own.as_json,
+        quiet=own.quiet,
         detach=own.detach,
     )
 

@@ -1,9 +1,9 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tuning.cluster.pool import TaskPool
-from tuning.cluster.resources import Resources
 
 
 @pytest.fixture(autouse=True)
@@ -12,8 +12,8 @@ def _pools_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     made: list[TaskPool] = []
     begin = TaskPool.__init__
 
-    def remembered(pool: TaskPool, resources: Resources) -> None:
-        begin(pool, resources)
+    def remembered(pool: TaskPool, *arguments: Any) -> None:
+        begin(pool, *arguments)
         made.append(pool)
 
     monkeypatch.setattr(TaskPool, "__init__", remembered)

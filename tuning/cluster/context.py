@@ -11,6 +11,7 @@ from tuning.cluster.pool import TaskPool
 from tuning.cluster.resources import Resources
 from tuning.config import RunConfig, config_hash
 from tuning.monitoring.progress import Reporter
+from tuning.monitoring.utilisation import Utilisation
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Context:
     @cached_property
     def pool(self) -> TaskPool:
         """Its workers, which all stages share."""
-        return TaskPool(self.resources)
+        return TaskPool(self.resources, Utilisation(self.reporter.tell))
 
     @property
     def provenance(self) -> dict[str, str]:

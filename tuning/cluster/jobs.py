@@ -57,7 +57,9 @@ class Package:
     digest: str
 
 
-def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) -> None:
+def submit_run(
+    config: RunConfig, *, resume: bool, as_json: bool, quiet: bool, detach: bool
+) -> None:
     """Run `config` as a job, and follow it to its end unless `detach`.
 
     Submitting the same run twice makes only one job. Results are fetched to the run folder, if this
@@ -76,6 +78,8 @@ def submit_run(config: RunConfig, *, resume: bool, as_json: bool, detach: bool) 
             flags.append("--resume")
         if as_json:
             flags.append("--json")
+        if quiet:
+            flags.append("--quiet")
         command = ["python", "-m", "tuning.launch", *flags]
         package = Package(config.name, folder, command, _digest(values))
         _submit(config, package, again=lambda latest: resume, detach=detach)

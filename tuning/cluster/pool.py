@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import ray
 
 from tuning.cluster.ending import ENDING
-from tuning.cluster.hosts import in_flight
+from tuning.cluster.hosts import in_flight, workers
 from tuning.cluster.pausing import POLL_SECONDS, pause_workers
 from tuning.cluster.resources import Resources
 
@@ -33,19 +33,24 @@ class Urgency(IntEnum):
 class TaskPool:
     """Submits Ray tasks as workers get free, the most urgent first, and equals in their order.
 
+    `watch` is called again and again with how many workers are busy, and of how many.
+
     pool = TaskPool(Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=2))
     trained = pool.result(partial(train.remote, "published"), Urgency.FINAL_TRAINING)
     pool.run(trained)   # what the task `train` returns
     """
 
-    def __init__(self, resources: Resources) -> None:
-        self.resources = resources
+    def __init__(
+        self, resources: Resources, watch: Callable[[int, int], None] = lambda busy, of: None
+    ) -> None:
+        self.resources, self._watch = resources, watch
         self._runner = asyncio.Runner()
         self._begun: set[asyncio.Task[Any]] = set()
         self._running = 0
         self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
         self._numbers = count()
         self._spare: Callable[[], int] | None = None
+        self._taken: Callable[[], int] = lambda: 0
         self._turned: list[asyncio.Future[None]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -67,18 +72,23 @@ class TaskPool:
         return task
 
     @contextmanager
-    def beside(self, spare: Callable[[], int]) -> Iterator[None]:
-        """Let something else have the workers in the block, except so many as `spare` says."""
-        self._spare = spare
+    def beside(
+        self, spare: Callable[[], int], taken: Callable[[], int] = lambda: 0
+    ) -> Iterator[None]:
+        """Let something else have the workers in the block, except so many as `spare` says.
+
+        `taken` says how many of them it is using.
+        """
+        self._spare, self._taken = spare, taken
         try:
             yield
         finally:
-            self._spare = None
+            self._spare, self._taken = None, lambda: 0
 
     def turn(self) -> None:
         """Let what has begun go on as far as it can without waiting."""
+        self._look()
         if self._begun:
-            self._look()
             loop = self._runner.get_loop()
             loop.call_soon(loop.stop)
             loop.run_forever()
@@ -123,6 +133,8 @@ class TaskPool:
     def _look(self) -> None:
         """Look at everything that may have changed since the last time."""
         self._admit()
+        number = workers(self.resources)
+        self._watch(min(number, self._taken() + self._running), number)
         turned, self._turned = self._turned, []
         for each in turned:
             if not each.done():

@@ -1,22 +1,25 @@
-"""Progress of a run: bars on a terminal, plain lines elsewhere; Ray's output goes to a log file."""
+"""Progress of a run: a panel on a terminal, plain lines elsewhere; Ray's output goes to a log."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.live import Live
+
+from tuning.monitoring.panel import panel
+from tuning.monitoring.steps import Activity, Step, duration
 
 # Columns of a table that goes to a file or a pipe.
 PLAIN_WIDTH = 100
 # Seconds between plain lines.
-LINE_EVERY = 5.0
+HEARTBEAT = 30.0
 
 
 class Advance(Protocol):
@@ -28,120 +31,100 @@ class Advance(Protocol):
 
 
 class Reporter:
-    """Writes progress to standard error and results to standard output."""
+    """Writes progress to standard error and results to standard output.
 
-    def __init__(self) -> None:
+    If it is `quiet`, only warnings, errors and results are written.
+
+        with reporter.track("digits: votes", 8_100_000, "votes") as advance:
+            advance(1000)
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self.out = Console(file=sys.stdout, width=width)
         self.err = Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
-        self._bars = self._display()
-        self._steps = 0
+        self._quiet = quiet
+        self._activity = Activity()
+        self._display: Live | _Heartbeat | None = None
 
     def say(self, message: str) -> None:
         """One line about what is happening."""
-        self.err.print(message, markup=False)
+        if not self._quiet:
+            self.err.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        """One line about what the user should know, even if nothing else is shown."""
+        self.err.print(f"warning: {message}", markup=False)
+
+    def expect(self, work: Mapping[str, float]) -> None:
+        """Say how much work the steps of the run are going to be, by name and in any unit."""
+        self._activity.work |= work
+
+    def tell(self, name: str, fact: str) -> None:
+        """Show a fact beside the steps, instead of an earlier one of the same name."""
+        self._activity.facts[name] = fact
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[Advance]:
-        """A step of `total` units; call the result with the number of units just done."""
-        if not self.err.is_terminal:
-            self.say(f"{what}: 0/{total}")
-            yield _Lines(self, what, total)
-            return
-        # A terminal shows one display at a time, with the bars of all steps that go on.
-        if self._steps == 0:
-            self._bars = self._display()
-            self._bars.start()
-        self._steps += 1
-        try:
-            yield _Bar(self._bars, what, total)
-        finally:
-            self._steps -= 1
-            if self._steps == 0:
-                self._bars.stop()
+    def track(self, what: str, total: int, unit: str = "") -> Iterator[Advance]:
+        """A step of `total` units; call the result with the number of units just done.
 
-    def _display(self) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+        Units that are worth counting by the second have a name, such as "votes".
+        """
+        step = Step(what, total, unit)
+        if not self.err.is_terminal:
+            self.say(f"{what}: {step.amount}")
+        self._activity.begin(step)
+        # All steps that go on are shown together.
+        if self._display is None and not self._quiet:
+            self._display = self._new_display()
+            self._display.start()
+        try:
+            yield step.advance
+        finally:
+            self._activity.end(step)
+            self.say(f"{what}: {step.amount} ({duration(step.seconds)})")
+            if self._display is not None and not self._activity.steps:
+                self._display.stop()
+                self._display = None
+
+    def _new_display(self) -> Live | _Heartbeat:
+        if not self.err.is_terminal:
+            return _Heartbeat(self)
+        return Live(
+            get_renderable=lambda: panel(self._activity),
             console=self.err,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
 
-class _Step:
-    """How much of a step of `total` units is done."""
+class _Heartbeat:
+    """Says every now and then what is going on, even if nothing has advanced."""
 
-    def __init__(self, total: int) -> None:
-        self.started, self.done, self.total = time.monotonic(), 0, total
-        # It may begin long after it is announced, and with units that were done before.
-        self._first: tuple[float, int] | None = None
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter, self._ended = reporter, Event()
+        self._thread = Thread(target=self._beat, daemon=True)
 
-    def advance(self, units: int) -> None:
-        """Count `units` more as done."""
-        self.done += units
-        if self._first is None and units:
-            self._first = time.monotonic(), self.done
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
 
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.monotonic() - self.started
+    def stop(self) -> None:
+        """End, at once."""
+        self._ended.set()
+        self._thread.join()
 
-    def remaining(self, left: float | None) -> str:
-        """The seconds that are `left`, in words; if they are unknown, an extrapolation."""
-        since, before = self.started, 0
-        if self._first is not None and self._first[1] < self.done:
-            since, before = self._first
-        # Of a hundredth at least: the first few units of a step that waited would promise days.
-        if left is None and self.done - before >= self.total / 100:
-            seconds = time.monotonic() - since
-            left = seconds / (self.done - before) * (self.total - self.done)
-        if left is None or self.done >= self.total:
-            return ""
-        return f"about {_duration(left)} left"
-
-
-class _Bar:
-    """Draws a step as a bar."""
-
-    def __init__(self, bars: Progress, what: str, total: int) -> None:
-        self._bars, self._step = bars, _Step(total)
-        self._task = bars.add_task(what, total=total, left="")
-
-    def __call__(self, units: int, left: float | None = None) -> None:
-        self._step.advance(units)
-        self._bars.update(self._task, advance=units, left=self._step.remaining(left))
-
-
-class _Lines:
-    """Writes a line about a step now and then."""
-
-    def __init__(self, reporter: Reporter, what: str, total: int) -> None:
-        self._reporter, self._what, self._step = reporter, what, _Step(total)
-        self._shown = self._step.started
-
-    def __call__(self, units: int, left: float | None = None) -> None:
-        step = self._step
-        step.advance(units)
-        now = time.monotonic()
-        if step.done >= step.total or now - self._shown >= LINE_EVERY:
-            self._shown = now
-            taken = ", ".join(filter(None, (_duration(step.seconds), step.remaining(left))))
-            self._reporter.say(f"{self._what}: {step.done}/{step.total} ({taken})")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT):
+            self._reporter.say(self._reporter._activity.line)
 
 
 @contextmanager
-def redirect_output(log: Path) -> Iterator[Reporter]:
+def redirect_output(log: Path, quiet: bool = False) -> Iterator[Reporter]:
     """Send the output of libraries and child processes to `log`; the reporter keeps the terminal.
+
+    The reporter may be `quiet`.
 
     File descriptors are redirected, because Ray's processes bypass Python's streams.
     """
@@ -150,7 +133,7 @@ def redirect_output(log: Path) -> Iterator[Reporter]:
     python_streams = sys.stdout, sys.stderr
     saved = os.dup(1), os.dup(2)
     sys.stdout, sys.stderr = (os.fdopen(os.dup(fd), "w", buffering=1) for fd in saved)
-    reporter = Reporter()
+    reporter = Reporter(quiet)
     own_streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = python_streams
     with log.open("ab") as file:

@@ -109,7 +109,8 @@ class _Finishing:
         for name, one in chosen.items():
             self.begin(name, one.trial, one.sigma)
         votes = len(chosen) * certifier_of(setting, counter, context).votes
-        with context.reporter.track(f"{setting.name}: certification votes", votes) as self.show:
+        step = f"{setting.name}: certification votes"
+        with context.reporter.track(step, votes, "votes") as self.show:
             self._advance(0)
             with manifest.timed(setting.name, "training"):
                 finalists = await gather_finalists(confirmation, self.trainings)

@@ -36,6 +36,7 @@ def certify_again(
     sigma: float | None,
     out: Path | None,
     flags: Mapping[str, Any],
+    quiet: bool,
     detach: bool,
 ) -> None:
     """Certify the models that the command line names, and write tables, logs and a report to `out`.
@@ -56,7 +57,7 @@ def certify_again(
         check_reachable(config)
     except (InputError, StoreError) as error:
         raise ConfigError(with_flags(error)) from error
-    _run(config, subjects, RunFolder(out, flag="--out"))
+    _run(config, subjects, RunFolder(out, flag="--out"), quiet)
 
 
 def _find(
@@ -98,7 +99,7 @@ def _submit(source: Path | None, out: Path | None, given: Mapping[str, Any], det
     submit_certification(config, source, {**passed, "out": out.name}, detach=detach)
 
 
-def _run(config: RunConfig, subjects: list[Subject], folder: RunFolder) -> None:
+def _run(config: RunConfig, subjects: list[Subject], folder: RunFolder, quiet: bool) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
     from tuning.run.pipeline import carry_out
     from tuning.run.stages import certify_subjects
@@ -108,7 +109,8 @@ def _run(config: RunConfig, subjects: list[Subject], folder: RunFolder) -> None:
     with folder.locked():
         _check_same(config, folder)
         write_text(folder.config, to_yaml(config))
-        carry_out(partial(certify_subjects, subjects, folder), config, folder, "the same command")
+        stages = partial(certify_subjects, subjects, folder)
+        carry_out(stages, config, folder, "the same command", quiet=quiet)
 
 
 def _config(values: Mapping[str, Any], out: Path) -> RunConfig:

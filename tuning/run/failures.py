@@ -37,7 +37,7 @@ def stopped(reason: str, go_on: str) -> RunError:
 
 @contextmanager
 def stopping(go_on: str) -> Iterator[None]:
-    """Report in one line what stops the block; `go_on` are the flags that continue the run.
+    """Report in one line what stops the block; `go_on` is the command that continues the run.
 
     Raises:
         CertificationIncomplete: when a disk, a cluster, a database or an endpoint failed.

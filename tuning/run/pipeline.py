@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from results.run import load_run
+from results import files
+from results.run import Run, load_run
 from results.summary import write_summary
 from results.terminal import summary_tables
 from results.verdict import Verdict, judge_all
@@ -33,11 +35,13 @@ class Result(NamedTuple):
     verdicts: dict[str, Verdict]
 
 
-def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) -> Result:
+def carry_out(
+    stages: Stages, config: RunConfig, folder: RunFolder, go_on: str, *, quiet: bool = False
+) -> Result:
     """Run `stages` on Ray, write the summary that they yield to `folder`, and report on it.
 
     The folder must be locked. `stages` yields the summary rows of one setting after another;
-    `go_on` says how to continue a run that stops.
+    `go_on` is the command that continues a run that stops. A run that is `quiet` shows no progress.
 
     Raises:
         RunError: when the run cannot finish; finished work is kept.
@@ -45,7 +49,7 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
     ENDING.grace = config.grace
     previous = read_manifest(folder.manifest)
     rows: Rows = []
-    with redirect_output(folder.ray_log) as reporter:
+    with redirect_output(folder.ray_log, quiet) as reporter:
         reporter.say(f"run folder: {folder.path}")
         reporter.say("starting Ray ...")
 
@@ -81,5 +85,21 @@ def carry_out(stages: Stages, config: RunConfig, folder: RunFolder, go_on: str) 
             write_report(run, verdicts)
             manifest.seal(folder.path)
         reporter.out.print(summary_tables(rows, verdicts))
-        reporter.out.print(f"report: {folder.report}", markup=False, highlight=False)
+        for line in what_next(folder, run):
+            reporter.out.print(line, markup=False, highlight=False, soft_wrap=True)
     return Result(rows, verdicts)
+
+
+def what_next(folder: RunFolder, run: Run) -> list[str]:
+    """Where the report is, and the commands that open it, use the result and check the run."""
+    said = [f"report: {folder.report}"]
+    said.append(_command("open:  ", "-m", "webbrowser", folder.report))
+    for setting in run.settings:
+        export = folder.path / setting.name / files.EXPORT
+        if export.is_dir():
+            said.append(_command("use:   ", "-m", "tuning", "serve", export))
+    return [*said, _command("verify:", "-m", "tuning.certify", "--verify", folder.path)]
+
+
+def _command(purpose: str, *arguments: object) -> str:
+    return f"{purpose} python {shlex.join(map(str, arguments))}"

@@ -19,8 +19,9 @@ from tuning.run.after_search import finish
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
+from tuning.run.work import expected_operations
 from tuning.search.precision import decide_training_precision
-from tuning.search.search import Part, prepare, search, sources
+from tuning.search.search import Part, prepare, search, search_step, sources
 from tuning.setting.classifier import base_classifier, gain_access
 from tuning.setting.fit import Fit
 from tuning.setting.setting import Setting
@@ -42,8 +43,8 @@ def search_and_certify(
     """
     context.reporter.say(f"TensorBoard:   tensorboard --logdir {folder.tensorboard}")
     if context.config.objective == ACR:
-        context.reporter.say(
-            "warning: --objective acr also pays a classifier that always gives the same answer; "
+        context.reporter.warn(
+            "--objective acr also pays a classifier that always gives the same answer; "
             "certified-accuracy does not"
         )
     say_notes([setting.dataset for setting in settings], context.reporter.say)
@@ -52,12 +53,26 @@ def search_and_certify(
         _prepare(setting, fits.get(setting.name), source[setting.name], context, manifest)
         for setting in settings
     ]
+    _expect(parts, context)
     over = asyncio.Event()
     finishing = [context.pool.begin(finish(part, over, context, manifest)) for part in parts]
     for name, seconds in search(parts, context).items():
         manifest.add_seconds(name, "search", seconds)
     over.set()
     yield from side_by_side(finishing, context.pool)
+
+
+def _expect(parts: Sequence[Part], context: Context) -> None:
+    """Tell the reporter how much work is to come."""
+    searches = 0.0
+    for part in parts:
+        if context.config.access == "black-box":
+            # Its votes take as long as its endpoint does.
+            return
+        work = expected_operations(context.config, part.setting, part.access.trained_through)
+        searches += work.pop(f"{part.setting.name}: search")
+        context.reporter.expect(work)
+    context.reporter.expect({search_step(parts): searches})
 
 
 def certify_subjects(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -36,6 +37,7 @@ def start(
     resume: bool,
     dry_run: bool,
     as_json: bool,
+    quiet: bool,
     detach: bool,
 ) -> None:
     """Carry out one command line.
@@ -50,7 +52,7 @@ def start(
         if resume and "name" not in given:
             raise ConfigError("--name: is needed to resume a run as a job")
         config = make_config({"name": _dated(), **given, "cluster": address})
-        submit_run(config, resume=resume, as_json=as_json, detach=detach)
+        submit_run(config, resume=resume, as_json=as_json, quiet=quiet, detach=detach)
         return
     try:
         config = _resumed(given) if resume else _new(given)
@@ -58,16 +60,20 @@ def start(
         fits = check_classifiers(config, settings)
         check_reachable(config)
         if dry_run:
-            _introduce(config, settings, fits)
+            _introduce(config, settings, fits, quiet)
             describe_plan(config, settings, Reporter())
         else:
-            _run(config, settings, fits, as_json)
+            _run(config, settings, fits, as_json, quiet)
     except InputError as error:
         raise ConfigError(with_flags(error)) from error
 
 
 def _run(
-    config: RunConfig, settings: list[Setting], fits: Mapping[str, Fit], as_json: bool
+    config: RunConfig,
+    settings: list[Setting],
+    fits: Mapping[str, Fit],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     # Imports Ray, which must not happen before `check_reachable`.
     with importing():
@@ -79,11 +85,12 @@ def _run(
         open_database(config.ledger)
     folder = RunFolder(config.run_folder)
     with folder.locked():
-        _introduce(config, settings, fits)
+        _introduce(config, settings, fits, quiet)
         write_text(folder.config, to_yaml(config))
         stages = partial(search_and_certify, settings, fits, folder)
-        go_on = f"--resume --out {config.out} --name {config.name}"
-        result = carry_out(stages, config, folder, go_on)
+        flags = ["--resume", "--out", str(config.out), "--name", config.name]
+        go_on = f"python -m tuning.launch {shlex.join(flags)}"
+        result = carry_out(stages, config, folder, go_on, quiet=quiet)
     if as_json:
         verdicts = [verdict_json(verdict) for verdict in result.verdicts.values()]
         places = {"run": str(folder.path), "report": str(folder.report)}
@@ -91,9 +98,11 @@ def _run(
         print(json.dumps(said), flush=True)
 
 
-def _introduce(config: RunConfig, settings: list[Setting], fits: Mapping[str, Fit]) -> None:
+def _introduce(
+    config: RunConfig, settings: list[Setting], fits: Mapping[str, Fit], quiet: bool
+) -> None:
     """Say what the user should know of classifiers and images before anything runs."""
-    reporter = Reporter()
+    reporter = Reporter(quiet)
     for setting in settings:
         if (found := len(setting.test.indices)) < config.certify_images:
             reporter.say(

@@ -55,6 +55,11 @@ class PausedTrials:
         return self._workers() - started + len(self.waiting)
 
     @property
+    def busy_workers(self) -> int:
+        """How many workers have a trial."""
+        return self._workers() - self.free_workers
+
+    @property
     def needed_workers(self) -> float:
         """How many of the workers without a trial may still get one."""
         return math.inf if self._more else len(self.waiting)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ray import tune
@@ -38,6 +39,8 @@ from tuning.study.points import Plan
 # Virtual workers for each worker of the first start: with fewer, some would wait when durations are
 # badly predicted; with more, proposals would know less.
 VIRTUAL_PER_WORKER = 2
+# Of trials that have ended.
+STATES = ("complete", "pruned", "failed")
 # At least: so a few workers more or less make no difference.
 FEWEST_VIRTUAL_WORKERS = 4
 
@@ -111,11 +114,25 @@ def sources(settings: Sequence[Setting], config: RunConfig) -> dict[str, str | N
     return found
 
 
-class SearchProgress:
-    """Calls `advance` with the number of trials ended since the last call, and the time left."""
+def search_step(parts: Sequence[Part]) -> str:
+    """What progress calls the search."""
+    return f"{parts[0].setting.name if len(parts) == 1 else f'{len(parts)} settings'}: search"
 
-    def __init__(self, ledgers: Sequence[Ledger], advance: Advance) -> None:
-        self._ledgers, self._advance = ledgers, advance
+
+class SearchProgress:
+    """Calls `advance` with the number of trials ended since the last call, and the time left.
+
+    `tell` is called with the name of a fact and what is known of the trials of all `ledgers`.
+    """
+
+    def __init__(
+        self,
+        ledgers: Mapping[str, Ledger],
+        advance: Advance,
+        tell: Callable[[str, str], None] = lambda name, fact: None,
+    ) -> None:
+        self._by_setting, self._advance, self._tell = ledgers, advance, tell
+        self._ledgers = list(ledgers.values())
         self._started, self._before = time.perf_counter(), self._worked()
         self._shown, self._due = 0, -math.inf
         self._left: float | None = None
@@ -128,10 +145,27 @@ class SearchProgress:
             worked = self._worked() - self._before
             rate = worked / (now - self._started) if worked else 0.0
             self._left = remaining_seconds(self._ledgers, rate)
+            self._tell("trials", self._facts)
             ended = time.perf_counter()
             self._due = ended + PAUSE * (ended - now)
         self._advance(done - self._shown, self._left)
         self._shown = done
+
+    @property
+    def _facts(self) -> str:
+        """The trials by state, and the best score of each setting."""
+        states = Counter(
+            record.state for ledger in self._ledgers for record in ledger.attempts.records()
+        )
+        parts = [f"{states[state]} {state}" for state in STATES if states[state]]
+        running = sum(ledger.started for ledger in self._ledgers)
+        best = [
+            f"{ledger.attempts.highest:.3f}" + (f" in {name}" if len(self._ledgers) > 1 else "")
+            for name, ledger in self._by_setting.items()
+            if ledger.attempts.highest is not None
+        ]
+        said = "trials: " + ", ".join([*parts, f"{running} under way"])
+        return f"{said}; best score {', '.join(best)}" if best else said
 
     def _worked(self) -> float:
         return sum(ledger.seconds for ledger in self._ledgers)
@@ -140,14 +174,14 @@ class SearchProgress:
 def _search(
     parts: Sequence[Part], context: Context, trainable: type[tune.Trainable]
 ) -> dict[str, float]:
-    ledgers = [part.ledger for part in parts]
+    by_setting = {part.setting.name: part.ledger for part in parts}
+    ledgers = list(by_setting.values())
     if all(ledger.finished for ledger in ledgers):
         return {}
     started = time.perf_counter()
-    name = parts[0].setting.name if len(parts) == 1 else f"{len(parts)} settings"
     total = sum(len(ledger.points) for ledger in ledgers)
-    with context.reporter.track(f"{name}: search", total) as advance:
-        progress = SearchProgress(ledgers, advance)
+    with context.reporter.track(search_step(parts), total) as advance:
+        progress = SearchProgress(by_setting, advance, context.reporter.tell)
         progress.show()
         run_search(
             [_study(part, context, progress) for part in parts],

@@ -166,7 +166,8 @@ def run_search(
     searcher = LedgerSearcher(studies, limits, transfer, files, paused)
     scheduler = LedgerScheduler(studies, files, paused)
     try:
-        with ENDING.graceful(), pool.beside(lambda: paused.spare_workers):
+        beside = pool.beside(lambda: paused.spare_workers, lambda: paused.busy_workers)
+        with ENDING.graceful(), beside:
             while reason := _interruption(
                 _tuner(studies, searcher, scheduler, files.storage, pool, trainable), paused
             ):

@@ -117,7 +117,7 @@ def report_fit(setting: str, fit: Fit, reporter: Reporter) -> None:
     """Say how well the classifier of a setting fits, with what the user should know of it."""
     reporter.say(f"{setting}: {fit.sentence}")
     for warning in fit.warnings:
-        reporter.say(f"warning: {setting}: {warning}")
+        reporter.warn(f"{setting}: {warning}")
 
 
 def _predicted(classifier: nn.Module, images: Tensor) -> Integers:

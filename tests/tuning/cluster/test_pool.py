@@ -147,3 +147,27 @@ def test_beside_something_else_only_spare_workers_are_used(one_by_one: TaskPool)
     assert done == ["first"]
     one_by_one.run(one_by_one.until(working.done))
     assert done == ["first", "second"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_who_watches_is_told_how_many_workers_are_busy_with_what_the_pool_does_and_others() -> None:
+    seen: list[tuple[int, int]] = []
+    pool = TaskPool(Resources(1, 0.0, 3), lambda busy, of: seen.append((busy, of)))
+
+    async def work() -> None:
+        await pool.result(partial(same.remote, "a"), Urgency.MEASUREMENT)
+
+    with pool.beside(lambda: 1, lambda: 2):
+        pool.turn()
+        assert seen[-1] == (2, 3)
+        working = pool.begin(work())
+        deadline = time.monotonic() + HANGING
+        while not working.done():
+            pool.turn()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert (3, 3) in seen
+        pool.turn()
+        assert seen[-1] == (2, 3)
+    pool.run(work())
+    assert (1, 3) in seen

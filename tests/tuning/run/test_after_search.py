@@ -26,6 +26,7 @@ from tuning.confirmation.selection import Confirmation
 from tuning.confirmation.training import Training
 from tuning.errors import AllTrialsFailed
 from tuning.monitoring.progress import Reporter
+from tuning.monitoring.steps import short
 from tuning.run import after_search
 from tuning.run.after_search import finish
 from tuning.run.manifest import Manifest
@@ -132,7 +133,7 @@ def test_what_is_certain_is_trained_and_certified_while_the_rest_is_confirmed(
     assert len(certificates) == len(rows) * SMALL["certify_images"]
     # Also those votes are shown that were counted before there was a bar for them.
     votes = len(rows) * SMALL["certify_images"] * (SMALL["n"] + SMALL["n0"])
-    assert f"certification votes: {votes}/{votes}" in run.written.getvalue()
+    assert f"certification votes: {short(votes)}/{short(votes)}" in run.written.getvalue()
 
 
 def test_what_is_certain_begins_beside_the_search_once_the_baselines_are_known(

@@ -16,11 +16,12 @@ from tuning.run.pipeline import Rows
 from tuning.run.stages import search_and_certify, side_by_side
 
 
-def said(objective: str, folder: Path) -> str:
-    """What a run without settings tells its user."""
+def warned(objective: str, folder: Path) -> str:
+    """What a run without settings warns its user of."""
     lines: list[str] = []
     config = make_config({"name": "x", "objective": objective})
-    reporter, pool = SimpleNamespace(say=lines.append), TaskPool(Resources(1, 0.0, 1))
+    reporter = SimpleNamespace(say=str, warn=lines.append, expect=dict)
+    pool = TaskPool(Resources(1, 0.0, 1))
     context: Any = SimpleNamespace(config=config, reporter=reporter, pool=pool)
     manifest: Any = None
     assert list(search_and_certify([], {}, RunFolder(folder), context, manifest)) == []
@@ -28,12 +29,12 @@ def said(objective: str, folder: Path) -> str:
 
 
 def test_maximising_the_acr_is_warned_of(tmp_path: Path) -> None:
-    assert "warning: --objective acr" in said("acr", tmp_path)
+    assert "--objective acr also pays" in warned("acr", tmp_path)
 
 
 @pytest.mark.parametrize("objective", ["certified-accuracy", "certified-accuracy@0.5", "pareto"])
 def test_no_other_objective_is_warned_of(tmp_path: Path, objective: str) -> None:
-    assert "warning" not in said(objective, tmp_path)
+    assert warned(objective, tmp_path) == ""
 
 
 def test_a_setting_that_fails_does_not_keep_the_others_from_their_results() -> None:

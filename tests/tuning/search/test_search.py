@@ -60,8 +60,12 @@ def test_a_finished_search_starts_nothing_and_writes_what_came_of_it(tmp_path: P
 def test_progress_counts_trials_of_all_settings_once(tmp_path: Path) -> None:
     first, second = open_ledger(tmp_path, name="a"), open_ledger(tmp_path, name="b")
     drive(first, workers=1, stop_after=3)
-    shown = Shown()
-    progress = SearchProgress([first, second], shown)
+    shown, facts = Shown(), list[str]()
+
+    def told(name: str, fact: str) -> None:
+        facts.append(fact)
+
+    progress = SearchProgress({"a": first, "b": second}, shown, told)
     progress.show()
     assert shown.calls == [(3, None)]
     for ledger in (first, second, second):
@@ -70,11 +74,18 @@ def test_progress_counts_trials_of_all_settings_once(tmp_path: Path) -> None:
         finish(ledger, proposal)
         progress.show()
     assert [units for units, _ in shown.calls] == [3, 1, 1, 1]
+    # It need not wait for the next facts.
+    progress._due = 0.0
+    progress.show()
+    states, best = facts[-1].split("; best score ")
+    assert states == "trials: 6 complete, 0 under way"
+    highest = [ledger.attempts.highest or 0.0 for ledger in (first, second)]
+    assert best == "{:.3f} in a, {:.3f} in b".format(*highest)
 
 
 def test_progress_says_how_long_it_takes_once_a_trial_has_ended(tmp_path: Path) -> None:
     ledger, shown = open_ledger(tmp_path), Shown()
-    progress = SearchProgress([ledger], shown)
+    progress = SearchProgress({"a": ledger}, shown)
     progress.show()
     proposal = ledger.next_proposal()
     assert proposal is not None
