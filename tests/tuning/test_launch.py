@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,21 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert "workers" in out
     # Of 200 epochs, each of two batches.
     assert "50, 150, 400 in batches of 40" in out
+
+
+def test_dry_run_says_what_it_costs_to_programs_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["--dry-run", "--json", f"--out={tmp_path}", "--shots=3,5", "--set=epochs=20"]) == 0
+    *rest, last = capsys.readouterr().out.splitlines()
+    found = json.loads(last)
+    assert list(found["cost"]) == ["digits-3shot", "digits-5shot"]
+    for cost in found["cost"].values():
+        assert set(cost) == {"search", "confirmation", "certification", "disk"}
+        assert min(cost.values()) > 0
+    assert found["config"]["shots"] == ["3", "5"]
+    assert found["workers"] >= 1
+    assert any(line.startswith("cost: about ") for line in rest)
 
 
 def modules_after(script: str) -> set[str]:

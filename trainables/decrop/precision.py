@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from trainables.acceleration.voting import Precision
 from trainables.decrop.config import DecropConfig
-from trainables.decrop.training import DecropTraining, SharedParts
+from trainables.decrop.pace import step_by_step
+from trainables.decrop.training import DecropTraining
 from trainables.models.classifiers import BaseClassifier
 
 # How much faster bfloat16 has to be where it is measured; what is below this margin may be chance.
@@ -23,23 +24,6 @@ MIN_SPEEDUP = 1.25
 HOPELESS = 2.0
 # The measurement takes at least this many seconds, and this many steps in each precision.
 _SECONDS, _STEPS = 0.5, 4
-# On a CPU the time of a step is proportional to its pixels, so few of them are enough.
-CPU_PIXELS = 8 * 32 * 32
-# No schedule comes to its end.
-_EPOCHS = 100_000
-
-
-@dataclass(frozen=True)
-class _Unchanged:
-    """Stands in for generated samples, whose values do not matter for the time of a step."""
-
-    images: Tensor
-
-    def get(self, key: str) -> Tensor:
-        return self.images
-
-    def put(self, key: str, samples: Tensor) -> None:
-        pass
 
 
 def choose_training_precision(
@@ -51,17 +35,7 @@ def choose_training_precision(
     bfloat16 it is that. Elsewhere steps are timed, and bfloat16 has to be faster by a quarter. A
     classifier that does not run in it is trained through in float32.
     """
-    size = config.batch_size
-    if images.device.type == "cpu":
-        size = min(size, max(2, CPU_PIXELS // (images.shape[-2] * images.shape[-1])))
-    batch = images[torch.arange(size, device=images.device) % len(images)]
-    labels = torch.zeros(size, dtype=torch.int64, device=images.device)
-    config = config.model_copy(update={"batch_size": size, "epochs": _EPOCHS})
-
-    def start(precision: Precision) -> DecropTraining:
-        shared = SharedParts(store=_Unchanged(batch), precision=precision)
-        return DecropTraining(config, classifier, batch, labels, 0, shared)
-
+    start = partial(step_by_step, config, classifier, images)
     with suppress(Exception):  # a foreign network can raise anything in a different precision
         if computes_bfloat16(images.device):
             return _if_it_runs(start)

@@ -28,6 +28,8 @@ GROUPS: Mapping[str, type[BaseModel]] = {
     "cluster": ClusterConfig,
     "output": OutputConfig,
 }
+# Votes per tuning image in confirmation, at least.
+FEWEST_VOTES = 50
 # What a resumed run may change: how long and where it runs, never what it computes. (The number of
 # cores per trial is not among them: a different one adds numbers up in a different order.)
 RESUMABLE = {
@@ -73,6 +75,10 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         ConfigError: naming the first field that is wrong, and what it should be.
     """
     config = _validated(values)
+    if "confirm_votes" not in values:
+        # Whoever is content with few votes for a certificate wants no more for a choice.
+        votes = max(FEWEST_VOTES, min(config.confirm_votes, config.n))
+        config = config.model_copy(update={"confirm_votes": votes})
     check_classifier(config)
     check_search(config)
     check_certificate(config)

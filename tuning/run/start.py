@@ -61,7 +61,7 @@ def start(
         check_reachable(config)
         if dry_run:
             _introduce(config, settings, fits, quiet)
-            describe_plan(config, settings, Reporter())
+            describe_plan(config, settings, Reporter(quiet), as_json)
         else:
             _run(config, settings, fits, as_json, quiet)
     except InputError as error:

@@ -12,6 +12,7 @@ from trainables.black_box.queries import BlackBox, Queries
 from trainables.black_box.surrogate import EFFORT, check_budget, distill
 from trainables.cache import cache_folder
 from trainables.data.datasets import Dataset
+from trainables.models.architectures import ARCHITECTURES
 from trainables.models.classifiers import BaseClassifier
 from trainables.pretraining.cached import EPOCHS, cached_classifier, cached_path
 from trainables.smoothing.assumptions import check_assumptions, check_gradients
@@ -127,6 +128,22 @@ def base_classifier(
         return load_classifier(path)
     with reporter.track(f"{dataset.name}: base classifier", EPOCHS) as advance, using_threads(1):
         return cached_classifier(dataset, arch, cache_folder(), advance)
+
+
+def untrained_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> BaseClassifier:
+    """A classifier as fast as the one that `base_classifier` loads, which is trained only there.
+
+    Raises:
+        ConfigError: when it has a different number of classes from the data set.
+        InputError: when it cannot be loaded, or does not take such images.
+    """
+    if config.classifier is not None:
+        loaded = _load(config, config.classifier, dataset, images[:2])
+        assert isinstance(loaded, BaseClassifier)
+        return loaded
+    architecture = ARCHITECTURES[DEFAULT_ARCHITECTURES[dataset.name]]
+    network = architecture.build(images.shape[1], len(dataset.classes)).eval()
+    return BaseClassifier(network, architecture.mean, architecture.std)
 
 
 def check_classifier(config: RunConfig, dataset: Dataset, images: Tensor) -> nn.Module | None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.small_networks import config
+from trainables.decrop import pace
 from trainables.decrop import precision as module
 from trainables.decrop.precision import choose_training_precision, computes_bfloat16
 from trainables.models.classifiers import BaseClassifier
@@ -124,7 +125,7 @@ def test_a_batch_is_filled_by_repetition_but_no_larger_than_a_processor_needs(
     # The clean images of a batch, and the three noisy views of each.
     assert {size for size in sizes if size > 2} == {100, 300}
     sizes.clear()
-    monkeypatch.setattr(module, "CPU_PIXELS", 10 * 64)
+    monkeypatch.setattr(pace, "CPU_PIXELS", 10 * 64)
     choose_training_precision(watched, config(batch_size=100), images)
     assert {size for size in sizes if size > 2} == {10, 30}
 
