@@ -18,30 +18,35 @@ run: .venv/installed
 test: lint imports
 	$(MAKE) --no-print-directory --jobs=2 types suite
 
-lint: .venv/installed
+lint: .venv/developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed
+types: .venv/developing
 	$(BIN)/mypy
 
-imports: .venv/installed
+imports: .venv/developing
 	$(BIN)/lint-imports
 
-suite: .venv/installed
+suite: .venv/developing
 	$(PYTEST) -n 3 -m "not runs and not cluster"
 
 # Whole runs that are resumed, extended or killed; with a database server and a browser if installed.
-test-runs: .venv/installed
+test-runs: .venv/developing
 	$(PYTEST) -n 3 -m runs
 
 # Two hosts on one machine, in network namespaces; needs root and iproute2.
-test-cluster: .venv/installed
+test-cluster: .venv/developing
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# What only developing needs, on top.
+.venv/developing: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
