@@ -38,6 +38,11 @@ def summary_tables(rows: Sequence[Row], verdicts: Mapping[str, Verdict]) -> Grou
     return Group(*lines, Text(_LEGEND, style="dim"))
 
 
+def variant_table(title: str, rows: Sequence[Row]) -> RenderableType:
+    """A table with one line per variant, and nothing else; `rows` as in `summary_tables`."""
+    return Group(*_tables(title, rows))
+
+
 def objective_label(objective: str) -> str:
     """How readers see an objective's name: ACR in capitals, and for pareto what it trades off."""
     return {"acr": "ACR", "pareto": "certified-accuracy"}.get(objective, objective)

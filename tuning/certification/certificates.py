@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from trainables.data.splits import HeldOutImages
+from trainables.smoothing.assumptions import spread
 from trainables.smoothing.certify import certifying
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Procedure
@@ -21,8 +23,11 @@ from tuning.certification.tables import Certified, write_results
 from tuning.cluster.context import Context
 from tuning.cluster.pool import Urgency
 from tuning.setting.setting import Setting
-from tuning.votes.counter import VoteCounter, smoothable
+from tuning.votes.counter import VoteCounter, Voter, smoothable
 from tuning.votes.job import VoteJob
+
+# Images in the first table: enough for an interval of 14 points.
+FIRST_IMAGES = 50
 
 
 @dataclass(frozen=True)
@@ -50,30 +55,58 @@ class Certifier:
         model: nn.Module,
         sigma: float,
         advance: Callable[[int], None] = lambda votes: None,
+        first: Callable[[list[Certified]], None] | None = None,
     ) -> list[Certified]:
         """The certificates of `model`, in order of the images.
 
-        `advance` is called with numbers of votes, in total `votes`.
+        `advance` is called with numbers of votes, in total `votes`. If there is a `first`, the
+        certificates of a few images are made before anything else, and it is called with those.
         """
+        voter = self.counter.voter(model, self.test.images.shape[1:])
+        positions = range(len(self.test.indices))
+
+        async def wave(of: Sequence[int], urgency: Urgency) -> list[Certified]:
+            return await self._wave(variant, voter, sigma, of, urgency, advance)
+
+        if first is None:
+            return await wave(positions, Urgency.CERTIFICATION_VOTES)
+        early = spread(len(positions), FIRST_IMAGES)
+        rest = sorted({*positions} - {*early})
+        found = await wave(early, Urgency.FIRST_TABLE)
+        first(found)
+        found += await wave(rest, Urgency.CERTIFICATION_VOTES)
+        by_position = dict(zip([*early, *rest], found, strict=True))
+        return [by_position[position] for position in positions]
+
+    async def _wave(
+        self,
+        variant: str,
+        voter: Voter,
+        sigma: float,
+        positions: Sequence[int],
+        urgency: Urgency,
+        advance: Callable[[int], None],
+    ) -> list[Certified]:
+        """The certificates of the images at `positions`."""
         test, noise = self.test, Noise(sigma, self.pixel_steps)
-        shape = test.images.shape[1:]
-        allowing = replace(self.procedure, allowance=allowance(noise, shape))
+        allowing = replace(self.procedure, allowance=allowance(noise, test.images.shape[1:]))
+        chosen = torch.tensor(positions, dtype=torch.int64)
+        indices = [test.indices[position] for position in positions]
         job = VoteJob(
             f"{self.name}: {variant}",
-            *self.counter.voter(model, shape),
-            images=test.images,
-            indices=test.indices,
+            *voter,
+            images=test.images[chosen],
+            indices=indices,
             noise=noise,
             seed=self.seed,
             evaluate=partial(certifying, allowing, sigma, len(test.indices)),
             most=self.procedure.n0 + self.procedure.n,
         )
-        outcomes = await self.counter.count(job, Urgency.CERTIFICATION_VOTES, advance)
+        outcomes = await self.counter.count(job, urgency, advance)
+        labels = test.labels[chosen].tolist()
         return [
             Certified(index, label, *outcome)
-            for index, label, outcome in zip(
-                test.indices, test.labels.tolist(), outcomes, strict=True
-            )
+            for index, label, outcome in zip(indices, labels, outcomes, strict=True)
         ]
 
 

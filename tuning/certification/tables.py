@@ -59,7 +59,7 @@ def write_certificates(
     """
     how = {column: metadata[column] for column in ("precision", "device")}
     by_variant = {
-        variant: [_certificate_row(variant, c) | how for c in of_images]
+        variant: [certificate_row(variant, c) | how for c in of_images]
         for variant, of_images in certified.items()
     }
     rows = [row for name in VARIANTS for row in by_variant.get(name, ())]
@@ -117,7 +117,8 @@ def summary_rows(
     return rows
 
 
-def _certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
+def certificate_row(variant: str, certified: Certified) -> dict[str, Any]:
+    """A row of certificates.parquet, without how it was computed."""
     c = certified.certificate
     return {
         "variant": variant,

@@ -21,13 +21,14 @@ T = TypeVar("T")
 
 
 class Urgency(IntEnum):
-    """What is given to free workers first: that for which most of the rest waits."""
+    """What is given to free workers first: that for which people, or most of the rest, wait."""
 
     MEASUREMENT = 0
-    CONFIRMATION_TRAINING = 1
-    CONFIRMATION_VOTES = 2
-    FINAL_TRAINING = 3
-    CERTIFICATION_VOTES = 4
+    FIRST_TABLE = 1
+    CONFIRMATION_TRAINING = 2
+    CONFIRMATION_VOTES = 3
+    FINAL_TRAINING = 4
+    CERTIFICATION_VOTES = 5
 
 
 class TaskPool:

@@ -36,11 +36,11 @@ class FinalTrainer:
     trainer: Trainer
     seed: int
 
-    async def train(self, trial: TrialRecord) -> Denoiser | None:
+    async def train(self, trial: TrialRecord, urgency: Urgency) -> Denoiser | None:
         """The denoiser of a trial's configuration; None if its training diverges."""
         images, labels, _ = self.setting.shots.joined()
         training = Training(trial.hyperparameters, images, labels, self.seed)
-        return await self.trainer.train(training, Urgency.FINAL_TRAINING)
+        return await self.trainer.train(training, urgency)
 
 
 async def gather_finalists(

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from tuning.monitoring.panel import panel
@@ -55,6 +55,11 @@ class Reporter:
     def warn(self, message: str) -> None:
         """One line about what the user should know, even if nothing else is shown."""
         self.err.print(f"warning: {message}", markup=False)
+
+    def show(self, table: RenderableType) -> None:
+        """Something larger than a line about what is happening."""
+        if not self._quiet:
+            self.err.print(table)
 
     def expect(self, work: Mapping[str, float]) -> None:
         """Say how much work the steps of the run are going to be, by name and in any unit."""

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from results import files
-from results.schema import variant_place
-from results.terminal import objective_label
+from results.schema import Row, variant_place
+from results.summary import Candidate, summary_row
+from results.terminal import objective_label, variant_table
 from trainables.decrop.config import DecropConfig
 from trainables.models.denoisers import Denoiser, build_denoiser
 from trainables.smoothing.probes import QUERIES
 from tuning.certification.certificates import certifier_of
 from tuning.certification.subjects import Model, Subject
-from tuning.certification.tables import Certified, write_results
+from tuning.certification.tables import Certified, certificate_row, write_results
 from tuning.cluster.context import Context
+from tuning.cluster.pool import Urgency
 from tuning.config import RunConfig
 from tuning.confirmation.confirm import confirm
 from tuning.confirmation.final import Finalist, FinalTrainer, gather_finalists, write_denoisers
@@ -54,7 +57,7 @@ async def finish(part: Part, over: asyncio.Event, context: Context, manifest: Ma
     for record in best_first(ledger.attempts.records()):
         if record.origin in CERTAIN:
             # The first one of its origin.
-            finishing.begin(record.origin, record, record.hyperparameters.sigma)
+            finishing.begin(record.origin, record, record.hyperparameters.sigma, early=True)
     await pool.until(lambda: over.is_set() or ledger.finished)
     shortlist = shortlisted(_complete(part), config.candidates, config.pareto)
     counter = await counting
@@ -87,19 +90,23 @@ class _Finishing:
         self.final = FinalTrainer(part.setting, trainer, context.seed(part.setting.name, "final"))
         self.trainings: dict[str, asyncio.Task[Denoiser | None]] = {}
         self.certifying: dict[str, asyncio.Task[list[Certified]]] = {}
+        self.first: dict[str, Row] = {}
         # Votes that were counted before there was anybody to show them.
         self.unseen = 0
         self.show: Callable[[int], None] | None = None
 
-    def begin(self, name: str, trial: TrialRecord | None, sigma: float) -> None:
+    def begin(
+        self, name: str, trial: TrialRecord | None, sigma: float, early: bool = False
+    ) -> None:
         """Train a trial's configuration on all shots and certify it, unless that has begun.
 
-        Without a trial, it is the bare classifier.
+        Without a trial, it is the bare classifier. `early` ones are in the first table.
         """
         if name not in self.certifying:
             if trial is not None:
-                self.trainings[name] = asyncio.create_task(self.final.train(trial))
-            self.certifying[name] = asyncio.create_task(self._certified(name, sigma))
+                urgency = Urgency.FIRST_TABLE if early else Urgency.FINAL_TRAINING
+                self.trainings[name] = asyncio.create_task(self.final.train(trial, urgency))
+            self.certifying[name] = asyncio.create_task(self._certified(name, sigma, early))
 
     async def certify(self, confirmation: Confirmation, counter: VoteCounter) -> Rows:
         """Train, export and certify what was chosen; returns the rows of the summary."""
@@ -131,7 +138,7 @@ class _Finishing:
             context,
         )
 
-    async def _certified(self, name: str, sigma: float) -> list[Certified]:
+    async def _certified(self, name: str, sigma: float, early: bool) -> list[Certified]:
         """The certificates; none if the final training diverges."""
         training = self.trainings.get(name)
         denoiser = None if training is None else await training
@@ -140,7 +147,21 @@ class _Finishing:
             self._advance(certifier.votes)
             return []
         model = smoothable(denoiser, self.access.certified)
-        return await certifier.certify(name, model, sigma, self._advance)
+        first = partial(self._show_first, name) if early else None
+        return await certifier.certify(name, model, sigma, self._advance, first)
+
+    def _show_first(self, name: str, found: list[Certified]) -> None:
+        """Show what is known so far, once the first images of all early variants are certified."""
+        setting = self.setting
+        rows = [certificate_row(name, each) for each in found]
+        self.first[name] = summary_row(setting.name, Candidate(name, name), rows, setting.radii)
+        if set(self.first) == set(CERTAIN):
+            title = f"{setting.name}, so far ({len(found)} of {len(setting.test.indices)} images)"
+            self.context.reporter.show(
+                variant_table(
+                    title, [self.first[each] for each in sorted(CERTAIN, key=variant_place)]
+                )
+            )
 
     def _advance(self, votes: int) -> None:
         self.unseen += votes

@@ -16,6 +16,7 @@ from tests.support.finished import SMALL, InventedVotes, chosen_variants, invent
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser, DnCNN
+from tuning.certification import certificates
 from tuning.cluster.connection import Cluster
 from tuning.cluster.context import Context
 from tuning.cluster.pool import Urgency
@@ -52,7 +53,7 @@ class PretendedTrainer:
 
     async def train(self, training: Training, urgency: Urgency) -> Denoiser | None:
         config = training.hyperparameters
-        final = urgency == Urgency.FINAL_TRAINING
+        final = urgency in (Urgency.FIRST_TABLE, Urgency.FINAL_TRAINING)
         self.confirmed += [] if final else [config.sigma]
         for _ in range(0 if final else self.slow):
             await asyncio.sleep(0)
@@ -119,7 +120,7 @@ def test_what_is_certain_is_trained_and_certified_while_the_rest_is_confirmed(
     rows = run.finish()
     assert len(run.drawn) == 1
     # Denoised smoothing and the published values.
-    assert run.trainer.ended[:2] == [Urgency.FINAL_TRAINING] * 2
+    assert run.trainer.ended[:2] == [Urgency.FIRST_TABLE] * 2
     assert Urgency.CONFIRMATION_TRAINING in run.trainer.ended
     assert {row["variant"] for row in rows} == {
         "none",
@@ -136,10 +137,30 @@ def test_what_is_certain_is_trained_and_certified_while_the_rest_is_confirmed(
     assert f"certification votes: {short(votes)}/{short(votes)}" in run.written.getvalue()
 
 
+def test_a_first_table_shows_what_is_certain_on_a_few_images_before_the_rest_is_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "FIRST_IMAGES", 4)
+    run = Run(tmp_path, PretendedTrainer(slow=MANY), monkeypatch)
+    run.finish()
+    text = run.written.getvalue()
+    title = f"digits-3shot, so far (4 of {SMALL['certify_images']} images)"
+    assert text.count(title) == 1
+    table = text[text.index(title) :]
+    lines = [line.split() for line in table.splitlines()[3:5]]
+    assert [line[:2] for line in lines] == [["Denoised", "smoothing"], ["DE-CROP,", "published"]]
+    # Their certificates are in the order of the images all the same.
+    path = run.setting.folder / "certificates.parquet"
+    rows = pq.read_table(path, filters=[("variant", "=", "published")]).to_pylist()
+    assert [row["image_index"] for row in rows] == run.setting.test.indices
+    labels = run.setting.test.labels.tolist()
+    assert [row["label"] for row in rows] == labels
+
+
 def test_what_is_certain_begins_beside_the_search_once_the_baselines_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for known, begun in ((False, []), (True, [Urgency.FINAL_TRAINING] * 2)):
+    for known, begun in ((False, []), (True, [Urgency.FIRST_TABLE] * 2)):
         run = Run(tmp_path / str(known), PretendedTrainer(), monkeypatch)
         run.turns, run.ledger.baselines_finished = MANY, known
         run.finish()
