@@ -110,7 +110,8 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 def percent(share: float) -> str:
     """A share in percent, with one digit after the point."""
-    return f"{100 * share:.1f}"
+    # Without the sign of what is rounded to zero.
+    return f"{round(100 * share, 1) + 0:.1f}"
 
 
 def _middle(radii: Sequence[float]) -> float:

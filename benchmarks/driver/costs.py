@@ -63,7 +63,7 @@ class Meter(Reporter):
         self._spent = shares.timed("measuring", spent)
 
     @contextlib.contextmanager
-    def track(self, what: str, total: int, unit: str = "") -> Iterator[Advance]:
+    def track(self, what: str, total: int, *, fast: bool = False) -> Iterator[Advance]:
         """Show nothing, but count the trials that end."""
 
         def advance(units: int, left: float | None = None) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from results.curves import share_of
 from results.run import Setting
-from results.sentences import NOTHING, details, headline, statement, verdict_json, winner
+from results.sentences import NOTHING, details, headline, percent, statement, verdict_json, winner
 from results.verdict import Verdict, judge
 from tests.support.invented import certificate_rows, confirmation_rows, summary_of
 
@@ -217,6 +217,13 @@ def test_what_cannot_be_told_apart_is_said_with_its_difference() -> None:
         "It cannot be told apart from DE-CROP as published (0.0 points [-2.1, 2.1])."
     )
     assert not verdict.is_improvement
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(-0.0004, "0.0"), (-0.0006, "-0.1"), (0.0, "0.0"), (1, "100.0")]
+)
+def test_percentages_have_a_digit_and_zero_has_no_sign(share: float, text: str) -> None:
+    assert percent(share) == text
 
 
 def test_a_winner_that_lost_on_the_test_images_is_said_to_be_worse() -> None:

@@ -127,7 +127,9 @@ async def certify(
     """
     certifier = certifier_of(subject, counter, context)
     votes = len(subject.models) * certifier.votes
-    with context.reporter.track(f"{subject.name}: certification votes", votes, "votes") as advance:
+    with context.reporter.track(
+        f"{subject.name}: certification votes", votes, fast=True
+    ) as advance:
         certified = await asyncio.gather(
             *(
                 certifier.certify(name, smoothable(m.denoiser, classifier), m.sigma, advance)

@@ -62,7 +62,7 @@ async def confirm(
     votes = confirmation_votes(config, setting, len(shortlist))
     with (
         track(f"{step} trainings", len(shortlist) * len(folds)) as trained,
-        track(f"{step} votes", votes, "votes") as counted,
+        track(f"{step} votes", votes, fast=True) as counted,
     ):
         scorer = Scorer(step, setting, folds, config, seed, counter, counted)
         again = Candidates(classifier, trainer, scorer, trained)

@@ -12,7 +12,7 @@ from rich.text import Text
 from tuning.monitoring.steps import Activity, Step
 
 # Columns of a bar.
-BAR = 12
+BAR = 10
 
 
 def panel(activity: Activity) -> RenderableType:

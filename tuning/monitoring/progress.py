@@ -35,7 +35,7 @@ class Reporter:
 
     If it is `quiet`, only warnings, errors and results are written.
 
-        with reporter.track("digits: votes", 8_100_000, "votes") as advance:
+        with reporter.track("digits: votes", 8_100_000, fast=True) as advance:
             advance(1000)
     """
 
@@ -70,12 +70,12 @@ class Reporter:
         self._activity.facts[name] = fact
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str = "") -> Iterator[Advance]:
+    def track(self, what: str, total: int, *, fast: bool = False) -> Iterator[Advance]:
         """A step of `total` units; call the result with the number of units just done.
 
-        Units that are worth counting by the second have a name, such as "votes".
+        Fast ones are also counted by the second.
         """
-        step = Step(what, total, unit)
+        step = Step(what, total, fast)
         if not self.err.is_terminal:
             self.say(f"{what}: {step.amount}")
         self._activity.begin(step)

@@ -9,15 +9,15 @@ AT_ONCE = 1.0
 
 
 class Step:
-    """How much of a step of `total` units is done; `unit` names what is counted by the second.
+    """How much of a step of `total` units is done; `fast` ones are also counted by the second.
 
-    step = Step("digits: votes", 8_100_000, "votes")
+    step = Step("digits: votes", 8_100_000, fast=True)
     step.advance(4_000_000)
     step.amount   # 4.0M/8.1M
     """
 
-    def __init__(self, what: str, total: int, unit: str = "") -> None:
-        self.what, self.total, self.unit = what, total, unit
+    def __init__(self, what: str, total: int, fast: bool = False) -> None:
+        self.what, self.total, self.fast = what, total, fast
         self.started, self.done = time.monotonic(), 0
         self._before = 0
         # It may begin long after it is announced, and with units that were done before.
@@ -82,15 +82,15 @@ class Step:
 
     @property
     def speed(self) -> str:
-        """Units a second, if they have a name."""
-        rate = self.rate if self.unit and not self.ended else None
-        return "" if rate is None else f"{short(round(rate))} {self.unit}/s"
+        """Units a second, if they are worth it."""
+        rate = self.rate if self.fast and not self.ended else None
+        return "" if rate is None else f"{short(round(rate))}/s"
 
     @property
     def remaining(self) -> str:
         """The time left, in words; empty if it is not known."""
         left = self.left
-        return "" if left is None else f"about {duration(left)} left"
+        return "" if left is None else f"{duration(left)} left"
 
     @property
     def _since(self) -> float:

@@ -117,7 +117,7 @@ class _Finishing:
             self.begin(name, one.trial, one.sigma)
         votes = len(chosen) * certifier_of(setting, counter, context).votes
         step = f"{setting.name}: certification votes"
-        with context.reporter.track(step, votes, "votes") as self.show:
+        with context.reporter.track(step, votes, fast=True) as self.show:
             self._advance(0)
             with manifest.timed(setting.name, "training"):
                 finalists = await gather_finalists(confirmation, self.trainings)
