@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -135,12 +135,9 @@ def redirect_output(log: Path, quiet: bool = False) -> Iterator[Reporter]:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    python_streams = sys.stdout, sys.stderr
     saved = os.dup(1), os.dup(2)
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(fd), "w", buffering=1) for fd in saved)
     reporter = Reporter(quiet)
-    own_streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = python_streams
+    reporter.out.file, reporter.err.file = own = _kept(sys.stdout, 1), _kept(sys.stderr, 2)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -152,5 +149,18 @@ def redirect_output(log: Path, quiet: bool = False) -> Iterator[Reporter]:
         for descriptor, original in enumerate(saved, start=1):
             os.dup2(original, descriptor)
             os.close(original)
-        for stream in own_streams:
-            stream.close()
+        for stream in own:
+            if stream not in (sys.stdout, sys.stderr):
+                stream.close()
+
+
+def _kept(stream: TextIO, descriptor: int) -> TextIO:
+    """A stream that still writes where `stream` does when its file descriptor is redirected.
+
+    In a notebook, what Python writes does not pass through the descriptor.
+    """
+    try:
+        backed = stream.fileno() == descriptor
+    except (OSError, ValueError):
+        backed = False
+    return os.fdopen(os.dup(descriptor), "w", buffering=1) if backed else stream

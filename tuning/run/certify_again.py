@@ -38,8 +38,11 @@ def certify_again(
     flags: Mapping[str, Any],
     quiet: bool,
     detach: bool,
-) -> None:
+) -> Path | None:
     """Certify the models that the command line names, and write tables, logs and a report to `out`.
+
+    Returns:
+        The folder, unless they are certified by a job.
 
     Raises:
         RunError: with the message and the exit code for the user.
@@ -48,7 +51,7 @@ def certify_again(
     if address is not None:
         own = {"denoiser": denoiser and str(denoiser), "sigma": sigma}
         _submit(source, out, {**flags, **own, "cluster": address}, detach)
-        return
+        return None
     out = out or (source / files.CERTIFIED if source and _is_run(source) else Path(files.CERTIFIED))
     try:
         config, subjects = _find(source, denoiser, sigma, out, flags)
@@ -58,6 +61,7 @@ def certify_again(
     except (InputError, StoreError) as error:
         raise ConfigError(with_flags(error)) from error
     _run(config, subjects, RunFolder(out, flag="--out"), quiet)
+    return out
 
 
 def _find(

@@ -39,8 +39,8 @@ def start(
     as_json: bool,
     quiet: bool,
     detach: bool,
-) -> None:
-    """Carry out one command line.
+) -> Path | None:
+    """Carry out one command line; returns the run folder, if there is one on this machine.
 
     Raises:
         RunError: with the message and the exit code for the user.
@@ -53,7 +53,7 @@ def start(
             raise ConfigError("--name: is needed to resume a run as a job")
         config = make_config({"name": _dated(), **given, "cluster": address})
         submit_run(config, resume=resume, as_json=as_json, quiet=quiet, detach=detach)
-        return
+        return None
     try:
         config = _resumed(given) if resume else _new(given)
         settings = make_settings(config)
@@ -62,8 +62,9 @@ def start(
         if dry_run:
             _introduce(config, settings, fits, quiet)
             describe_plan(config, settings, Reporter(quiet), as_json)
-        else:
-            _run(config, settings, fits, as_json, quiet)
+            return None
+        _run(config, settings, fits, as_json, quiet)
+        return config.run_folder
     except InputError as error:
         raise ConfigError(with_flags(error)) from error
 
