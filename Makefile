@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # it mostly waits, so two cores are kept busy by three processes.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-runs test-cluster lint types imports suite clean
+.PHONY: run test test-runs test-cluster docs lint types imports suite clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -17,6 +17,10 @@ run: .venv/installed
 # The types are checked beside the suite, which does not use all of two cores.
 test: lint imports
 	$(MAKE) --no-print-directory --jobs=2 types suite
+
+# The documentation as a site, build/site/index.html.
+docs: .venv/developing
+	$(BIN)/python -m sphinx -W docs build/site
 
 lint: .venv/developing
 	$(BIN)/ruff check .
