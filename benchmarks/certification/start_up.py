@@ -31,7 +31,7 @@ def write(folder: Path, votes: int, precision: str) -> None:
     from trainables.models.architectures import DigitsCNN
     from trainables.models.classifiers import BaseClassifier
     from trainables.models.denoisers import DnCNN
-    from trainables.smoothing.export import export_files
+    from trainables.smoothing.exporting import export_files
     from trainables.smoothing.noise import Noise
     from trainables.smoothing.procedures import Fixed
     from trainables.weights.checkpoint import save_classifier

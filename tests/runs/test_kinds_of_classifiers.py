@@ -14,6 +14,7 @@ import torch
 from results.store import read_metadata
 from tests.support.brought import KINDS, images_of, write_images
 from tests.support.runs import CERTIFIED, TINY, Launcher
+from trainables.errors import InputError
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
@@ -47,7 +48,14 @@ def test_a_classifier_of_any_kind_goes_all_the_way(
     assert exported["classifier_hash"] == weights_hash(classifier)
     assert read_metadata(table)["model_hash_none"] == weights_hash(classifier)
     deployed = SmoothedClassifier.load(folder, classifier=classifier, seed=0)
-    assert 0 < deployed.certify(image, n=100, n0=50).n <= 100
+    proof = deployed.certify(image, n=100, n0=50)
+    assert 0 < proof.n <= 100
+    # Alone as well, unless only the user's own code can build the network.
+    if exported["classifier_kind"] == "factory":
+        with pytest.raises(InputError, match="load_base_classifier"):
+            SmoothedClassifier.load(folder)
+    else:
+        assert SmoothedClassifier.load(folder, seed=0).certify(image, n=100, n0=50) == proof
 
 
 def trials(run: Path) -> list[dict[str, object]]:

@@ -35,6 +35,7 @@ def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
         "certificates.parquet",
         "classes.parquet",
         "curves.png",
+        "smoothed_classifier/classifier.safetensors",
         "smoothed_classifier/denoiser.safetensors",
         "smoothed_classifier/probes.safetensors",
         "smoothed_classifier/config.json",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.denoisers import DnCNN
-from trainables.smoothing.export import CONFIG, ExportConfig, export_files
+from trainables.smoothing.export import CONFIG, ExportConfig
+from trainables.smoothing.exporting import export_files
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed, Procedure
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
+from trainables.models.recipe import Recipe
 
 # By the number of channels that the images have, and the network does not take.
 WRONG_CHANNELS = {
@@ -32,7 +33,8 @@ class BaseClassifier(IdentifiedClassifier):
     submodule of that name; flattened for each image. The head is the last layer that runs in a
     forward pass of all linear ones, and of convolutions that give one value for each class. Without
     either, a classifier has no features, which only training needs. `mean` and `std` hold one
-    value, or one for each channel, in the unit of the pixels.
+    value, or one for each channel, in the unit of the pixels. `recipe` says how to build the
+    network again, if that is known.
 
         classifier = BaseClassifier(network, mean=(0.5,), std=(0.25,))
         logits, features = classifier.logits_and_features(images)
@@ -50,6 +52,7 @@ class BaseClassifier(IdentifiedClassifier):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         feature_layer: str | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         _check_normalisation(mean, std)
@@ -60,7 +63,7 @@ class BaseClassifier(IdentifiedClassifier):
                 field="feature_layer",
             )
         self.network = network
-        self._feature_layer = feature_layer
+        self.feature_layer, self.recipe = feature_layer, recipe
         # The name of the head in the network, once it is known.
         self.head: str | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -116,7 +119,7 @@ class BaseClassifier(IdentifiedClassifier):
 
     def fix_head(self, images: Tensor) -> None:
         """Find the head in a pass of `images`, so that later passes watch only that layer."""
-        if self._feature_layer is None:
+        if self.feature_layer is None:
             with torch.no_grad():
                 _, self.head, _ = self._watched_pass(images)
 
@@ -182,7 +185,7 @@ class BaseClassifier(IdentifiedClassifier):
         ran: list[tuple[str, Any, int | None]] = []
 
         def keep(name: str, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if name == self._feature_layer:
+            if name == self.feature_layer:
                 ran.append((name, output, None))
             elif isinstance(layer, nn.Linear):
                 ran.append((name, next(iter((*args, *kwargs.values()))), None))
@@ -200,7 +203,7 @@ class BaseClassifier(IdentifiedClassifier):
         return logits, *(heads[-1] if heads else (None, None))
 
     def _watched(self) -> list[str]:
-        known = self._feature_layer or self.head
+        known = self.feature_layer or self.head
         if known is not None:
             return [known]
         kinds = (nn.Linear, nn.Conv2d)
@@ -219,8 +222,8 @@ class BaseClassifier(IdentifiedClassifier):
         return features.flatten(1)
 
     def _no_features(self) -> str:
-        if self._feature_layer is not None:
-            return f"{self._feature_layer} does not run when images are classified"
+        if self.feature_layer is not None:
+            return f"{self.feature_layer} does not run when images are classified"
         leaves = [name for name, m in self.network.named_modules() if not any(m.children())]
         return (
             "training needs features, and the classifier has no layer for its classes alone whose "

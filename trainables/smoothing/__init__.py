@@ -15,6 +15,7 @@ From the noise to the certificate:
     objective.py    what a search maximises: predicted certificates, wrong ones subtracted
     probes.py       what a classifier answers about a few images, to recognise it by
     export.py       an export on disk: its configuration, and hashes and probes to check it by
+    exporting.py    the files of an export, the classifier's among them
     smoothed.py     SmoothedClassifier: an exported denoiser in front of its classifier
 """
 

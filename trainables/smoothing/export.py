@@ -1,18 +1,17 @@
 """An exported smoothed classifier on disk, and the proof that it is the one that was certified.
 
-It is a folder of three files: the denoiser, with its architecture and sigma; probes, a few images
-with the logits that are expected for them; and a configuration, with hashes of the other two, of
-the classifier's weights and of itself.
+It is a folder: the denoiser, with its architecture and sigma; the classifier, if it can be written
+to a file; probes, a few images with the logits that are expected for them; and a configuration,
+with hashes of the others, of the classifier's weights and of itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 from safetensors import SafetensorError
@@ -22,24 +21,25 @@ from trainables.acceleration.voting import Precision
 from trainables.choices import MOST_PILOT_VOTES, MOST_VOTES, ProcedureName
 from trainables.data.form import UNCHANGED, ImageForm
 from trainables.errors import InputError, describe_error
-from trainables.models.classifiers import IdentifiedClassifier
+from trainables.models.classifiers import BaseClassifier, IdentifiedClassifier
 from trainables.models.denoisers import Denoiser
+from trainables.models.recipe import Kind
 from trainables.smoothing.noise import Noise
-from trainables.smoothing.probes import Probes, ask, probe_images, read_probes
+from trainables.smoothing.probes import Probes, read_probes
 from trainables.smoothing.procedures import Procedure, make_procedure
 from trainables.smoothing.quantised import allowance
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.denoiser_file import (
     WEIGHTS,
-    denoiser_bytes,
     load_denoiser,
     read_bytes,
     trained_sigma,
 )
+from trainables.weights.packed import CLASSIFIER, load_packed
 
 CONFIG = "config.json"
 PROBES = "probes.safetensors"
-SCHEMA_VERSION: Literal[7] = 7
+SCHEMA_VERSION: Literal[8] = 8
 Origin = Literal[
     "file",
     "published",
@@ -51,6 +51,11 @@ Origin = Literal[
     "search",
 ]
 _AGAIN = "copy the whole folder again"
+# What to pass for a classifier that is not in the export, by its kind.
+_SOURCES = {
+    "factory": ", for example load_base_classifier(ClassifierSpec({!r}, weights=FILE), images)",
+    "endpoint": ", for example HttpClassifier.connect({!r})",
+}
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Radius = Annotated[float, Field(ge=0, le=100)]
 
@@ -71,12 +76,13 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     The noise is rounded to multiples of 1 / `pixel_steps`; 0 stands for Gaussian noise. `origin`
     says where the hyperparameters of the denoiser come from, "file" if that is not known; `trial`
     is the number of the trial. `class_names`, in the order of the logits, and `clean_accuracy` are
-    empty if they are not known. `image_form` says what was done to the images. Hashes are SHA-256:
-    of the classifier's weights, of the two other files, and of this configuration without
-    `config_hash`.
+    empty if they are not known. `image_form` says what was done to the images. `classifier_kind`
+    and `classifier_name` are those of a `Recipe`. Hashes are SHA-256: of the classifier's weights,
+    of the other files (`classifier_file_hash` is None if the classifier is not among them), and of
+    this configuration without `config_hash`.
     """
 
-    schema_version: Literal[7] = SCHEMA_VERSION
+    schema_version: Literal[8] = SCHEMA_VERSION
     origin: Origin = "file"
     trial: NonNegativeInt | None = None
     # As large as a space allows, and as fine as the pixels of any data set: the table of quantised
@@ -95,7 +101,10 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     image_form: ImageForm = UNCHANGED
     precision: Precision = "float32"
+    classifier_kind: Kind = "module"
+    classifier_name: str = Field("", max_length=500)
     classifier_hash: _Hash
+    classifier_file_hash: _Hash | None = None
     denoiser_hash: _Hash
     probes_hash: _Hash
     config_hash: str = ""
@@ -109,7 +118,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     def expected_hash(self) -> str:
         """What `config_hash` must be."""
         content = self.model_dump(mode="json", exclude={"config_hash"})
-        return _sha256(json.dumps(content, sort_keys=True).encode())
+        return sha256(json.dumps(content, sort_keys=True).encode())
 
     def sealed(self) -> Self:
         """The same, with its `config_hash`."""
@@ -172,43 +181,6 @@ class Export(NamedTuple):
         self.probes.check(self.denoiser, classifier)
 
 
-def export_files(
-    model: nn.Sequential,
-    image_shape: Sequence[int],
-    noise: Noise,
-    procedure: Procedure,
-    **facts: Any,
-) -> dict[str, bytes]:
-    """The files of an export of `model`, a denoiser in front of a classifier, by name.
-
-    Both are in evaluation mode. `image_shape` is [C, H, W]; `facts` are the other fields of
-    `ExportConfig`, such as `precision`. The classifier is asked about `probes.QUERIES` images.
-
-    Raises:
-        InputError: when the classifier fails.
-    """
-    denoiser, classifier = model
-    assert isinstance(denoiser, Denoiser)
-    probes = ask(denoiser, classifier, probe_images(image_shape))
-    files = {WEIGHTS: denoiser_bytes(denoiser, noise.sigma), PROBES: probes.data}
-    numbers = {k: v for k, v in asdict(procedure).items() if k in ExportConfig.model_fields}
-    config = ExportConfig.model_validate(
-        {
-            "procedure": procedure.name,
-            "num_classes": probes.logits.shape[1],
-            "image_shape": tuple(image_shape),
-            "classifier_hash": weights_hash(classifier),
-            "denoiser_hash": _sha256(files[WEIGHTS]),
-            "probes_hash": _sha256(files[PROBES]),
-            **noise._asdict(),
-            **numbers,
-            **facts,
-        }
-    )
-    # Last, because it is about the others.
-    return files | {CONFIG: config.sealed().text.encode()}
-
-
 def read_export(folder: Path) -> Export:
     """The export in `folder`, all of whose parts belong together and are as they were written.
 
@@ -216,10 +188,10 @@ def read_export(folder: Path) -> Export:
         InputError: naming the part that is missing, is damaged, or belongs to a different export;
             and for an export of an earlier version, which cannot be checked.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     data = {name: _read(folder, name) for name in (WEIGHTS, PROBES)}
     expected = {WEIGHTS: config.denoiser_hash, PROBES: config.probes_hash}
-    wrong = [name for name, content in data.items() if _sha256(content) != expected[name]]
+    wrong = [name for name, content in data.items() if sha256(content) != expected[name]]
     if len(wrong) == len(data):
         raise _foreign(folder, CONFIG)
     if wrong:
@@ -239,7 +211,55 @@ def read_export(folder: Path) -> Export:
     return Export(config, denoiser, probes)
 
 
-def _read_config(folder: Path) -> ExportConfig:
+def load_model(folder: Path, classifier: nn.Module | None) -> tuple[ExportConfig, nn.Sequential]:
+    """The configuration of the export in `folder`, and its denoiser in front of its classifier.
+
+    That is `classifier`, or the one in the export; it is checked, and put in evaluation mode.
+
+    Raises:
+        InputError: when a part is missing or damaged, or the classifier is not the one that was
+            certified.
+        TypeError: when the classifier is not a module.
+    """
+    if not isinstance(classifier, nn.Module | None):
+        raise TypeError(f"classifier is {type(classifier).__name__}, not a torch.nn.Module")
+    export = read_export(folder)
+    found = stored_classifier(folder, export) if classifier is None else classifier
+    try:
+        export.check_classifier(found.eval())
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+    return export.config, nn.Sequential(export.denoiser, found)
+
+
+def stored_classifier(folder: Path, export: Export) -> BaseClassifier:
+    """The classifier that `export`, which was read from `folder`, holds.
+
+    Raises:
+        InputError: when it holds none, naming what to pass instead, or it is damaged or belongs to
+            a different export.
+    """
+    config = export.config
+    if config.classifier_file_hash is None:
+        raise InputError(
+            f"{folder} does not hold its classifier; pass the one that the run used as "
+            f"`classifier`{_SOURCES.get(config.classifier_kind, '').format(config.classifier_name)}"
+        )
+    data = _read(folder, CLASSIFIER)
+    if sha256(data) != config.classifier_file_hash:
+        raise _foreign(folder, CLASSIFIER)
+    try:
+        return load_packed(data, export.probes.pixels)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+
+
+def read_config(folder: Path) -> ExportConfig:
+    """The configuration of the export in `folder`, whose other files are not read.
+
+    Raises:
+        InputError: as `read_export`.
+    """
     content = _read(folder, CONFIG)
     try:
         version = json.loads(content)["schema_version"]
@@ -274,5 +294,6 @@ def _foreign(folder: Path, name: str) -> InputError:
     )
 
 
-def _sha256(data: bytes) -> str:
+def sha256(data: bytes) -> str:
+    """SHA-256 of `data`: hexadecimal, 64 digits."""
     return hashlib.sha256(data).hexdigest()

@@ -39,6 +39,11 @@ class Probes(NamedTuple):
     denoised_logits: Tensor
 
     @property
+    def pixels(self) -> Tensor:
+        """The images as floats in [0, 1]."""
+        return self.images.float() / 255
+
+    @property
     def data(self) -> bytes:
         """The probes in safetensors format, as `read_probes` reads them."""
         return save_safetensors({k: v.contiguous() for k, v in self._asdict().items()})

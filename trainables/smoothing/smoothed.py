@@ -11,10 +11,9 @@ from scipy.special import betainc
 from torch import Tensor, nn
 
 from trainables.acceleration.voting import prepared
-from trainables.errors import InputError
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
 from trainables.smoothing.counting import total_votes
-from trainables.smoothing.export import ExportConfig, read_export
+from trainables.smoothing.export import ExportConfig, load_model
 from trainables.smoothing.noise import plan_blocks
 from trainables.smoothing.quantised import on_grid
 from trainables.worker import using_threads
@@ -30,7 +29,7 @@ class SmoothedClassifier:
 
     Not thread-safe.
 
-        smoothed = SmoothedClassifier.load(folder, classifier)
+        smoothed = SmoothedClassifier.load(folder)
         smoothed.predict(image)   # a class, or -1
         smoothed.certify(image).radius
     """
@@ -51,33 +50,26 @@ class SmoothedClassifier:
     def load(
         cls,
         folder: str | Path,
-        classifier: nn.Module,
+        classifier: nn.Module | None = None,
         *,
         seed: int | None = None,
         threads: int = 1,
     ) -> SmoothedClassifier:
-        """Read an export and put its denoiser in front of `classifier`.
+        """Read an export: its denoiser in front of its classifier, or of `classifier`.
 
-        `classifier` maps images [batch, C, H, W] in [0, 1] to logits, normalisation included. It
-        must be the one that was certified: its weights are compared where they can be, and its
-        answers about 8 images in any case. It is put in evaluation mode.
+        `classifier` is needed only for an export that does not hold its own. It maps images
+        [batch, C, H, W] in [0, 1] to logits, normalisation included. In either case it must be the
+        one that was certified: its weights are compared where they can be, and its answers about 8
+        images in any case. It is put in evaluation mode.
 
         Raises:
             InputError: when a part of the export is missing, is damaged or belongs to a different
-                export, or the classifier is a different one.
+                export, or the classifier is a different one, or is not in the export.
             TypeError: when the classifier is not a module.
         """
-        if not isinstance(classifier, nn.Module):
-            raise TypeError(f"classifier is {type(classifier).__name__}, not a torch.nn.Module")
-        folder = Path(folder)
-        export = read_export(folder)
-        try:
-            with using_threads(threads):
-                export.check_classifier(classifier.eval())
-        except InputError as error:
-            raise InputError(f"{folder}: {error}") from error
-        model = nn.Sequential(export.denoiser, classifier)
-        return cls(model, export.config, seed=seed, threads=threads)
+        with using_threads(threads):
+            config, model = load_model(Path(folder), classifier)
+        return cls(model, config, seed=seed, threads=threads)
 
     def predict(self, image: Tensor, *, n: int | None = None, alpha: float | None = None) -> int:
         """Class of `image` [C, H, W], or -1 when the votes do not decide it at level alpha.

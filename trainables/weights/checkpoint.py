@@ -26,6 +26,7 @@ from trainables.models.architectures import (
     torchvision_names,
 )
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.recipe import Recipe
 from trainables.weights.pickled import NO_WEIGHTS, load_pickled
 from trainables.weights.state_dicts import Misfit, Weights, find_weights, load_weights, unwrapped
 
@@ -36,11 +37,12 @@ PYTORCH_EPS = 1e-5
 
 
 class Source(NamedTuple):
-    """A network, and the normalisation that belongs to it."""
+    """A network, the normalisation that belongs to it, and how to build it again, if known."""
 
     network: nn.Module
     mean: Sequence[float]
     std: Sequence[float]
+    recipe: Recipe | None
 
 
 def load_classifier(path: Path) -> BaseClassifier:
@@ -50,11 +52,12 @@ def load_classifier(path: Path) -> BaseClassifier:
         InputError: when the file is missing or damaged, or has a different layout or an unknown
             architecture.
     """
-    return BaseClassifier(*read_classifier(path))
+    network, mean, std, recipe = read_classifier(path)
+    return BaseClassifier(network, mean, std, recipe=recipe)
 
 
 def read_classifier(path: Path) -> Source:
-    """Network, mean and std of a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
+    """What is in a checkpoint `{"arch": NAME, "state_dict": WEIGHTS}`.
 
     The arch is one of ours or of torchvision's; the checkpoint may also hold `mean` and `std`. The
     weights may have other usual keys, and names with the prefixes of wrappers: see `state_dicts`.
@@ -86,16 +89,26 @@ def read_classifier(path: Path) -> Source:
         )
     if weights is None:
         raise InputError(f"{path} holds no weights of its {arch}", field="classifier")
-    tensors = weights.tensors
-    if arch in CIFAR_BLOCKS:
-        found, tensors = _cifar_variant(arch, tensors)
     try:
-        network = network_for(found.build, tensors)
+        network, found = network_of(arch, found, weights.tensors)
     except Misfit as error:
         problem = f"the weights in {weights.where} do not fit {arch}: {error}"
         raise InputError(problem, field="classifier") from error
     mean, std = (_numbers(path, checkpoint, name, found) for name in ("mean", "std"))
-    return Source(network, mean, std)
+    return Source(network, mean, std, Recipe("architecture", arch))
+
+
+def network_of(
+    arch: str, found: Architecture, weights: dict[str, Tensor]
+) -> tuple[nn.Module, Architecture]:
+    """The network called `arch` with `weights`, and the architecture in the variant they are of.
+
+    Raises:
+        Misfit: when they do not fit.
+    """
+    if arch in CIFAR_BLOCKS:
+        found, weights = _cifar_variant(arch, weights)
+    return network_for(found.build, weights), found
 
 
 def read_weights(path: Path) -> Weights:

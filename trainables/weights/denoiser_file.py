@@ -73,7 +73,7 @@ def trained_sigma(data: bytes) -> float | None:
     Raises:
         ValueError: when it is not a standard deviation.
     """
-    text = _metadata(data).get("sigma")
+    text = metadata_of(data).get("sigma")
     sigma = None if text is None else float(text)
     if sigma is not None and not 0 < sigma < math.inf:
         raise ValueError(f"sigma is {sigma}")
@@ -118,7 +118,7 @@ def read_denoiser(path: Path, field: str = "init_denoiser") -> bytes:
 
 
 def _spec(data: bytes) -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(_metadata(data)["denoiser"])
+    spec: dict[str, Any] = json.loads(metadata_of(data)["denoiser"])
     for name in ("channels", *DENOISERS[str(spec["architecture"])].sizes):
         size = spec[name]
         if not (isinstance(size, int) and 1 <= size <= LARGEST[name]):
@@ -130,7 +130,12 @@ def _spec(data: bytes) -> dict[str, Any]:
     return spec
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def metadata_of(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file.
+
+    Raises:
+        KeyError, ValueError: when it has none, or is damaged.
+    """
     # The header of the format: its length in 8 little-endian bytes, then JSON.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata: dict[str, str] = header["__metadata__"]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, nearest
+from trainables.models.recipe import Recipe
 from trainables.torch_internals import file_numbers
 from trainables.weights.archives import open_archive
 from trainables.weights.exported_graph import (
@@ -57,6 +58,7 @@ class ExportedNetwork(nn.Module):
         module = program["graph_module"]
         self._image = self._register(module["signature"]["input_specs"], tensors)
         self._shape = _image_shape(program, self._image)
+        self._program = program
         self._logits = _only_output(module["signature"]["output_specs"])
         self._steps = read_steps(module["graph"]["nodes"], self._image, {self._logits})
         self._feature = _feature(self._steps, feature)
@@ -98,6 +100,28 @@ class ExportedNetwork(nn.Module):
         if images is not None:
             check_pass(self._steps, self._weights(), self._image, images)
             self._checked.add(images.shape)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What `rebuilt` needs besides the weights.
+
+        It has neither the stack traces nor the example inputs that are in a file.
+        """
+        module = self._program["graph_module"]
+        graph, signature = module["graph"], module["signature"]
+        nodes = [{key: node[key] for key in ("target", "inputs", "outputs")}
+                 for node in graph["nodes"]]  # fmt: skip
+        images = graph["tensor_values"][self._image]
+        parts = {
+            "graph": {"nodes": nodes, "tensor_values": {self._image: images}},
+            "signature": {key: signature[key] for key in ("input_specs", "output_specs")},
+        }
+        program = {
+            "graph_module": parts,
+            "range_constraints": self._program["range_constraints"],
+            "schema_version": self._program["schema_version"],
+        }
+        return Recipe("program", details={"program": program, "feature": self._feature})
 
     def _weights(self) -> dict[str, Tensor]:
         return dict(self.named_buffers(recurse=False, remove_duplicate=False))
@@ -147,6 +171,28 @@ def load_exported(path: Path, feature: str | None = None) -> ExportedNetwork:
     return network
 
 
+def rebuilt(details: Mapping[str, Any], weights: Mapping[str, Tensor]) -> ExportedNetwork:
+    """The network of `ExportedNetwork.recipe.details` and its state dict.
+
+    They are checked like those in a file.
+
+    Raises:
+        InputError: as `load_exported`, for what a program must not do or take.
+        KeyError, TypeError, ...: almost anything for damaged details.
+    """
+    program = details["program"]
+    _check_version(program)
+    tensors = {
+        spec[f"{kind}_name"]: weights[spec["arg"]["name"]]
+        for entry in program["graph_module"]["signature"]["input_specs"]
+        for kind, spec in entry.items()
+        if kind != "user_input"
+    }
+    network = ExportedNetwork(program, tensors, details["feature"])
+    network.check()
+    return network
+
+
 def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The program, and its weights and constants by name."""
     roots = [n.removesuffix(_MODEL) for n in archive.namelist() if n.endswith(f"/{_MODEL}")]
@@ -156,8 +202,7 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"PyTorch {torch.__version__}, not compiled"
         )
     program = _json(archive, roots[0] + _MODEL)
-    if program["schema_version"]["major"] != file_numbers().version:
-        raise InputError(f"has a different version; export it with PyTorch {torch.__version__}")
+    _check_version(program)
     tensors: dict[str, Tensor] = {}
     files: dict[str, bytearray] = {}
     rest = _SHARED * sum(member.file_size for member in archive.infolist())
@@ -176,6 +221,11 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
             if rest < 0:
                 raise InputError("holds far fewer bytes than its weights; export it again")
     return program, tensors
+
+
+def _check_version(program: Mapping[str, Any]) -> None:
+    if program["schema_version"]["major"] != file_numbers().version:
+        raise InputError(f"has a different version; export it with PyTorch {torch.__version__}")
 
 
 def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:

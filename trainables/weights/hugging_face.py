@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error
+from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import Source
 from trainables.weights.extras import optional
 
@@ -15,6 +18,11 @@ HUGGING_FACE = "hf:"
 # What a processor may do to an image besides scaling and normalising its pixels: images have been
 # brought to their size before.
 _HARMLESS = {"do_resize", "do_center_crop", "do_convert_rgb", "do_rescale", "do_normalize"}
+# What a configuration says about code, weights and files that are not in it.
+_ELSEWHERE = {
+    *("_name_or_path", "auto_map", "backbone", "transformers_version"),
+    *("use_pretrained_backbone", "use_timm_backbone"),
+}
 
 
 def read_hugging_face(name: str, download: bool, *, normalised: bool = False) -> Source:
@@ -42,8 +50,9 @@ def read_hugging_face(name: str, download: bool, *, normalised: bool = False) ->
     for missing in (*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])):
         problem = f"{name} has no weights for {missing!r}; it is not a trained classifier"
         raise InputError(problem, field="classifier")
+    recipe = Recipe("transformers", details=_configuration(network))
     if normalised:
-        return Source(network, (0.0,), (1.0,))
+        return Source(network, (0.0,), (1.0,), recipe)
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, **safely)
     except Exception as error:
@@ -52,7 +61,36 @@ def read_hugging_face(name: str, download: bool, *, normalised: bool = False) ->
             f"({describe_error(error)}); pass `mean` and `std`",
             field="classifier",
         ) from error
-    return Source(network, *_normalisation(name, processor))
+    return Source(network, *_normalisation(name, processor), recipe)
+
+
+def transformers_network(
+    configuration: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """The classifier of this `configuration`, with `weights`; nothing is fetched or executed.
+
+    Raises:
+        InputError: when transformers is not installed.
+        RuntimeError, ValueError, ...: whatever it raises where the two do not fit.
+    """
+    transformers = optional("transformers", "huggingface", f"{HUGGING_FACE}NAME")
+    values = {name: value for name, value in configuration.items() if name not in _ELSEWHERE}
+    config = transformers.AutoConfig.for_model(**values)
+    build = transformers.AutoModelForImageClassification.from_config
+    # First without memory, of which a damaged configuration could claim any amount.
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in build(config).state_dict().items()}
+    if expected != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("the weights are not those of its configuration")
+    network: nn.Module = build(config)
+    network.load_state_dict(dict(weights))
+    return network.eval()
+
+
+def _configuration(network: Any) -> dict[str, Any]:
+    """The network's configuration, without what says where it was."""
+    values: dict[str, Any] = json.loads(network.config.to_json_string(use_diff=False))
+    return {name: value for name, value in values.items() if name not in _ELSEWHERE}
 
 
 def _absent(name: str, download: bool, error: Exception) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error
+from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import Source
 from trainables.weights.extras import optional
 
@@ -34,29 +35,55 @@ def read_onnx(path: Path, images: Tensor) -> Source:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist", field="classifier")
+    network = onnx_network(str(path), str(path), images)
+    return Source(network, (0.0,), (1.0,), Recipe("onnx", str(path)))
+
+
+def onnx_bytes(path: Path) -> bytes:
+    """The graph in `path` with all of its weights, but without what says how it was made.
+
+    Exporters write stack traces there, with names of the user's files.
+    """
+    model = optional("onnx", "onnx", f"FILE{ONNX}").load(path)
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def onnx_network(source: str | bytes, where: str, images: Tensor) -> nn.Module:
+    """The network in a file, or in what `onnx_bytes` returned, compared with ONNX Runtime.
+
+    Errors say that it is `where`; otherwise as `read_onnx`.
+    """
     onnx = optional("onnx", "onnx", f"FILE{ONNX}")
     try:
-        model = onnx.load(path)
+        read = onnx.load_model_from_string if isinstance(source, bytes) else onnx.load
+        model = read(source)
         onnx.checker.check_model(model)
     except Exception as error:  # damaged files raise almost anything
-        problem = f"{path} is damaged, or is not an ONNX file: {describe_error(error)}"
+        problem = f"{where} is damaged, or is not an ONNX file: {describe_error(error)}"
         raise InputError(problem, field="classifier") from error
     try:
         _check_graph(model.graph)
-        expected = _run(path, images)
+        expected = _run(source, images)
         network = _converted(model)
         with torch.no_grad():
             difference = (network(images) - expected).abs().max()
         if not difference <= _ROUNDING * expected.abs().max().clamp_min(1):
             raise InputError(f"gives logits in PyTorch that differ by {difference:.2g}; {_AGAIN}")
     except InputError as error:
-        raise error if error.field else InputError(f"{path} {error}", field="classifier") from error
+        raise error if error.field else InputError(f"{where} {error}", "classifier") from error
     except Exception as error:  # whatever an odd graph leads to
         raise InputError(
-            f"{path} cannot be converted to PyTorch ({describe_error(error)}); {_AGAIN}",
+            f"{where} cannot be converted to PyTorch ({describe_error(error)}); {_AGAIN}",
             field="classifier",
         ) from error
-    return Source(network, (0.0,), (1.0,))
+    return network
 
 
 def _check_graph(graph: Any) -> None:
@@ -78,11 +105,11 @@ def _check_graph(graph: Any) -> None:
         raise InputError(f"uses the operator {nested[0]}, which is not supported; {_AGAIN}")
 
 
-def _run(path: Path, images: Tensor) -> Tensor:
+def _run(source: str | bytes, images: Tensor) -> Tensor:
     """The logits as ONNX Runtime computes them."""
     runtime = optional("onnxruntime", "onnx", f"FILE{ONNX}")
     runtime.set_default_logger_severity(4)
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(source, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()[0]
     try:
         (logits,) = session.run(None, {inputs.name: images.numpy()})

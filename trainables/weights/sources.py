@@ -18,9 +18,12 @@ from trainables.errors import InputError, describe_error, nearest
 from trainables.models.adapting import adapt
 from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
 from trainables.models.classifiers import BaseClassifier
+from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import Source, network_for, read_classifier, read_weights
+from trainables.weights.denoiser_file import read_bytes
 from trainables.weights.hugging_face import HUGGING_FACE, read_hugging_face
 from trainables.weights.onnx_file import ONNX, read_onnx
+from trainables.weights.packed import CLASSIFIER, load_packed
 from trainables.weights.state_dicts import Misfit, Weights, load_weights
 from trainables.weights.timm_models import TIMM, read_timm
 
@@ -34,8 +37,9 @@ class ClassifierSpec:
     """A classifier as a user names it; errors name these fields.
 
     `classifier` is `torchvision:NAME`, `timm:NAME`, `package.module:factory`, `hf:NAME` or
-    `hf:FOLDER`, a torch.export program `FILE.pt2`, `FILE.onnx`, or a checkpoint. `weights` is a
-    file with a state dict for the first three, instead of their own.
+    `hf:FOLDER`, a torch.export program `FILE.pt2`, `FILE.onnx`, a checkpoint, or the folder of an
+    exported smoothed classifier. `weights` is a file with a state dict for the first three, instead
+    of their own.
     `mean` and `std`, one value or one for each channel, replace the normalisation of the source.
     `feature_layer` names the layer whose output is the features; see `BaseClassifier`.
     """
@@ -67,20 +71,37 @@ def load_base_classifier(
         from trainables.weights.exported import FEATURES, load_exported
 
         _refuse_weights(spec)
-        source = Source(load_exported(Path(spec.classifier), feature_layer), *UNNORMALISED)
+        program = load_exported(Path(spec.classifier), feature_layer)
+        source = Source(program, *UNNORMALISED, program.recipe)
         feature_layer = FEATURES
+    elif Path(spec.classifier, CLASSIFIER).is_file():
+        return _from_export(spec, images)
     else:
         source = _source(spec, images, download)
-    network, mean, std = source
+    network, mean, std, recipe = source
     classifier = BaseClassifier(
         network,
         mean if spec.mean is None else spec.mean,
         std if spec.std is None else spec.std,
         feature_layer,
+        recipe,
     )
     adapt(classifier, images)
     classifier.fix_head(images)
     return classifier
+
+
+def _from_export(spec: ClassifierSpec, images: Tensor) -> BaseClassifier:
+    for field in ("weights", "mean", "std", "feature_layer"):
+        if getattr(spec, field) is not None:
+            raise InputError(
+                f"the classifier in {spec.classifier} has its own; leave it out", field
+            )
+    try:
+        return load_packed(read_bytes(Path(spec.classifier, CLASSIFIER)), images)
+    except OSError as error:
+        problem = f"{spec.classifier}/{CLASSIFIER} cannot be read ({error.strerror})"
+        raise InputError(problem, field="classifier") from error
 
 
 def _check_channels(spec: ClassifierSpec, channels: int) -> None:
@@ -99,7 +120,8 @@ def _source(spec: ClassifierSpec, images: Tensor, download: bool) -> Source:
     if named.startswith(TORCHVISION):
         return _from_torchvision(named.removeprefix(TORCHVISION), spec.weights, download)
     if is_factory(named):
-        return Source(_from_factory(named, spec.weights), *UNNORMALISED)
+        network = _from_factory(named, spec.weights)
+        return Source(network, *UNNORMALISED, Recipe("factory", named))
     if named.startswith(TIMM):
         return read_timm(named.removeprefix(TIMM), spec.weights, download)
     _refuse_weights(spec)
@@ -139,10 +161,13 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     except Misfit as error:
         problem = f"those in {weights.where} do not fit {name}: {error}"
         raise InputError(problem, field="weights") from error
+    details = None
     if path is None and hasattr(network, "transform_input"):
         # Two of these networks were trained with a different normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
-    return Source(network, architecture.mean, architecture.std)
+        details = {"transform_input": True}
+    recipe = Recipe("architecture", name, details)
+    return Source(network, architecture.mean, architecture.std, recipe)
 
 
 def _default_weights(name: str, download: bool) -> Weights:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from trainables.errors import InputError, describe_error, nearest
+from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import Source, network_for, read_weights
 from trainables.weights.extras import optional
 from trainables.weights.state_dicts import Misfit
@@ -23,23 +27,40 @@ def read_timm(name: str, path: Path | None, download: bool) -> Source:
     Raises:
         InputError: when there is no such network, or it has no such weights.
     """
-    timm = optional("timm", "timm", f"{TIMM}NAME")
-    if not timm.is_model(name):
-        known = timm.list_models()
-        raise InputError(f"timm has no classifier {name!r}{nearest(name, known)}", "classifier")
-    network = _pretrained(timm, name, download) if path is None else _loaded(timm, name, path)
+    timm = _timm(name)
+    network = _pretrained(timm, name, download) if path is None else _loaded(name, path)
     values = network.pretrained_cfg
-    return Source(network, tuple(values["mean"]), tuple(values["std"]))
+    return Source(network, tuple(values["mean"]), tuple(values["std"]), Recipe("timm", name))
 
 
-def _loaded(timm: Any, name: str, path: Path) -> Any:
-    weights = read_weights(path)
+def timm_network(name: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network that timm calls `name`, with `weights`, which determine channels and classes.
+
+    Raises:
+        InputError: when there is no such network.
+        Misfit: when the weights do not fit.
+    """
+    timm = _timm(name)
 
     def build(channels: int, classes: int) -> Any:
         return timm.create_model(name, num_classes=classes, in_chans=channels)
 
+    return network_for(build, weights)
+
+
+def _timm(name: str) -> Any:
+    """The library, which has a network of that name."""
+    timm = optional("timm", "timm", f"{TIMM}NAME")
+    if not timm.is_model(name):
+        known = timm.list_models()
+        raise InputError(f"timm has no classifier {name!r}{nearest(name, known)}", "classifier")
+    return timm
+
+
+def _loaded(name: str, path: Path) -> Any:
+    weights = read_weights(path)
     try:
-        return network_for(build, weights.tensors)
+        return timm_network(name, weights.tensors)
     except Misfit as error:
         raise InputError(
             f"those in {weights.where} do not fit {name}: {error}", "weights"

@@ -86,13 +86,15 @@ def configuration_of_run(run: Path) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in CLUSTER_FIELDS}
 
 
-def configuration_of_export(export: Export) -> dict[str, Any]:
+def configuration_of_export(path: Path, export: Export) -> dict[str, Any]:
     """The configuration that follows from an export, unless flags say otherwise.
 
-    It is its noise, and the form of its images.
+    It is its noise, the form of its images, and its classifier, if it holds that.
     """
-    noise = "quantised" if export.config.pixel_steps else "gaussian"
-    return {"noise": noise, **export.config.image_form.model_dump()}
+    found = export.config
+    own = {} if found.classifier_file_hash is None else {"classifier": str(path)}
+    noise = "quantised" if found.pixel_steps else "gaussian"
+    return {"noise": noise, **own, **found.image_form.model_dump()}
 
 
 def subjects_of_run(run: Path, config: RunConfig) -> list[Subject]:

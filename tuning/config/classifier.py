@@ -21,7 +21,7 @@ class ClassifierConfig(BaseModel, frozen=True, extra="forbid"):
         None,
         description='the frozen classifier: a checkpoint {"arch", "state_dict"}, '
         "package.module:factory, torchvision:NAME, timm:NAME, hf:NAME or hf:DIR (transformers), a "
-        "torch.export FILE.pt2, FILE.onnx, or an http:// endpoint",
+        "torch.export FILE.pt2, FILE.onnx, an exported smoothed_classifier, or an http:// endpoint",
     )
     weights: Annotated[Path | None, Flag("FILE")] = Field(
         None, description="state dict for the network of a factory, torchvision or timm"

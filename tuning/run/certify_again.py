@@ -85,7 +85,7 @@ def _find(
     path = source or denoiser
     if path is not None and path.is_dir():
         export = read_export(path)
-        config = _config({**configuration_of_export(export), **flags}, out)
+        config = _config({**configuration_of_export(path, export), **flags}, out)
         return config, [subject_of_export(config, path, export, sigma)]
     config = _config(flags, out)
     return config, [subject_of_file(config, path, sigma)]

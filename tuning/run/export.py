@@ -8,9 +8,11 @@ from torch import nn
 from results import files
 from results.store import write_bytes
 from trainables.acceleration.voting import Precision
+from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.queries import BlackBox
-from trainables.smoothing.export import export_files
+from trainables.smoothing.exporting import export_files
 from trainables.smoothing.noise import Noise
+from trainables.weights.packed import CLASSIFIER
 from tuning.cluster.context import Context
 from tuning.confirmation.final import Finalist
 from tuning.monitoring.tensorboard import StudyBoard
@@ -37,12 +39,19 @@ def export(
     network = classifier.network if isinstance(classifier, BlackBox) else classifier
     trial, sigma = best.confirmed.trial, best.confirmed.sigma
     assert trial is not None
+    source = {}
+    if isinstance(network, HttpClassifier):
+        source = {
+            "classifier_kind": "endpoint",
+            "classifier_name": network.url.partition("?")[0][:500],
+        }
     contents = export_files(
         nn.Sequential(best.denoiser, network).eval(),
         setting.shots.tuning_images.shape[1:],
         Noise(sigma, setting.pixel_steps),
         context.config.certificates(setting.radii),
         precision=precision,
+        **source,
         origin=trial.origin,
         trial=trial.number,
         class_names=setting.dataset.classes,
@@ -51,6 +60,11 @@ def export(
     )
     for name, content in contents.items():
         write_bytes(setting.folder / files.EXPORT / name, content)
+    if CLASSIFIER not in contents:
+        context.reporter.say(
+            f"{setting.name}: the classifier cannot be written into {files.EXPORT}; pass it to "
+            "SmoothedClassifier.load"
+        )
 
 
 def show_denoised(setting: Setting, best: Finalist, board: StudyBoard, seed: int) -> None:

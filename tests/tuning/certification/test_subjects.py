@@ -10,7 +10,8 @@ from trainables.data.form import ImageForm
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
-from trainables.smoothing.export import CONFIG, export_files, read_export
+from trainables.smoothing.export import CONFIG, read_export
+from trainables.smoothing.exporting import export_files
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.procedures import Fixed
 from trainables.weights.checkpoint import weights_hash
@@ -55,7 +56,8 @@ def test_an_export_is_certified_as_it_says_and_only_with_its_classifier(
     config: RunConfig, export: Path
 ) -> None:
     found = read_export(export)
-    assert configuration_of_export(found) == {"noise": "quantised", **ImageForm().model_dump()}
+    form = ImageForm().model_dump()
+    assert configuration_of_export(export, found) == {"noise": "quantised", **form}
     subject = subject_of_export(config, export, found, None)
     assert (subject.precision, subject.models["best"].origin) == ("bfloat16", "mse")
     assert subject.models["best"].sigma == 0.3
