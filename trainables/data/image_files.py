@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from trainables.data.form import MOST_PIXELS, ImageForm, Shape
 from trainables.data.forming import pixels_in_form
-from trainables.errors import InputError
+from trainables.errors import InputError, describe_error
 
 # Those of torchvision's ImageFolder, GIF, and the other names of PGM and PPM.
 IMAGE_SUFFIXES = {
@@ -55,6 +55,11 @@ SIDEWAYS = {5, 6, 7, 8}
 # Where Pillow keeps what may hold an orientation.
 ORIENTED_BY = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 TURNED = "turned {n} image{s} upright, by EXIF orientation"
+# What such pixels look like depends on a background that is not known.
+TRANSPARENT = (
+    "has transparent pixels; save it without an alpha channel, on the background that the "
+    "classifier was trained with"
+)
 FIRST_ONLY = "used only the first of several images in {n} file{s}"
 KINDS = {
     stat.S_ISDIR: "a folder",
@@ -100,7 +105,7 @@ def read_header(path: Path) -> Header:
             several = getattr(image, "is_animated", False)
         if several:
             notes.append(FIRST_ONLY)
-        shape = Shape(width, height, 1 if image.mode in GREY_MODES else 3)
+        shape = Shape(width, height, channels_of(image))
         return Header(shape, [note for note in notes if note])
 
 
@@ -125,13 +130,37 @@ def decode(path: Path, form: ImageForm) -> np.ndarray[Any, np.dtype[np.uint8]]:
             f"{path} has an EXIF orientation after its pixels; save it upright", field="data_dir"
         )
     if not opaque:
-        # What they look like depends on a background that is not known.
-        raise InputError(
-            f"{path} has transparent pixels; save it without an alpha channel, on the background "
-            "that the classifier was trained with",
-            field="data_dir",
-        )
+        raise InputError(f"{path} {TRANSPARENT}", field="data_dir")
     return pixels_in_form(upright if turn is None else upright.transpose(turn), form)
+
+
+def pixels_of(image: Image.Image, form: ImageForm) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """As `decode`, of an image that somebody else has opened or made.
+
+    Raises:
+        ValueError: when it is damaged or not opaque, has pixels of more than 8 bits or a colour
+            mode other than those of files, or would take too much memory; without a subject.
+    """
+    if _more_than_8_bits(image):
+        raise ValueError("has pixels of more than 8 bits; convert it to 8 bits")
+    if image.mode not in GREY_MODES and image.mode not in COLOUR_MODES:
+        raise ValueError(f"has the colour mode {image.mode}; convert it to RGB or L")
+    form.shape(Shape(*image.size, channels_of(image)))
+    try:
+        image.load()
+        opaque = _is_opaque(image)
+        upright = image.convert("L" if image.mode in GREY_MODES else "RGB")
+    except Exception as error:  # decoders raise almost anything for damaged files
+        raise ValueError(f"cannot be decoded ({describe_error(error)})") from error
+    if not opaque:
+        raise ValueError(TRANSPARENT)
+    turn = TURNS.get(_orientation(image) or 1)
+    return pixels_in_form(upright if turn is None else upright.transpose(turn), form)
+
+
+def channels_of(image: Image.Image) -> int:
+    """1 for a grey image, else 3."""
+    return 1 if image.mode in GREY_MODES else 3
 
 
 def _is_opaque(image: Image.Image) -> bool:
@@ -141,12 +170,14 @@ def _is_opaque(image: Image.Image) -> bool:
     return alpha.getextrema() == (255, 255)
 
 
-def _more_than_8_bits(image: ImageFile.ImageFile) -> bool:
+def _more_than_8_bits(image: Image.Image) -> bool:
     """Whether a conversion to 8 bits would lose something."""
-    if image.mode.startswith(("I", "F")) or SIXTEEN_BITS.search(str(image.tile)):
+    # Empty if it was loaded already; not there if it never was in a file.
+    tile = getattr(image, "tile", [])
+    if image.mode.startswith(("I", "F")) or SIXTEEN_BITS.search(str(tile)):
         return True
     # The decoder of PPM gets the largest value of a sample, if that is not 255.
-    arguments = image.tile[0].args if image.format == "PPM" and image.tile else None
+    arguments = tile[0].args if image.format == "PPM" and tile else None
     return isinstance(arguments, tuple) and any(
         isinstance(argument, int) and argument > 255 for argument in arguments
     )

@@ -16,6 +16,8 @@ From the noise to the certificate:
     probes.py       what a classifier answers about a few images, to recognise it by
     export.py       an export on disk: its configuration, and hashes and probes to check it by
     exporting.py    the files of an export, the classifier's among them
+    images.py       tensors, arrays and PIL images as what is certified
+    progress.py     how far certificates are
     smoothed.py     SmoothedClassifier: an exported denoiser in front of its classifier
 """
 

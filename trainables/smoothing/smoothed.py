@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import operator
 import secrets
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scipy.special import betainc
@@ -12,11 +15,19 @@ from torch import Tensor, nn
 
 from trainables.acceleration.voting import prepared
 from trainables.smoothing.certify import ABSTAIN, Certificate, Request, certifying
-from trainables.smoothing.counting import total_votes
+from trainables.smoothing.counting import forward_batch, total_votes
 from trainables.smoothing.export import ExportConfig, load_model
-from trainables.smoothing.noise import plan_blocks
-from trainables.smoothing.quantised import on_grid
+from trainables.smoothing.images import as_batch
+from trainables.smoothing.noise import BLOCK_SIZE, plan_blocks
+from trainables.smoothing.procedures import Procedure
+from trainables.smoothing.progress import Report, reporting
 from trainables.worker import using_threads
+
+if TYPE_CHECKING:
+    from trainables.smoothing.images import Images
+
+# Passes between two reports of the progress: the last one of each may be padded.
+_PASSES = 8
 
 
 class SmoothedClassifier:
@@ -27,11 +38,15 @@ class SmoothedClassifier:
     CPU. By default a pass runs on one, as it did when it was certified; with several, the last bits
     of logits differ, and small networks take more CPU time without being faster.
 
+    Images are tensors, arrays or PIL images, one or several: `images.as_batch` says which.
+
     Not thread-safe.
 
-        smoothed = SmoothedClassifier.load(folder)
-        smoothed.predict(image)   # a class, or -1
-        smoothed.certify(image).radius
+        smoothed = SmoothedClassifier.load(folder).to("cuda")
+        smoothed.predict(image)                 # a class, or -1
+        smoothed.certify(Image.open("a.png")).radius
+        smoothed(images)                        # int64 [B], for images [B, C, H, W]
+        smoothed.certify(images, progress=True)
     """
 
     def __init__(
@@ -45,6 +60,8 @@ class SmoothedClassifier:
         self.config = config
         self.seed = secrets.randbits(63) if seed is None else operator.index(seed)
         self._threads, self._calls = threads, 0
+        weights = chain(self.model.parameters(), self.model.buffers())
+        self._device = next((tensor.device for tensor in weights), torch.device("cpu"))
 
     @classmethod
     def load(
@@ -71,16 +88,92 @@ class SmoothedClassifier:
             config, model = load_model(Path(folder), classifier)
         return cls(model, config, seed=seed, threads=threads)
 
-    def predict(self, image: Tensor, *, n: int | None = None, alpha: float | None = None) -> int:
-        """Class of `image` [C, H, W], or -1 when the votes do not decide it at level alpha.
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in their order; empty if they are not known."""
+        return self.config.class_names
+
+    def name(self, label: int) -> str:
+        """What a class is called, or its number if it has no name; -1 "abstains".
+
+        Raises:
+            IndexError: for a class that there is not.
+        """
+        if label == ABSTAIN:
+            return "abstains"
+        if not 0 <= label < self.config.num_classes:
+            raise IndexError(f"there are {self.config.num_classes} classes; got {label}")
+        return self.class_names[label] if self.class_names else str(label)
+
+    def to(self, device: torch.device | str) -> SmoothedClassifier:
+        """Vote on `device` from now on; returns this classifier.
+
+        Noise comes from a generator of that kind of device, so that the same seed gives different
+        draws on a CPU and on a GPU.
+        """
+        self.model.to(device)
+        self._device = torch.device(device)
+        return self
+
+    def __call__(self, images: Images) -> Any:
+        """As `predict`, with the numbers of the export."""
+        return self.predict(images)
+
+    def predict(self, images: Images, *, n: int | None = None, alpha: float | None = None) -> Any:
+        """Class of an image, or -1 when the votes do not decide it at level alpha.
+
+        Returns:
+            An int for one image, a tensor int64 [B] for several; `as_batch` says what images are.
 
         Source: Cohen et al. 2019, Section 3.2.1 (PREDICT).
+
+        Raises:
+            TypeError, ValueError: as `certify`.
         """
-        self._check(image)
+        batch = as_batch(images, self.config)
         n = self.config.n0 if n is None else n
         alpha = self.config.alpha if alpha is None else alpha
         if not (n > 0 and 0 < alpha < 1):
             raise ValueError(f"n must be positive and alpha in (0, 1); got {n} and {alpha}")
+        classes = [self._predicted(image, n, alpha) for image in batch.images]
+        return classes[0] if batch.single else torch.tensor(classes, dtype=torch.int64)
+
+    def certify(
+        self,
+        images: Images,
+        *,
+        n0: int | None = None,
+        n: int | None = None,
+        alpha: float | None = None,
+        progress: bool | Report = False,
+    ) -> Any:
+        """Class and certified radius of an image; the numbers are by default those of the export.
+
+        So is the procedure. `progress` shows a bar or, if it is a function, calls it with the votes
+        that are cast and how many there will be at most.
+
+        Returns:
+            A `Certificate` for one image, a list of them for several; `as_batch` says what images
+            are. Alpha holds for each.
+
+        Raises:
+            TypeError: for what is not an image.
+            ValueError: for an image with a different shape, outside [0, 1] or off the grid of
+                quantised noise, or numbers out of range.
+        """
+        batch = as_batch(images, self.config)
+        procedure = self.config.certificates(n0, n, alpha)
+        each = procedure.n0 + procedure.n
+        certificates = []
+        with reporting(progress, each * len(batch.images)) as report:
+            for number, image in enumerate(batch.images):
+                before = number * each
+                certificates.append(self._certified(image, procedure, before, report))
+                if report is not None:
+                    report(before + each)
+        return certificates[0] if batch.single else certificates
+
+    def _predicted(self, image: Tensor, n: int, alpha: float) -> int:
         self._calls += 1
         counts = self._votes(image, Request("predict", 0, n))
         first, second = sorted(counts, reverse=True)[:2]
@@ -89,29 +182,26 @@ class SmoothedClassifier:
         tail = float(betainc(first, second + 1, 0.5)) if first else 1.0
         return ABSTAIN if 2 * tail > alpha else counts.index(first)
 
-    def certify(
+    def _certified(
         self,
         image: Tensor,
-        *,
-        n0: int | None = None,
-        n: int | None = None,
-        alpha: float | None = None,
+        procedure: Procedure,
+        before: int,
+        report: Callable[[int], None] | None,
     ) -> Certificate:
-        """Class and certified radius of `image` [C, H, W]; the defaults are those of the export.
-
-        The procedure is the export's as well.
-
-        Raises:
-            ValueError: for an image with a different shape, outside [0, 1] or off the grid of
-                quantised noise, or numbers out of range.
-        """
-        self._check(image)
-        asking = certifying(self.config.certificates(n0, n, alpha), self.config.sigma)
+        """The certificate of an image [C, H, W]; `before` it, so many votes were cast at most."""
+        asking = certifying(procedure, self.config.sigma)
         self._calls += 1
         request = next(asking)
         while True:
+            counts = [0] * self.config.num_classes
+            for part in _parts(request, image) if report is not None else (request,):
+                fresh = self._votes(image, part)
+                counts = [a + b for a, b in zip(counts, fresh, strict=True)]
+                if report is not None:
+                    report(before + part.stop + (0 if part.phase == "select" else procedure.n0))
             try:
-                request = asking.send(self._votes(image, request))
+                request = asking.send(counts)
             except StopIteration as done:
                 found: Certificate = done.value
                 return found
@@ -120,26 +210,11 @@ class SmoothedClassifier:
         phase, start, stop = request
         blocks = plan_blocks(stop, self.seed, self._calls, phase, start=start)
         with using_threads(self._threads):
-            return total_votes(self.model, image, self.config.noise, blocks)
+            return total_votes(self.model, image.to(self._device), self.config.noise, blocks)
 
-    def _check(self, image: Tensor) -> None:
-        if not (isinstance(image, Tensor) and image.is_floating_point()):
-            raise TypeError(
-                f"the image is {getattr(image, 'dtype', type(image).__name__)}, not a tensor of "
-                "floats in [0, 1]; convert it, for example with torch.as_tensor(image) / 255"
-            )
-        if tuple(image.shape) != self.config.image_shape:
-            raise ValueError(
-                f"the image has shape {tuple(image.shape)}, but {self.config.image_shape} is "
-                "certified"
-            )
-        if not torch.isfinite(image).all():
-            raise ValueError("the image has pixels that are NaN or infinite")
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise ValueError("the image has pixels outside [0, 1]; divide 8-bit pixels by 255")
-        steps = self.config.pixel_steps
-        if steps and not on_grid(image, steps):
-            raise ValueError(
-                f"the image has pixels that are not multiples of 1/{steps}; with its quantised "
-                "noise, this classifier is certified only for those; round them"
-            )
+
+def _parts(request: Request, image: Tensor) -> Iterator[Request]:
+    """The same draws in shorter requests, of a few passes each."""
+    draws = max(1, _PASSES * forward_batch(image) // BLOCK_SIZE) * BLOCK_SIZE
+    for start in range(request.start, request.stop, draws):
+        yield request._replace(start=start, stop=min(start + draws, request.stop))

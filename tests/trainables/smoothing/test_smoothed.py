@@ -224,7 +224,7 @@ def test_a_classifier_without_a_valid_vote_is_not_predicted() -> None:
     assert smoothed.certify(IMAGE).predicted == -1
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4), (1, 4, 5), (1, 1, 4, 4)])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4), (1, 4, 5), (1, 1, 4, 5), (1, 1, 1, 4, 4)])
 def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     smoothed = SmoothedClassifier(Constant(), config())
     for act in (smoothed.certify, smoothed.predict):
@@ -282,11 +282,15 @@ def test_the_index_of_the_package_names_every_file() -> None:
     assert set(re.findall(r"^    (\w+\.py) ", str(smoothing.__doc__), re.MULTILINE)) == files
 
 
-@pytest.mark.parametrize("image", [IMAGE.numpy(), [[[0.5]]], IMAGE.to(torch.uint8), None])
-def test_what_is_no_tensor_of_floats_is_refused(image: Any) -> None:
+@pytest.mark.parametrize(
+    "image",
+    [[[[0.5]]], IMAGE.to(torch.uint8), IMAGE.bool(), IMAGE.numpy().astype("int64"), None, "a.png"],
+    ids=["numbers", "uint8", "bool", "int64", "None", "name"],
+)
+def test_what_is_no_image_is_refused(image: Any) -> None:
     smoothed = SmoothedClassifier(Constant(), config())
-    for act in (smoothed.certify, smoothed.predict):
-        with pytest.raises(TypeError, match="not a tensor of floats"):
+    for act in (smoothed.certify, smoothed.predict, smoothed):
+        with pytest.raises(TypeError, match="not a tensor or array of floats"):
             act(image)
 
 
