@@ -17,7 +17,7 @@ COMMANDS = {
     "certify": ("tuning.certify", "certify a run, an export or any denoiser, without a search"),
     "report": ("results.report", "rebuild the report of a run from its tables"),
     "pretrain": ("trainables.pretraining.command", "train a base classifier"),
-    "serve": ("trainables.black_box.serve", "serve a classifier to black-box access"),
+    "serve": ("trainables.black_box.serve", "serve an export, or a classifier to black-box access"),
 }
 
 

@@ -49,11 +49,12 @@ def write_export(
     noise: Noise = Noise(0.25),  # noqa: B008
     procedure: Procedure = FIXED,
     seed: int = 0,
+    **facts: Any,
 ) -> Path:
     """Write the denoiser of `seed` in front of `classifier`, by default the linear one."""
     model = nn.Sequential(trained_denoiser(seed), classifier or linear_classifier())
     folder.mkdir(exist_ok=True)
-    for name, content in export_files(model, SHAPE, noise, procedure).items():
+    for name, content in export_files(model, SHAPE, noise, procedure, **facts).items():
         (folder / name).write_bytes(content)
     return folder
 

@@ -19,7 +19,7 @@ import scipy.io
 import torchvision.datasets
 
 from tests.support.background import in_background
-from trainables.black_box.server import ClosingServer
+from trainables.black_box.json_server import ClosingServer
 
 LOADERS = {
     "mnist": torchvision.datasets.MNIST,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.support.background import in_background
-from trainables.black_box.server import ClosingServer
+from trainables.black_box.json_server import ClosingServer
 from trainables.errors import InputError
 
 DESCRIPTION = {

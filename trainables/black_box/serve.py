@@ -1,6 +1,7 @@
-"""The reference endpoint for a classifier: decrop serve CHECKPOINT.
+"""Classifiers behind HTTP: decrop serve CHECKPOINT, or decrop serve EXPORT.
 
-The protocol is in docs/black_box.md.
+A checkpoint becomes the reference endpoint of docs/black_box.md, an exported smoothed classifier
+the service of docs/deploying.md.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import torch
 from pydantic import BaseModel, Field
 from torch import nn
 
+from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.server import ClassifierServer
+from trainables.black_box.smoothed_server import SmoothedServer
 from trainables.command import Flag, read_model, run_command
-from trainables.errors import InputError
+from trainables.errors import InputError, describe_error
 from trainables.models.architectures import CifarResNet, DigitsCNN
 from trainables.models.classifiers import BaseClassifier
+from trainables.smoothing import SmoothedClassifier
+from trainables.smoothing.export import read_config
 from trainables.weights.checkpoint import load_classifier
+from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 # Networks that pool their last features accept any size; these are the sizes they are meant for.
 SIZES: dict[type[nn.Module], int] = {DigitsCNN: 8, CifarResNet: 32}
@@ -28,8 +34,8 @@ SIZES: dict[type[nn.Module], int] = {DigitsCNN: 8, CifarResNet: 32}
 class ServeFlags(BaseModel):
     """What is served, and where."""
 
-    checkpoint: Annotated[Path, Flag("CHECKPOINT", positional=True)] = Field(
-        description='a checkpoint {"arch", "state_dict"}'
+    source: Annotated[Path, Flag("CHECKPOINT|EXPORT", positional=True)] = Field(
+        description='a checkpoint {"arch", "state_dict"}, or an exported smoothed_classifier'
     )
     host: Annotated[str, Flag("ADDRESS")] = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="0: any free one")
@@ -37,27 +43,30 @@ class ServeFlags(BaseModel):
         None, description="channels, height and width of an image"
     )
     labels_only: bool = Field(False, description="answer with labels, not with logits")
-    threads: Annotated[int | None, Flag(default="all")] = Field(
+    threads: Annotated[int | None, Flag(default="all; 1 for an export")] = Field(
         None, ge=1, description="cores to use"
     )
+    classifier: Annotated[str | None, Flag("SPEC")] = Field(
+        None, description="for an export that does not hold its own, as for decrop certify"
+    )
+    weights: Path | None = Field(None, description="state dict for the network of --classifier")
+    device: str = Field("cpu", description="where an export is run: cpu or cuda")
 
 
 def serve(arguments: Sequence[str] | None) -> None:
-    """Serve a classifier to black-box access.
+    """Serve a classifier to black-box access, or an exported smoothed classifier.
 
     Raises:
         UserError: with the message and the exit code for the user.
     """
     flags = read_model(
-        ServeFlags, "decrop serve", "Serve a classifier to black-box access.", arguments
+        ServeFlags,
+        "decrop serve",
+        "Serve a classifier to black-box access, or an exported smoothed classifier.",
+        arguments,
     )
-    if flags.threads is not None:
-        torch.set_num_threads(flags.threads)
-    classifier = load_classifier(flags.checkpoint)
-    shape = _shape(flags.image_shape, classifier)
-    address = (flags.host, flags.port)
     try:
-        server = ClassifierServer(classifier, shape, address, labels_only=flags.labels_only)
+        server = _export_server(flags) if flags.source.is_dir() else _classifier_server(flags)
     except OSError as error:
         raise InputError(
             f"cannot listen on {flags.host}:{flags.port}: {error.strerror}; pass a different one, "
@@ -65,8 +74,44 @@ def serve(arguments: Sequence[str] | None) -> None:
             field="port",
         ) from error
     with server:
-        print(f"serving {flags.checkpoint} on {server.url}", flush=True)
+        print(f"serving {flags.source} on {server.url}", flush=True)
         server.serve_forever()
+
+
+def _classifier_server(flags: ServeFlags) -> ClassifierServer:
+    for field in ("classifier", "weights"):
+        if getattr(flags, field) is not None:
+            raise InputError("is for an export; leave it out", field=field)
+    if flags.threads is not None:
+        torch.set_num_threads(flags.threads)
+    classifier = load_classifier(flags.source)
+    shape = _shape(flags.image_shape, classifier)
+    address = (flags.host, flags.port)
+    return ClassifierServer(classifier, shape, address, labels_only=flags.labels_only)
+
+
+def _export_server(flags: ServeFlags) -> SmoothedServer:
+    if flags.image_shape is not None or flags.labels_only:
+        field = "labels_only" if flags.image_shape is None else "image_shape"
+        raise InputError("is for a checkpoint; leave it out", field=field)
+    classifier: nn.Module | None = None
+    if flags.classifier is not None:
+        shape = read_config(flags.source).image_shape
+        classifier = _named_classifier(flags.classifier, flags.weights, shape)
+    smoothed = SmoothedClassifier.load(flags.source, classifier, threads=flags.threads or 1)
+    try:
+        smoothed.to(flags.device)
+    except RuntimeError as error:
+        raise InputError(describe_error(error), field="device") from error
+    return SmoothedServer(smoothed, (flags.host, flags.port))
+
+
+def _named_classifier(spec: str, weights: Path | None, shape: Sequence[int]) -> nn.Module:
+    """The classifier that a user names for an export of images of this shape."""
+    if spec.startswith(("http://", "https://")):
+        return HttpClassifier.connect(spec)
+    images = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+    return load_base_classifier(ClassifierSpec(spec, weights), images)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -105,7 +105,7 @@ def read_header(path: Path) -> Header:
             several = getattr(image, "is_animated", False)
         if several:
             notes.append(FIRST_ONLY)
-        shape = Shape(width, height, channels_of(image))
+        shape = Shape(width, height, 1 if image.mode in GREY_MODES else 3)
         return Header(shape, [note for note in notes if note])
 
 
@@ -145,7 +145,7 @@ def pixels_of(image: Image.Image, form: ImageForm) -> np.ndarray[Any, np.dtype[n
         raise ValueError("has pixels of more than 8 bits; convert it to 8 bits")
     if image.mode not in GREY_MODES and image.mode not in COLOUR_MODES:
         raise ValueError(f"has the colour mode {image.mode}; convert it to RGB or L")
-    form.shape(Shape(*image.size, channels_of(image)))
+    form.shape(Shape(*image.size, 1 if image.mode in GREY_MODES else 3))
     try:
         image.load()
         opaque = _is_opaque(image)
@@ -156,11 +156,6 @@ def pixels_of(image: Image.Image, form: ImageForm) -> np.ndarray[Any, np.dtype[n
         raise ValueError(TRANSPARENT)
     turn = TURNS.get(_orientation(image) or 1)
     return pixels_in_form(upright if turn is None else upright.transpose(turn), form)
-
-
-def channels_of(image: Image.Image) -> int:
-    """1 for a grey image, else 3."""
-    return 1 if image.mode in GREY_MODES else 3
 
 
 def _is_opaque(image: Image.Image) -> bool:

@@ -109,22 +109,20 @@ def _picture(pixels: Array) -> Image.Image:
 
 def _formed(image: Image.Image, config: ExportConfig) -> Tensor:
     """The pixels of an image in the form of the run's images: float32 [C, H, W] in [0, 1]."""
-    from trainables.data.image_files import channels_of, pixels_of
+    from trainables.data.image_files import pixels_of
 
     channels, height, width = config.image_shape
     form = config.image_form
-    found = form.channels or channels_of(image)
-    if found != channels:
-        is_grey, wanted = ("is grey", "RGB") if found == 1 else ("is RGB", "grey")
-        mode = "RGB" if found == 1 else "L"
-        raise _Problem(f"{is_grey}, but {wanted} images are certified; convert it to {mode}")
+    if image.size == (width, height):
+        # It has been resized already.
+        form = ImageForm(channels=form.channels)
     try:
-        if image.size == (width, height):
-            # It has been resized already.
-            form = ImageForm(channels=form.channels)
         pixels = pixels_of(image, form)
     except ValueError as error:
         raise _Problem(str(error)) from error
+    if pixels.shape[2] != channels:
+        found, wanted, mode = ("grey", "RGB", "RGB") if channels == 3 else ("RGB", "grey", "L")
+        raise _Problem(f"is {found}, but {wanted} images are certified; convert it to {mode}")
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 

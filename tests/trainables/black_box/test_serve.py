@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tests.support.background import in_background
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.exchange import TOKEN_VARIABLE
-from trainables.black_box.server import MAX_REQUEST_BYTES, ClassifierServer
+from trainables.black_box.json_server import MAX_REQUEST_BYTES
+from trainables.black_box.server import ClassifierServer
 from trainables.errors import InputError
 
 torch.set_num_threads(1)
