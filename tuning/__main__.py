@@ -17,6 +17,7 @@ COMMANDS = {
     "certify": ("tuning.certify", "certify a run, an export or any denoiser, without a search"),
     "report": ("results.report", "rebuild the report of a run from its tables"),
     "pretrain": ("trainables.pretraining.command", "train a base classifier"),
+    "export": ("trainables.smoothing.portable", "write an export's network as .pt2 or .onnx"),
     "serve": ("trainables.black_box.serve", "serve an export, or a classifier to black-box access"),
 }
 

@@ -77,7 +77,8 @@ class ExportedNetwork(nn.Module):
             wanted not in (None, size) for wanted, size in zip(self._shape, shape, strict=True)
         ):
             raise ValueError(f"the program was exported for images of shape {self._shape[1:]}")
-        if images.shape not in self._checked:
+        # In a program that is made of this one, the number of images is not known.
+        if not torch.compiler.is_exporting() and images.shape not in self._checked:
             try:
                 self.check(images)
             except InputError as error:
