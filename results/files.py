@@ -26,6 +26,10 @@ DENOISERS = "denoisers"
 EXPORT = "smoothed_classifier"
 LOGS = "certificates"
 
+# In the exported classifier.
+EXPORT_CONFIG = "config.json"
+CARD = "README.md"
+
 TABLES = (TRIALS, CONFIRMATION, BASELINES, CERTIFICATES, FRONT, CLASSES)
 
 

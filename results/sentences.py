@@ -35,7 +35,7 @@ def statement(verdict: Verdict) -> str:
     It is about the middle one of the radii that the user cares about.
     """
     best = verdict.best
-    at = _middle(best["radii"])
+    at = middle(best["radii"])
     said = (
         f"at radius {at:g} this classifier with its denoiser is provably right on "
         f"{_certified(best, at)} of {best['images']} test images"
@@ -114,7 +114,7 @@ def percent(share: float) -> str:
     return f"{round(100 * share, 1) + 0:.1f}"
 
 
-def _middle(radii: Sequence[float]) -> float:
+def middle(radii: Sequence[float]) -> float:
     """The middle one of the radii above 0, the larger of two; 0 if there is no other."""
     positive = sorted(at for at in radii if at > 0)
     return positive[len(positive) // 2] if positive else 0.0

@@ -39,6 +39,7 @@ def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
         "smoothed_classifier/denoiser.safetensors",
         "smoothed_classifier/probes.safetensors",
         "smoothed_classifier/config.json",
+        "smoothed_classifier/README.md",
         *(f"certificates/{variant}.tsv" for variant in VARIANTS),
     ):
         assert (reference_run.folder / SETTING / name).is_file()

@@ -78,11 +78,15 @@ def carry_out(
             )
             reporter.say("writing the report ...")
             # Matplotlib, which delays the first trial.
+            from results.model_card import write_model_card
             from results.report import write_report
 
             run = load_run(folder.path)
             verdicts = judge_all(run)
             write_report(run, verdicts)
+            for setting in run.settings:
+                if setting.name in verdicts:
+                    write_model_card(run, setting, verdicts[setting.name])
             manifest.seal(folder.path)
         reporter.out.print(summary_tables(rows, verdicts))
         for line in what_next(folder, run):
