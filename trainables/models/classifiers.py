@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
-from trainables.models.recipe import Recipe
+from trainables.models.blueprint import Blueprint
 
 # By the number of channels that the images have, and the network does not take.
 WRONG_CHANNELS = {
@@ -33,7 +33,7 @@ class BaseClassifier(IdentifiedClassifier):
     submodule of that name; flattened for each image. The head is the last layer that runs in a
     forward pass of all linear ones, and of convolutions that give one value for each class. Without
     either, a classifier has no features, which only training needs. `mean` and `std` hold one
-    value, or one for each channel, in the unit of the pixels. `recipe` says how to build the
+    value, or one for each channel, in the unit of the pixels. `blueprint` says how to build the
     network again, if that is known.
 
         classifier = BaseClassifier(network, mean=(0.5,), std=(0.25,))
@@ -52,7 +52,7 @@ class BaseClassifier(IdentifiedClassifier):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         feature_layer: str | None = None,
-        recipe: Recipe | None = None,
+        blueprint: Blueprint | None = None,
     ) -> None:
         super().__init__()
         _check_normalisation(mean, std)
@@ -63,7 +63,7 @@ class BaseClassifier(IdentifiedClassifier):
                 field="feature_layer",
             )
         self.network = network
-        self.feature_layer, self.recipe = feature_layer, recipe
+        self.feature_layer, self.blueprint = feature_layer, blueprint
         # The name of the head in the network, once it is known.
         self.head: str | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))

@@ -21,9 +21,9 @@ from trainables.acceleration.voting import Precision
 from trainables.choices import MOST_PILOT_VOTES, MOST_VOTES, ProcedureName
 from trainables.data.form import UNCHANGED, ImageForm
 from trainables.errors import InputError, describe_error
+from trainables.models.blueprint import Kind
 from trainables.models.classifiers import BaseClassifier, IdentifiedClassifier
 from trainables.models.denoisers import Denoiser
-from trainables.models.recipe import Kind
 from trainables.smoothing.noise import Noise
 from trainables.smoothing.probes import Probes, read_probes
 from trainables.smoothing.procedures import Procedure, make_procedure
@@ -77,9 +77,9 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     says where the hyperparameters of the denoiser come from, "file" if that is not known; `trial`
     is the number of the trial. `class_names`, in the order of the logits, and `clean_accuracy` are
     empty if they are not known. `image_form` says what was done to the images. `classifier_kind`
-    and `classifier_name` are those of a `Recipe`. Hashes are SHA-256: of the classifier's weights,
-    of the other files (`classifier_file_hash` is None if the classifier is not among them), and of
-    this configuration without `config_hash`.
+    and `classifier_name` are those of a `Blueprint`. Hashes are SHA-256: of the classifier's
+    weights, of the other files (`classifier_file_hash` is None if the classifier is not among
+    them), and of this configuration without `config_hash`.
     """
 
     schema_version: Literal[8] = SCHEMA_VERSION

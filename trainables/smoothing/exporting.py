@@ -65,11 +65,11 @@ def export_files(
 
 def _source(classifier: nn.Module) -> dict[str, str]:
     """Where the classifier comes from, as far as it tells; a file's name is not for others."""
-    recipe = classifier.recipe if isinstance(classifier, BaseClassifier) else None
-    if recipe is None:
+    blueprint = classifier.blueprint if isinstance(classifier, BaseClassifier) else None
+    if blueprint is None:
         return {}
-    name = "" if recipe.kind == "onnx" else recipe.name
-    return {"classifier_kind": recipe.kind, "classifier_name": name}
+    name = "" if blueprint.kind == "onnx" else blueprint.name
+    return {"classifier_kind": blueprint.kind, "classifier_name": name}
 
 
 def _packed(classifier: nn.Module, denoiser: Denoiser, probes: Probes) -> bytes | None:

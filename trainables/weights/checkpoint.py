@@ -25,8 +25,8 @@ from trainables.models.architectures import (
     find_architecture,
     torchvision_names,
 )
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.recipe import Recipe
 from trainables.weights.pickled import NO_WEIGHTS, load_pickled
 from trainables.weights.state_dicts import Misfit, Weights, find_weights, load_weights, unwrapped
 
@@ -42,7 +42,7 @@ class Source(NamedTuple):
     network: nn.Module
     mean: Sequence[float]
     std: Sequence[float]
-    recipe: Recipe | None
+    blueprint: Blueprint | None
 
 
 def load_classifier(path: Path) -> BaseClassifier:
@@ -52,8 +52,8 @@ def load_classifier(path: Path) -> BaseClassifier:
         InputError: when the file is missing or damaged, or has a different layout or an unknown
             architecture.
     """
-    network, mean, std, recipe = read_classifier(path)
-    return BaseClassifier(network, mean, std, recipe=recipe)
+    network, mean, std, blueprint = read_classifier(path)
+    return BaseClassifier(network, mean, std, blueprint=blueprint)
 
 
 def read_classifier(path: Path) -> Source:
@@ -95,7 +95,7 @@ def read_classifier(path: Path) -> Source:
         problem = f"the weights in {weights.where} do not fit {arch}: {error}"
         raise InputError(problem, field="classifier") from error
     mean, std = (_numbers(path, checkpoint, name, found) for name in ("mean", "std"))
-    return Source(network, mean, std, Recipe("architecture", arch))
+    return Source(network, mean, std, Blueprint("architecture", arch))
 
 
 def network_of(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, nearest
-from trainables.models.recipe import Recipe
+from trainables.models.blueprint import Blueprint
 from trainables.torch_internals import file_numbers
 from trainables.weights.archives import open_archive
 from trainables.weights.exported_graph import (
@@ -48,7 +48,8 @@ _DYNAMIC = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
 class ExportedNetwork(nn.Module):
     """The network of a program: images [batch, C, H, W] -> logits; the weights are buffers.
 
-    It pickles and copies like any module, and runs on the device its buffers are on.
+    It pickles and copies like any module, and runs on the device its buffers are on. `blueprint`
+    says how to build it again.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class ExportedNetwork(nn.Module):
         module = program["graph_module"]
         self._image = self._register(module["signature"]["input_specs"], tensors)
         self._shape = _image_shape(program, self._image)
-        self._program = program
         self._logits = _only_output(module["signature"]["output_specs"])
         self._steps = read_steps(module["graph"]["nodes"], self._image, {self._logits})
         self._feature = _feature(self._steps, feature)
+        self.blueprint = _blueprint(program, self._image, self._feature)
         self.features = nn.Identity()
         self._checked: set[torch.Size] = set()
 
@@ -101,28 +102,6 @@ class ExportedNetwork(nn.Module):
         if images is not None:
             check_pass(self._steps, self._weights(), self._image, images)
             self._checked.add(images.shape)
-
-    @property
-    def recipe(self) -> Recipe:
-        """What `rebuilt` needs besides the weights.
-
-        It has neither the stack traces nor the example inputs that are in a file.
-        """
-        module = self._program["graph_module"]
-        graph, signature = module["graph"], module["signature"]
-        nodes = [{key: node[key] for key in ("target", "inputs", "outputs")}
-                 for node in graph["nodes"]]  # fmt: skip
-        images = graph["tensor_values"][self._image]
-        parts = {
-            "graph": {"nodes": nodes, "tensor_values": {self._image: images}},
-            "signature": {key: signature[key] for key in ("input_specs", "output_specs")},
-        }
-        program = {
-            "graph_module": parts,
-            "range_constraints": self._program["range_constraints"],
-            "schema_version": self._program["schema_version"],
-        }
-        return Recipe("program", details={"program": program, "feature": self._feature})
 
     def _weights(self) -> dict[str, Tensor]:
         return dict(self.named_buffers(recurse=False, remove_duplicate=False))
@@ -172,8 +151,23 @@ def load_exported(path: Path, feature: str | None = None) -> ExportedNetwork:
     return network
 
 
+def _blueprint(program: Mapping[str, Any], image: str, feature: str) -> Blueprint:
+    """What `rebuilt` needs besides the weights, without the stack traces that are in a file."""
+    module = program["graph_module"]
+    graph, signature = module["graph"], module["signature"]
+    nodes = [{key: node[key] for key in ("target", "inputs", "outputs")} for node in graph["nodes"]]
+    needed = {
+        "graph_module": {
+            "graph": {"nodes": nodes, "tensor_values": {image: graph["tensor_values"][image]}},
+            "signature": {key: signature[key] for key in ("input_specs", "output_specs")},
+        },
+        **{key: program[key] for key in ("range_constraints", "schema_version")},
+    }
+    return Blueprint("program", details=json.dumps({"program": needed, "feature": feature}))
+
+
 def rebuilt(details: Mapping[str, Any], weights: Mapping[str, Tensor]) -> ExportedNetwork:
-    """The network of `ExportedNetwork.recipe.details` and its state dict.
+    """The network of the details of `ExportedNetwork.blueprint`, with its state dict.
 
     They are checked like those in a file.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error
-from trainables.models.recipe import Recipe
+from trainables.models.blueprint import Blueprint
 from trainables.weights.checkpoint import Source
 from trainables.weights.extras import optional
 
@@ -50,9 +50,9 @@ def read_hugging_face(name: str, download: bool, *, normalised: bool = False) ->
     for missing in (*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])):
         problem = f"{name} has no weights for {missing!r}; it is not a trained classifier"
         raise InputError(problem, field="classifier")
-    recipe = Recipe("transformers", details=_configuration(network))
+    blueprint = Blueprint("transformers", details=_configuration(network))
     if normalised:
-        return Source(network, (0.0,), (1.0,), recipe)
+        return Source(network, (0.0,), (1.0,), blueprint)
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, **safely)
     except Exception as error:
@@ -61,7 +61,7 @@ def read_hugging_face(name: str, download: bool, *, normalised: bool = False) ->
             f"({describe_error(error)}); pass `mean` and `std`",
             field="classifier",
         ) from error
-    return Source(network, *_normalisation(name, processor), recipe)
+    return Source(network, *_normalisation(name, processor), blueprint)
 
 
 def transformers_network(
@@ -87,10 +87,10 @@ def transformers_network(
     return network.eval()
 
 
-def _configuration(network: Any) -> dict[str, Any]:
-    """The network's configuration, without what says where it was."""
+def _configuration(network: Any) -> str:
+    """The network's configuration as JSON, without what says where it was."""
     values: dict[str, Any] = json.loads(network.config.to_json_string(use_diff=False))
-    return {name: value for name, value in values.items() if name not in _ELSEWHERE}
+    return json.dumps({name: value for name, value in values.items() if name not in _ELSEWHERE})
 
 
 def _absent(name: str, download: bool, error: Exception) -> str:

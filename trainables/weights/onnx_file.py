@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error
-from trainables.models.recipe import Recipe
+from trainables.models.blueprint import Blueprint
 from trainables.weights.checkpoint import Source
 from trainables.weights.extras import optional
 
@@ -36,7 +36,7 @@ def read_onnx(path: Path, images: Tensor) -> Source:
     if not path.is_file():
         raise InputError(f"{path} does not exist", field="classifier")
     network = onnx_network(str(path), str(path), images)
-    return Source(network, (0.0,), (1.0,), Recipe("onnx", str(path)))
+    return Source(network, (0.0,), (1.0,), Blueprint("onnx", str(path)))
 
 
 def onnx_bytes(path: Path) -> bytes:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from trainables.errors import InputError, describe_error
 from trainables.models.adapting import adapt
 from trainables.models.architectures import find_architecture
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import network_of
 from trainables.weights.denoiser_file import metadata_of
 
@@ -30,7 +30,7 @@ _NETWORK = "network."
 # The tensor that holds an ONNX graph, whose weights are not those of the converted network.
 _GRAPH = "onnx"
 
-Weights = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 class _Header(BaseModel, frozen=True, extra="forbid"):
@@ -38,7 +38,7 @@ class _Header(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["architecture", "timm", "transformers", "program", "onnx"]
     name: str = Field(max_length=200)
-    details: dict[str, Any] | None
+    details: dict[str, Any]
     feature_layer: str | None = Field(max_length=500)
 
 
@@ -48,17 +48,17 @@ def classifier_bytes(classifier: BaseClassifier) -> bytes | None:
     Raises:
         OSError: when it came from an ONNX file that cannot be read any more.
     """
-    recipe = classifier.recipe
-    if recipe is None or recipe.kind not in _BUILDERS:
+    blueprint = classifier.blueprint
+    if blueprint is None or blueprint.kind not in _BUILDERS:
         return None
-    name, tensors = recipe.name, _separate(classifier.state_dict())
-    if recipe.kind == "onnx":
+    name, tensors = blueprint.name, _separate(classifier.state_dict())
+    if blueprint.kind == "onnx":
         from trainables.weights.onnx_file import onnx_bytes
 
         graph = torch.frombuffer(bytearray(onnx_bytes(Path(name))), dtype=torch.uint8)
         tensors = {"mean": tensors["mean"], "std": tensors["std"], _GRAPH: graph}
         name = ""
-    header = {"kind": recipe.kind, "name": name, "details": recipe.details}
+    header = {"kind": blueprint.kind, "name": name, "details": json.loads(blueprint.details)}
     text = json.dumps({**header, "feature_layer": classifier.feature_layer})
     return save_safetensors(tensors, {"classifier": text})
 
@@ -75,9 +75,9 @@ def load_packed(data: bytes, images: Tensor) -> BaseClassifier:
         tensors = load_safetensors(data)
         mean, std = (tensors.pop(name).flatten().tolist() for name in ("mean", "std"))
         weights = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
-        recipe = Recipe(header.kind, header.name, header.details)
-        network = _BUILDERS[header.kind](recipe, weights, images)
-        classifier = BaseClassifier(network, mean, std, header.feature_layer, recipe)
+        blueprint = Blueprint(header.kind, header.name, json.dumps(header.details))
+        network = _BUILDERS[header.kind](header, weights, images)
+        classifier = BaseClassifier(network, mean, std, header.feature_layer, blueprint)
     except InputError:
         raise
     except Exception as error:  # damaged files, and networks that a library does not know
@@ -89,7 +89,7 @@ def load_packed(data: bytes, images: Tensor) -> BaseClassifier:
     return classifier
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> Weights:
+def _separate(tensors: Mapping[str, Tensor]) -> Tensors:
     """Copies of those that share their memory, which the format does not know."""
     seen: set[int] = set()
     separate = {}
@@ -101,41 +101,41 @@ def _separate(tensors: Mapping[str, Tensor]) -> Weights:
     return separate
 
 
-def _architecture(recipe: Recipe, weights: Weights, images: Tensor) -> nn.Module:
-    found = find_architecture(recipe.name)
+def _architecture(header: _Header, weights: Tensors, images: Tensor) -> nn.Module:
+    found = find_architecture(header.name)
     if found is None:
-        raise InputError(f"{CLASSIFIER} names the architecture {recipe.name!r}, which is unknown")
-    network, _ = network_of(recipe.name, found, weights)
-    if (recipe.details or {}).get("transform_input"):
+        raise InputError(f"{CLASSIFIER} names the architecture {header.name!r}, which is unknown")
+    network, _ = network_of(header.name, found, weights)
+    if header.details.get("transform_input"):
         network.transform_input = True  # type: ignore[assignment]
     return network
 
 
-def _timm(recipe: Recipe, weights: Weights, images: Tensor) -> nn.Module:
+def _timm(header: _Header, weights: Tensors, images: Tensor) -> nn.Module:
     from trainables.weights.timm_models import timm_network
 
-    return timm_network(recipe.name, weights)
+    return timm_network(header.name, weights)
 
 
-def _transformers(recipe: Recipe, weights: Weights, images: Tensor) -> nn.Module:
+def _transformers(header: _Header, weights: Tensors, images: Tensor) -> nn.Module:
     from trainables.weights.hugging_face import transformers_network
 
-    return transformers_network(recipe.details or {}, weights)
+    return transformers_network(header.details, weights)
 
 
-def _program(recipe: Recipe, weights: Weights, images: Tensor) -> nn.Module:
+def _program(header: _Header, weights: Tensors, images: Tensor) -> nn.Module:
     from trainables.weights.exported import rebuilt
 
-    return rebuilt(recipe.details or {}, weights)
+    return rebuilt(header.details, weights)
 
 
-def _onnx(recipe: Recipe, weights: Weights, images: Tensor) -> nn.Module:
+def _onnx(header: _Header, weights: Tensors, images: Tensor) -> nn.Module:
     from trainables.weights.onnx_file import onnx_network
 
     return onnx_network(weights[_GRAPH].numpy().tobytes(), CLASSIFIER, images)
 
 
-_BUILDERS: dict[str, Callable[[Recipe, Weights, Tensor], nn.Module]] = {
+_BUILDERS: dict[str, Callable[[_Header, Tensors, Tensor], nn.Module]] = {
     "architecture": _architecture,
     "timm": _timm,
     "transformers": _transformers,

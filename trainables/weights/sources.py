@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from trainables.errors import InputError, describe_error, nearest
 from trainables.models.adapting import adapt
 from trainables.models.architectures import find_architecture, torchvision_models, torchvision_names
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import Source, network_for, read_classifier, read_weights
 from trainables.weights.denoiser_file import read_bytes
 from trainables.weights.hugging_face import HUGGING_FACE, read_hugging_face
@@ -72,19 +73,19 @@ def load_base_classifier(
 
         _refuse_weights(spec)
         program = load_exported(Path(spec.classifier), feature_layer)
-        source = Source(program, *UNNORMALISED, program.recipe)
+        source = Source(program, *UNNORMALISED, program.blueprint)
         feature_layer = FEATURES
     elif Path(spec.classifier, CLASSIFIER).is_file():
         return _from_export(spec, images)
     else:
         source = _source(spec, images, download)
-    network, mean, std, recipe = source
+    network, mean, std, blueprint = source
     classifier = BaseClassifier(
         network,
         mean if spec.mean is None else spec.mean,
         std if spec.std is None else spec.std,
         feature_layer,
-        recipe,
+        blueprint,
     )
     adapt(classifier, images)
     classifier.fix_head(images)
@@ -121,7 +122,7 @@ def _source(spec: ClassifierSpec, images: Tensor, download: bool) -> Source:
         return _from_torchvision(named.removeprefix(TORCHVISION), spec.weights, download)
     if is_factory(named):
         network = _from_factory(named, spec.weights)
-        return Source(network, *UNNORMALISED, Recipe("factory", named))
+        return Source(network, *UNNORMALISED, Blueprint("factory", named))
     if named.startswith(TIMM):
         return read_timm(named.removeprefix(TIMM), spec.weights, download)
     _refuse_weights(spec)
@@ -161,13 +162,13 @@ def _from_torchvision(name: str, path: Path | None, download: bool) -> Source:
     except Misfit as error:
         problem = f"those in {weights.where} do not fit {name}: {error}"
         raise InputError(problem, field="weights") from error
-    details = None
+    details = {}
     if path is None and hasattr(network, "transform_input"):
         # Two of these networks were trained with a different normalisation, and convert to it.
         network.transform_input = True  # type: ignore[assignment]
         details = {"transform_input": True}
-    recipe = Recipe("architecture", name, details)
-    return Source(network, architecture.mean, architecture.std, recipe)
+    blueprint = Blueprint("architecture", name, json.dumps(details))
+    return Source(network, architecture.mean, architecture.std, blueprint)
 
 
 def _default_weights(name: str, download: bool) -> Weights:

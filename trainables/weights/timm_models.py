@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainables.errors import InputError, describe_error, nearest
-from trainables.models.recipe import Recipe
+from trainables.models.blueprint import Blueprint
 from trainables.weights.checkpoint import Source, network_for, read_weights
 from trainables.weights.extras import optional
 from trainables.weights.state_dicts import Misfit
@@ -30,7 +30,7 @@ def read_timm(name: str, path: Path | None, download: bool) -> Source:
     timm = _timm(name)
     network = _pretrained(timm, name, download) if path is None else _loaded(name, path)
     values = network.pretrained_cfg
-    return Source(network, tuple(values["mean"]), tuple(values["std"]), Recipe("timm", name))
+    return Source(network, tuple(values["mean"]), tuple(values["std"]), Blueprint("timm", name))
 
 
 def timm_network(name: str, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -27,14 +27,14 @@ from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.json_server import MAX_REQUEST_BYTES
 from trainables.black_box.serve import main
 from trainables.black_box.smoothed_server import MOST_IMAGES, SmoothedServer
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.recipe import Recipe
 from trainables.smoothing import SmoothedClassifier
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = ("127.0.0.1", 0)
-FACTORY = Recipe("factory", "tests.support.exports:linear_classifier")
+FACTORY = Blueprint("factory", "tests.support.exports:linear_classifier")
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 4), dtype=np.uint8)
 
 
@@ -49,6 +49,10 @@ def server(export: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmoothedSe
     smoothed = SmoothedClassifier.load(export, Constant(), seed=0)
     with in_background(SmoothedServer(smoothed, ADDRESS)) as server:
         yield server
+
+
+def of_factory() -> BaseClassifier:
+    return BaseClassifier(linear_classifier(), blueprint=FACTORY)
 
 
 def png(pixels: Any = PIXELS, kind: str = "PNG", **options: Any) -> bytes:
@@ -270,13 +274,13 @@ def test_bad_flags_are_refused_in_one_line(
     assert "--labels-only: is for a checkpoint" in fails(capsys, export, "--labels-only")
     named = f"--classifier={FACTORY.name}"
     assert "pass the classifier that the run used" in fails(capsys, export, named)
-    linear = write_export(tmp_path / "linear", BaseClassifier(linear_classifier(), recipe=FACTORY))
+    linear = write_export(tmp_path / "linear", of_factory())
     assert f"ClassifierSpec('{FACTORY.name}', weights=FILE)" in fails(capsys, linear)
     assert "--device" in fails(capsys, linear, named, "--device=nowhere")
 
 
 def test_the_command_serves_an_export_until_it_is_stopped(tmp_path: Path) -> None:
-    export = write_export(tmp_path / "export", BaseClassifier(linear_classifier(), recipe=FACTORY))
+    export = write_export(tmp_path / "export", of_factory())
     command = [sys.executable, "-m", "tuning", "serve", str(export), "--port=0"]
     process = subprocess.Popen(
         [*command, f"--classifier={FACTORY.name}"],

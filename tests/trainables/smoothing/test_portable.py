@@ -14,9 +14,9 @@ from tests.support.brought import onnx as onnx_classifier
 from tests.support.exports import linear_classifier, write_export
 from trainables.errors import InputError
 from trainables.models.architectures import DigitsCNN
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser, DnCNN, MemNet, UNet
-from trainables.models.recipe import Recipe
 from trainables.smoothing import portable
 from trainables.smoothing.export import CONFIG, load_model
 from trainables.smoothing.exporting import export_files
@@ -27,7 +27,7 @@ from trainables.weights.exported import load_exported
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
-FACTORY = Recipe("factory", "tests.support.exports:linear_classifier")
+FACTORY = Blueprint("factory", "tests.support.exports:linear_classifier")
 
 
 def needs_onnx() -> None:
@@ -72,7 +72,9 @@ def digits() -> BaseClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = DigitsCNN()
-    return BaseClassifier(network, (0.3,), (0.2,), recipe=Recipe("architecture", "digits_cnn"))
+    return BaseClassifier(
+        network, (0.3,), (0.2,), blueprint=Blueprint("architecture", "digits_cnn")
+    )
 
 
 def check_parity(export: Path, file: Path, to: str) -> None:
@@ -184,7 +186,9 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_the_command_writes_what_it_prints_and_refuses_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export = write_export(tmp_path / "export", BaseClassifier(linear_classifier(), recipe=FACTORY))
+    export = write_export(
+        tmp_path / "export", BaseClassifier(linear_classifier(), blueprint=FACTORY)
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(Path(__file__).parents[3])
     assert "--to: is required" in fails(capsys, export)

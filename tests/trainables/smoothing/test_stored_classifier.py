@@ -11,9 +11,9 @@ from torch import nn
 from tests.support.exports import Constant, rewrite_config
 from trainables.errors import InputError
 from trainables.models.architectures import DigitsCNN
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
-from trainables.models.recipe import Recipe
 from trainables.smoothing import SmoothedClassifier
 from trainables.smoothing.export import CONFIG, read_export
 from trainables.smoothing.exporting import export_files
@@ -24,14 +24,14 @@ from trainables.weights.packed import CLASSIFIER
 
 torch.set_num_threads(1)
 SHAPE = (1, 8, 8)
-DIGITS = Recipe("architecture", "digits_cnn")
+DIGITS = Blueprint("architecture", "digits_cnn")
 IMAGE = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1))
 
 
-def classifier(seed: int = 0, recipe: Recipe | None = DIGITS) -> BaseClassifier:
+def classifier(seed: int = 0, blueprint: Blueprint | None = DIGITS) -> BaseClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = BaseClassifier(DigitsCNN(), mean=(0.1,), recipe=recipe)
+        found = BaseClassifier(DigitsCNN(), mean=(0.1,), blueprint=blueprint)
     found.fix_head(torch.rand(2, *SHAPE))
     return found
 
@@ -104,9 +104,9 @@ def test_the_classifier_of_a_different_export_is_refused(export: Path, tmp_path:
     ("network", "facts", "said"),
     [
         (Constant(), {}, "pass the one that the run used as `classifier`"),
-        (classifier(recipe=None), {}, "pass the one that the run used as `classifier`"),
+        (classifier(blueprint=None), {}, "pass the one that the run used as `classifier`"),
         (
-            classifier(recipe=Recipe("factory", "nets:make")),
+            classifier(blueprint=Blueprint("factory", "nets:make")),
             {},
             "load_base_classifier(ClassifierSpec('nets:make', weights=FILE), images)",
         ),
@@ -115,10 +115,18 @@ def test_the_classifier_of_a_different_export_is_refused(export: Path, tmp_path:
             {"classifier_kind": "endpoint", "classifier_name": "https://x.test/"},
             "HttpClassifier.connect('https://x.test/')",
         ),
-        (classifier(recipe=Recipe("architecture", "resnet18")), {}, "does not hold its classifier"),
-        (classifier(recipe=Recipe("onnx", "/nowhere.onnx")), {}, "does not hold its classifier"),
+        (
+            classifier(blueprint=Blueprint("architecture", "resnet18")),
+            {},
+            "does not hold its classifier",
+        ),
+        (
+            classifier(blueprint=Blueprint("onnx", "/nowhere.onnx")),
+            {},
+            "does not hold its classifier",
+        ),
     ],
-    ids=["module", "unknown", "factory", "endpoint", "wrong recipe", "file is gone"],
+    ids=["module", "unknown", "factory", "endpoint", "wrong blueprint", "file is gone"],
 )
 def test_an_export_without_its_classifier_says_what_to_pass(
     tmp_path: Path, network: nn.Module, facts: dict[str, str], said: str
@@ -130,11 +138,11 @@ def test_an_export_without_its_classifier_says_what_to_pass(
     SmoothedClassifier.load(folder, network).predict(IMAGE)
 
 
-def test_a_recipe_that_builds_a_different_network_is_not_written(tmp_path: Path) -> None:
+def test_a_blueprint_that_builds_a_different_network_is_not_written(tmp_path: Path) -> None:
     class Scaled(DigitsCNN):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = super().forward(images)  # type: ignore[no-untyped-call]
             return 2 * logits
 
-    folder = write(tmp_path / "export", BaseClassifier(Scaled(), recipe=DIGITS))
+    folder = write(tmp_path / "export", BaseClassifier(Scaled(), blueprint=DIGITS))
     assert not (folder / CLASSIFIER).exists()

@@ -24,8 +24,8 @@ from tests.support.onnx_graphs import write_graph
 from tests.support.programs import random_images
 from trainables.errors import InputError
 from trainables.models.architectures import Architecture, CifarResNet, DigitsCNN
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
-from trainables.models.recipe import Recipe
 from trainables.weights.checkpoint import load_classifier, save_classifier, weights_hash
 from trainables.weights.denoiser_file import metadata_of
 from trainables.weights.packed import CLASSIFIER, classifier_bytes, load_packed
@@ -114,8 +114,8 @@ def test_networks_that_convert_the_normalisation_still_do(
     monkeypatch.setattr("trainables.weights.packed.find_architecture", lambda name: found)
     network = Converting().eval()
     network.transform_input = converts
-    details = {"transform_input": True} if converts else None
-    original = BaseClassifier(network, recipe=Recipe("architecture", "googlenet", details))
+    details = json.dumps({"transform_input": True} if converts else {})
+    original = BaseClassifier(network, blueprint=Blueprint("architecture", "googlenet", details))
     original.fix_head(random_images())
     assert same(original, load_packed(packed(original), random_images()), random_images())
 
