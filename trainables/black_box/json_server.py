@@ -19,7 +19,7 @@ MAX_REQUEST_BYTES = 64 * 2**20
 # Seconds after which a silent client loses its connection.
 IDLE = 60.0
 # Status codes for requests whose body was not read, and the seconds a client has to see one.
-UNREAD = (411, 413)
+UNREAD = (401, 411, 413)
 LINGER = 5.0
 
 
@@ -104,23 +104,28 @@ class JsonHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
         """Do not log requests: a search sends thousands."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no GET or POST, or no HTTP, as JSON as well."""
+        self.close_connection = True
+        self._send(code, _Error(error=message or self.responses[code][0]))
+
     def _reply(self, method: str) -> None:
-        status, headers = 200, {}
         try:
-            # Read before anything is refused: the next request begins after this one's body.
-            body = self._body()
             self._admit()
+            # Read before anything else is refused: the next request begins after this one's body.
+            body = self._body()
             path = self.path.partition("?")[0]
-            text = self.respond(method, path, body).model_dump_json(exclude_none=True)
+            self._send(200, self.respond(method, path, body))
         except Refused as refused:
-            status, text = refused.status, _Error(error=str(refused)).model_dump_json()
+            self._send(refused.status, _Error(error=str(refused)))
         except RuntimeError as error:
-            status = 500
-            text = _Error(error=f"the classifier failed: {error}").model_dump_json()
+            self._send(500, _Error(error=f"the classifier failed: {error}"))
+
+    def _send(self, status: int, answer: BaseModel) -> None:
+        content = answer.model_dump_json(exclude_none=True).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        content = text.encode()
-        headers |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
         if self.close_connection:
             headers["Connection"] = "close"
         self.send_response(status)
@@ -160,6 +165,8 @@ class JsonHandler(BaseHTTPRequestHandler):
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         given = self.headers.get("Authorization", "")
         if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            # Without its body: nobody but the holders of the token fills the memory.
+            self.close_connection = True
             raise Refused(401, "the bearer token is missing or wrong")
 
 

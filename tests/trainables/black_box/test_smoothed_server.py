@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -204,6 +205,20 @@ def test_other_paths_and_methods_are_refused(
     assert (found, set(answer)) == (status, {"error"})
 
 
+@pytest.mark.parametrize(
+    "request_line", [b"PUT /certify HTTP/1.1", b"HEAD / HTTP/1.1", b"nonsense", b"GET / HTTP/9.9"]
+)
+def test_what_is_no_get_or_post_is_refused_as_json(
+    server: SmoothedServer, request_line: bytes
+) -> None:
+    with socket.create_connection(server.server_address[:2]) as client:  # type: ignore[arg-type]
+        client.sendall(request_line + b"\r\nHost: x\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(2**16), b""))
+    content = answer.rpartition(b"\r\n\r\n")[2]
+    assert set(json.loads(content)) == {"error"}
+    assert ask(server, "GET", "/")[0] == 200
+
+
 def test_with_a_token_only_its_bearer_is_answered(
     server: SmoothedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +229,12 @@ def test_with_a_token_only_its_bearer_is_answered(
             status, found = ask(server, method, path, body, **wrong)
             assert (status, "s3cr3t" in found["error"]) == (401, False)
         assert ask(server, method, path, body, Authorization="Bearer s3cr3t")[0] == 200
+    # Not even the body of others is read.
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=300)  # type: ignore[arg-type]
+    connection.putrequest("POST", "/certify")
+    connection.putheader("Content-Length", str(MAX_REQUEST_BYTES))
+    connection.endheaders()
+    assert connection.getresponse().status == 401
 
 
 def test_when_too_many_wait_the_others_are_told_to_come_back(

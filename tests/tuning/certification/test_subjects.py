@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.data.datasets import load_dataset
 from trainables.data.form import ImageForm
 from trainables.models.architectures import DigitsCNN
+from trainables.models.blueprint import Blueprint
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.export import CONFIG, read_export
@@ -24,6 +26,7 @@ from tuning.certification.subjects import (
 from tuning.certify import main as certify
 from tuning.config import RunConfig, make_config
 from tuning.errors import ConfigError
+from tuning.setting.classifier import check_classifier
 
 torch.set_num_threads(1)
 
@@ -67,6 +70,21 @@ def test_an_export_is_certified_as_it_says_and_only_with_its_classifier(
     ) as told:
         subject.check_classifier(classifier(2))
     assert weights_hash(classifier(2))[:12] in str(told.value)
+
+
+def test_an_export_is_certified_with_the_classifier_in_it(tmp_path: Path) -> None:
+    known = classifier(1)
+    known.blueprint = Blueprint("architecture", "digits_cnn")
+    model = nn.Sequential(DnCNN(1, 3, 4).eval(), known)
+    for name, content in export_files(model, (1, 8, 8), Noise(0.3), Fixed(9, 99, 0.1)).items():
+        (tmp_path / name).write_bytes(content)
+    values = configuration_of_export(tmp_path, read_export(tmp_path))
+    assert values["classifier"] == str(tmp_path)
+    config = make_config({"name": "x", "out": tmp_path, "certify_images": 2, **values})
+    dataset = load_dataset("digits")
+    found = check_classifier(config, dataset, dataset.test.load(range(2)))
+    assert found is not None
+    assert weights_hash(found) == weights_hash(known)
 
 
 def test_an_export_is_certified_only_under_its_own_noise(config: RunConfig, export: Path) -> None:
