@@ -146,3 +146,21 @@ def test_a_blueprint_that_builds_a_different_network_is_not_written(tmp_path: Pa
 
     folder = write(tmp_path / "export", BaseClassifier(Scaled(), blueprint=DIGITS))
     assert not (folder / CLASSIFIER).exists()
+
+
+def test_a_classifier_that_would_have_a_different_hash_is_not_written(tmp_path: Path) -> None:
+    class Wrapped(nn.Module):
+        """Computes the same, but its weights have other names, which are read nonetheless."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = DigitsCNN()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.module(images)
+            return logits
+
+    wrapped = BaseClassifier(Wrapped(), blueprint=DIGITS)
+    folder = write(tmp_path / "export", wrapped)
+    assert not (folder / CLASSIFIER).exists()
+    SmoothedClassifier.load(folder, wrapped)
