@@ -11,6 +11,7 @@ From the noise to the certificate:
     certify.py      Certificate: a procedure applied to the votes of one image
     assumptions.py  whether a classifier's answer depends on the image only
     precision.py    the precision in which a model votes fastest
+    pace.py         how fast a device votes, measured by a few passes
     prediction.py   what many votes would certify, predicted from a few
     objective.py    what a search maximises: predicted certificates, wrong ones subtracted
     probes.py       what a classifier answers about a few images, to recognise it by

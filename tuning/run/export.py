@@ -58,6 +58,8 @@ def export(
         image_form=context.config.image_form,
         clean_accuracy=access.fit.facts,
     )
+    # That of an earlier winner, which would be about a different model until the run ends.
+    (setting.folder / files.EXPORT / files.CARD).unlink(missing_ok=True)
     for name, content in contents.items():
         write_bytes(setting.folder / files.EXPORT / name, content)
     if CLASSIFIER not in contents:

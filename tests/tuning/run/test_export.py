@@ -89,6 +89,14 @@ def test_of_an_endpoint_the_address_is_kept_but_not_what_may_be_a_secret_in_it(
     assert "the classifier cannot be written into smoothed_classifier" in told
 
 
+def test_the_card_of_an_earlier_winner_does_not_stay(tmp_path: Path) -> None:
+    card = tmp_path / "smoothed_classifier" / "README.md"
+    card.parent.mkdir()
+    card.write_text("of another model")
+    exported(tmp_path, network(None))
+    assert not card.exists()
+
+
 def test_of_a_factory_its_name_is_kept(tmp_path: Path) -> None:
     _, config, said = exported(tmp_path, network(Blueprint("factory", "nets:make")))
     assert (config.classifier_kind, config.classifier_name) == ("factory", "nets:make")
