@@ -13,6 +13,7 @@ Their keywords are the flags of the commands, with _ for -.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import Iterator
@@ -99,9 +100,13 @@ def _in_this_process(flags: dict[str, Any], then: str) -> Iterator[None]:
     if str(flags.get("cluster") or "").startswith("http"):
         raise ConfigError("--cluster: a job needs the command line, decrop launch --cluster URL")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *GRACEFUL)}
+    # A notebook's cells run inside its event loop, which waits meanwhile; the run has its own.
+    around = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
     try:
         with ENDING.listening(then):
             yield
     finally:
+        asyncio._set_running_loop(around)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """The commands as functions."""
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -48,3 +49,13 @@ def test_the_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         certify(tmp_path / "nothing")
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_the_event_loop_of_a_notebook_is_put_aside_and_back(tmp_path: Path) -> None:
+    async def cell() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(ConfigError):
+            certify(tmp_path / "nothing")
+        assert asyncio.get_running_loop() is loop
+
+    asyncio.run(cell())
