@@ -1,7 +1,7 @@
 """A run folder, read back: configuration, manifest and tables, nothing else."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from results import files
+from results.insight import Insight
 from results.schema import (
     BASELINES,
     CERTIFICATES,
@@ -26,6 +27,7 @@ from results.schema import (
 )
 from results.store import StoreError, read_metadata, read_table
 
+_OF_VARIANTS = (files.SUMMARY, files.CERTIFICATES, files.FRONT)
 _FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
 
 
@@ -34,9 +36,9 @@ class Setting:
     """Tables of one setting; a table the run did not write is empty.
 
     `certificates` holds rows by variant, weakest baseline first; `metadata` belongs to the
-    certificates (config hash, model hash, precision, device); `insight` holds Plotly figures by
-    title. `clean_accuracy` says about how many labelled images the classifier itself was right, and
-    of how many; None if that is not known.
+    certificates (config hash, model hash, precision, device); `insight` is what
+    `results.insight.Insight.of` reads. `clean_accuracy` says about how many labelled images the
+    classifier itself was right, and of how many; None if that is not known.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Setting:
     classes: Sequence[Row]
     certificates: Mapping[str, Sequence[Row]]
     metadata: Mapping[str, str]
-    insight: Mapping[str, Mapping[str, Any]]
+    insight: Mapping[str, Any]
     clean_accuracy: tuple[int, int] | None = None
 
     @property
@@ -68,55 +70,101 @@ class Run:
     settings: Sequence[Setting]
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, problems: list[str] | None = None) -> Run:
     """Read a run folder.
 
+    With a list of `problems`, which is extended, what is missing is left out, and so is what is
+    damaged or of a different run, with a line that names the file and says why.
+
     Raises:
-        StoreError: if config.yaml, manifest.json or summary.parquet is missing or damaged, or any
-            other table or insight.json is damaged, or a table is of a different run.
+        StoreError: if it is not a run folder. Without `problems` also if config.yaml, manifest.json
+            or summary.parquet is missing or damaged, or any other table or insight.json is
+            damaged, or a table is of a different run.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such run folder"
         raise StoreError(f"{folder}: {what}")
-    summary = _known_variants(folder / files.SUMMARY, summary_schema())
-    manifest = _mapping(folder / files.MANIFEST)
-    if unknown := sorted({row["origin"] for row in summary} - set(ORIGINS)):
-        raise StoreError(f"{folder / files.SUMMARY}: unknown origins {unknown}")
+    if not any((folder / name).exists() for name in (files.CONFIG, files.MANIFEST, files.SUMMARY)):
+        raise StoreError(f"{folder}: is not a run folder: it has no {files.CONFIG}")
+    manifest = _attempt(_mapping, folder / files.MANIFEST, {}, problems)
+    tables = _Tables(folder, manifest, problems)
+    summary = tables.rows(folder / files.SUMMARY, summary_schema(), required=True)
     names = dict.fromkeys(row["setting"] for row in summary)
     # A setting whose certification never ended is not in the summary, but has trials to report.
     searched = sorted(path.parent.name for path in folder.glob(f"*/{files.TRIALS}"))
     names.update(dict.fromkeys(searched))
-    _check_run(folder, names, manifest)
+    if problems is not None:
+        names.update(dict.fromkeys(_begun(manifest)))
     return Run(
         folder,
         folder.resolve().name,
-        _mapping(folder / files.CONFIG),
+        _attempt(_mapping, folder / files.CONFIG, {}, problems),
         manifest,
         [
-            _load_setting(
-                folder / name, [row for row in summary if row["setting"] == name], manifest
-            )
+            _load_setting(folder / name, [row for row in summary if row["setting"] == name], tables)
             for name in names
         ],
     )
 
 
-def _check_run(folder: Path, settings: Iterable[str], manifest: Mapping[str, Any]) -> None:
-    """Refuse tables of different runs side by side, such as one that was copied from elsewhere."""
-    run_id = manifest.get("run_id")
-    of_settings = [folder / setting / name for setting in settings for name in files.TABLES]
-    for path in [folder / files.SUMMARY, *(path for path in of_settings if path.exists())]:
-        if (found := read_metadata(path).get("run_id")) != run_id:
+def _begun(manifest: Mapping[str, Any]) -> list[str]:
+    """The settings that the manifest has, which may not have a table yet."""
+    settings = manifest.get("settings")
+    names = settings if isinstance(settings, dict) else {}
+    return [name for name in names if Path(name).name == name != ""]
+
+
+def _attempt(read: Callable[[Path], Any], path: Path, otherwise: Any, problems: Any) -> Any:
+    """What `read` returns; with a list of problems, `otherwise` if it cannot."""
+    if problems is not None and not path.exists():
+        return otherwise
+    try:
+        return read(path)
+    except StoreError as error:
+        if problems is None:
+            raise
+        problems.append(str(error))
+        return otherwise
+
+
+class _Tables:
+    """Reads the tables of one run; `problems` is as in `load_run`."""
+
+    def __init__(
+        self, folder: Path, manifest: Mapping[str, Any], problems: list[str] | None
+    ) -> None:
+        self.manifest, self.problems = manifest, problems
+        # A run that has just started has no manifest, but may have tables of an earlier start.
+        self._of_any_run = problems is not None and not (folder / files.MANIFEST).exists()
+
+    def rows(self, path: Path, schema: Any, *, required: bool = False) -> list[dict[str, Any]]:
+        """The rows of a table; none if it does not exist, unless it is `required`."""
+        if not required and not path.exists():
+            return []
+
+        def read(path: Path) -> list[dict[str, Any]]:
+            rows = read_table(path, schema)
+            _check_names(path, rows)
+            self._check_run(path)
+            return rows
+
+        found: list[dict[str, Any]] = _attempt(read, path, [], self.problems)
+        return found
+
+    def _check_run(self, path: Path) -> None:
+        """Refuse tables of different runs side by side, such as one copied from elsewhere."""
+        found, run_id = read_metadata(path).get("run_id"), self.manifest.get("run_id")
+        if found != run_id and not self._of_any_run:
             raise StoreError(
                 f"{path}: is of the run {found}, but {files.MANIFEST} of {run_id}; put back the "
                 "table of this run, or certify it again"
             )
 
 
-def _load_setting(folder: Path, summary: Sequence[Row], manifest: Mapping[str, Any]) -> Setting:
-    path = folder / files.CERTIFICATES
-    rows = _known_variants(path, CERTIFICATES) if path.exists() else []
-    beside = _optional(folder / files.FRONT, CERTIFICATES)
+def _load_setting(folder: Path, summary: Sequence[Row], tables: _Tables) -> Setting:
+    path, insight = folder / files.CERTIFICATES, folder / files.INSIGHT
+    rows = tables.rows(path, CERTIFICATES)
+    beside = tables.rows(folder / files.FRONT, CERTIFICATES)
     swept = [row for row in beside if row["variant"] == PUBLISHED_BEST_SIGMA]
     groups = {
         name: [row for row in [*rows, *swept] if row["variant"] == name] for name in CERTIFIED
@@ -124,14 +172,14 @@ def _load_setting(folder: Path, summary: Sequence[Row], manifest: Mapping[str, A
     return Setting(
         folder.name,
         sorted(summary, key=lambda row: variant_place(row["variant"])),
-        sorted(_optional(folder / files.TRIALS, trials_schema({})), key=_number),
-        _optional(folder / files.CONFIRMATION, CONFIRMATION),
-        _optional(folder / files.BASELINES, BASELINES),
-        _optional(folder / files.CLASSES, classes_schema()),
+        sorted(tables.rows(folder / files.TRIALS, trials_schema({})), key=_number),
+        tables.rows(folder / files.CONFIRMATION, CONFIRMATION),
+        tables.rows(folder / files.BASELINES, BASELINES),
+        tables.rows(folder / files.CLASSES, classes_schema()),
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
-        _figures(folder / files.INSIGHT),
-        _clean_accuracy(manifest, folder.name),
+        _attempt(_insight, insight, {}, tables.problems) if insight.exists() else {},
+        _clean_accuracy(tables.manifest, folder.name),
     )
 
 
@@ -148,26 +196,23 @@ def _number(row: Row) -> int:
     return int(row["number"])
 
 
-def _optional(path: Path, schema: Any) -> list[dict[str, Any]]:
-    return read_table(path, schema) if path.exists() else []
-
-
-def _known_variants(path: Path, schema: Any) -> list[dict[str, Any]]:
-    rows = read_table(path, schema)
-    found = {row["variant"] for row in rows} - set(CERTIFIED)
+def _check_names(path: Path, rows: Sequence[Row]) -> None:
+    """Refuse variants, and origins in the summary, that this version does not know."""
+    found = {row["variant"] for row in rows if path.name in _OF_VARIANTS} - set(CERTIFIED)
     unknown = sorted(name for name in found if front_number(name) is None)
     if unknown:
         raise StoreError(f"{path}: unknown variants {unknown}, expected {list(VARIANTS)}")
-    return rows
+    if path.name == files.SUMMARY and (others := {row["origin"] for row in rows} - set(ORIGINS)):
+        raise StoreError(f"{path}: unknown origins {sorted(others)}")
 
 
-def _figures(path: Path) -> dict[str, dict[str, Any]]:
-    figures = _mapping(path) if path.exists() else {}
-    for title, figure in figures.items():
-        parts = figure if isinstance(figure, dict) else {}
-        if not (isinstance(parts.get("data"), list) and isinstance(parts.get("layout"), dict)):
-            raise StoreError(f"{path}: {title} is not a Plotly figure")
-    return figures
+def _insight(path: Path) -> dict[str, Any]:
+    content = _mapping(path)
+    try:
+        Insight.of(content)
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}") from error
+    return content
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ ERROR = "<script>alert(1)</script> & loss\nis nan"
 
 
 def built(run: Path) -> str:
-    return build_report(run).read_text(encoding="utf-8")
+    path, _ = build_report(run)
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-from results.insight import Rung, rungs
+import pytest
+
+from results.insight import Insight, Rung, rungs
 
 
 def row(epochs: int | None, state: str = "pruned", origin: str = "search") -> dict[str, object]:
@@ -20,3 +22,13 @@ def test_only_trials_of_the_search_that_did_not_fail_count() -> None:
 
 def test_no_trials_have_no_rungs() -> None:
     assert rungs([]) == []
+
+
+def test_insight_comes_back_from_its_content() -> None:
+    learnt = Insight("ACR", {"b": 0.75, "a": 0.25}, {3: [(5, 0.25)], 1: [(5, 0.5), (9, 0.75)]})
+    assert Insight.of(learnt.content()) == learnt
+
+
+def test_what_is_of_a_later_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="its version is 3, not 2"):
+        Insight.of(Insight("ACR").content() | {"version": 3})

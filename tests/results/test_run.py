@@ -2,11 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from results.files import INSIGHT
+from results.files import FRONT, INSIGHT, TABLES
+from results.insight import Insight
 from results.run import load_run
 from results.schema import CERTIFICATES, summary_schema
 from results.store import StoreError, read_table, write_json, write_table
-from tests.support.invented import HYPERPARAMETERS, certificate_rows, write_run
+from tests.support.invented import (
+    HYPERPARAMETERS,
+    certificate_rows,
+    write_manifest,
+    write_run,
+)
 
 
 def test_a_run_comes_back_with_its_settings_variants_and_hyperparameters(tmp_path: Path) -> None:
@@ -49,13 +55,21 @@ def test_a_damaged_configuration_is_a_one_line_error(tmp_path: Path, name: str, 
     assert "\n" not in str(error.value)
 
 
-def test_figures_of_a_setting_come_back_in_their_order(tmp_path: Path) -> None:
+def test_what_a_study_has_learnt_comes_back(tmp_path: Path) -> None:
     write_run(tmp_path, ("digits-10shot", "digits-5shot"))
-    figures = {title: {"data": [{"y": [1, None]}], "layout": {}} for title in ("b", "a")}
-    write_json(tmp_path / "digits-5shot" / INSIGHT, figures)
+    learnt = Insight("ACR", {"b": 0.75, "a": 0.25}, {3: [(5, 0.25), (9, 0.5)]})
+    write_json(tmp_path / "digits-5shot" / INSIGHT, learnt.content())
     without, having = load_run(tmp_path).settings
     assert without.insight == {}
-    assert list(having.insight.items()) == list(figures.items())
+    assert Insight.of(having.insight) == learnt
+    assert list(Insight.of(having.insight).importances) == ["b", "a"]
+
+
+def test_figures_of_earlier_versions_are_nothing_learnt(tmp_path: Path) -> None:
+    figures = {"Importance": {"data": [{"y": [1]}], "layout": {}}}
+    write_json(write_run(tmp_path) / "digits-10shot" / INSIGHT, figures)
+    (setting,) = load_run(tmp_path).settings
+    assert Insight.of(setting.insight) == Insight("objective")
 
 
 @pytest.mark.parametrize(
@@ -65,17 +79,61 @@ def test_figures_of_a_setting_come_back_in_their_order(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"a": 1}',
-        '{"a": {"layout": {}}}',
-        '{"a": {"data": {}, "layout": {}}}',
-        '{"a": {"data": [], "layout": []}}',
-        '{"a": {"data": [NaN], "layout": {}}}',
+        '{"version": 3, "objective": "", "importances": {}, "scores": []}',
+        '{"version": 2, "objective": "", "importances": [], "scores": []}',
+        '{"version": 2, "objective": "", "importances": {"a": null}, "scores": []}',
+        '{"version": 2, "objective": "", "importances": {"a": NaN}, "scores": []}',
+        '{"version": 2, "objective": "", "importances": {}, "scores": [[1, [[2]]]]}',
     ],
 )
-def test_damaged_figures_are_a_one_line_error(tmp_path: Path, text: str) -> None:
+def test_damaged_insight_is_a_one_line_error(tmp_path: Path, text: str) -> None:
     (write_run(tmp_path) / "digits-10shot" / INSIGHT).write_text(text)
     with pytest.raises(StoreError, match=INSIGHT) as error:
         load_run(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.yaml",
+        "manifest.json",
+        "summary.parquet",
+        *(f"digits-10shot/{name}" for name in (*TABLES, INSIGHT) if name != FRONT),
+    ],
+)
+def test_a_damaged_file_is_left_out_and_named_to_those_who_ask(tmp_path: Path, name: str) -> None:
+    path = write_run(tmp_path) / name
+    whole = load_run(tmp_path)
+    path.write_text("{")
+    problems: list[str] = []
+    run = load_run(tmp_path, problems)
+    (problem,) = problems
+    assert problem.startswith(f"{path}: ")
+    assert "\n" not in problem
+    assert run != whole or name.endswith(INSIGHT)
+    assert [setting.name for setting in run.settings] == ["digits-10shot"]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "summary.parquet"])
+def test_what_is_not_there_yet_is_no_problem(tmp_path: Path, name: str) -> None:
+    (write_run(tmp_path) / name).unlink()
+    problems: list[str] = []
+    load_run(tmp_path, problems)
+    assert problems == []
+
+
+def test_a_folder_of_something_else_is_no_run_whatever_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(StoreError, match="is not a run folder"):
+        load_run(tmp_path, [])
+
+
+@pytest.mark.parametrize("name", ["../digits-10shot", "a/b", "", "."])
+def test_a_manifest_does_not_lead_out_of_the_run(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run")
+    write_manifest(run, ["digits-10shot", name])
+    assert [setting.name for setting in load_run(run, []).settings] == ["digits-10shot"]
 
 
 def test_an_unknown_variant_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Invented but plausible tables of a run, for the tests of everything that reads one."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from scipy.stats import beta, norm
 
 from results.curves import outcomes
+from results.digests import FILES, file_digests
 from results.schema import (
     BASELINES,
     CERTIFICATES,
@@ -200,16 +202,31 @@ def write_run(run: Path, settings: tuple[str, ...] = ("digits-10shot",), error: 
         "seed": 0,
     }
     write_text(run / "config.yaml", yaml.safe_dump(config))
-    write_json(
-        run / "manifest.json",
-        {
-            "seed": 0,
-            "versions": {"python": "3.11.9", "torch": "2.15.0"},
-            "hardware": {"cpu": "8 cores", "gpus": []},
-            "timings": {"search": 412.7, "certification": 96.25},
-        },
-    )
+    write_manifest(run, settings)
     return run
+
+
+def write_manifest(run: Path, settings: Iterable[str], ended: bool = True) -> None:
+    """Write the manifest of a run that has ended, or is still going on."""
+    entry = {
+        "seconds": {"search": 412.7, "confirmation": 31.0, "training": 8.5, "certification": 96.25},
+        "class_names": [str(label) for label in range(10)],
+        "image_shape": [1, 8, 8],
+        "training_indices": list(range(80)),
+        "tuning_indices": list(range(80, 100)),
+        "test_indices": list(range(0, 600, 3)),
+        "data_notes": ["one file could not be read"],
+        "classifier_hash": "c1a5",
+    }
+    manifest = {
+        "seed": 0,
+        "versions": {"python": "3.11.9", "torch": "2.15.0"},
+        "hardware": {"cpu": "8 cores", "gpus": []},
+        "workers": 2,
+        "settings": dict.fromkeys(settings, entry),
+    }
+    digests = {FILES: file_digests(run, manifest)} if ended else {}
+    write_json(run / "manifest.json", manifest | digests)
 
 
 def scores(variant: str) -> Any:

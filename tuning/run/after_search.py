@@ -66,7 +66,7 @@ async def finish(part: Part, over: asyncio.Event, context: Context, manifest: Ma
             confirm(setting, shortlist, part.access.certified, trainer, counter, context)
         )
         await pool.until(lambda: confirming.done() or not pool.idle)
-        _draw(part, config)
+        _record_insight(part, config)
         confirmation = await confirming
     rows = await finishing.certify(confirmation, counter)
     if part.access.queries:
@@ -202,10 +202,10 @@ async def _counter(part: Part, context: Context, manifest: Manifest) -> VoteCoun
     return VoteCounter(VoteStore(setting.folder / files.VOTES), precision, context.pool)
 
 
-def _draw(part: Part, config: RunConfig) -> None:
-    """Draw what the search has learnt, which takes seconds: while workers are busy."""
-    # Plotly and scikit-learn, which would delay the first trial.
-    from tuning.study.figures import write_insight
+def _record_insight(part: Part, config: RunConfig) -> None:
+    """Write what the search has learnt, which takes seconds: while workers are busy."""
+    # scikit-learn, which would delay the first trial.
+    from tuning.study.insight import write_insight
 
     write_insight(part.setting.folder, part.ledger.study, objective_label(config.objective))
 
