@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from results.examples import Examples, Pixels
@@ -15,10 +14,9 @@ from results.schema import Row
 
 
 class Tile(NamedTuple):
-    """A picture as a data URI, a text for those who cannot see it, and what is said below it."""
+    """Pictures as data URIs, each with a text for those who cannot see it, and what is below."""
 
-    uri: str
-    text: str
+    pictures: Sequence[tuple[str, str]]
     below: str = ""
     kind: str = ""
 
@@ -41,7 +39,7 @@ def strips(examples: Examples, setting: Setting, labels: Mapping[str, str]) -> l
     }
     true = next(iter(rows.values()), {})
     clean = [
-        Tile(uri, f"image {index}", names(true[index]["label"]) if index in true else "")
+        Tile([(uri, f"image {index}")], names(true[index]["label"]) if index in true else "")
         for index, uri in zip(examples.indices, _uris(examples.clean), strict=True)
     ]
     found = [Strip("Clean, with the true class", clean)]
@@ -49,15 +47,17 @@ def strips(examples: Examples, setting: Setting, labels: Mapping[str, str]) -> l
         if variant not in labels or variant not in rows:
             continue
         sigma = setting.certificates[variant][0]["sigma"]
-        pictures, what = noisy, f"noise of sigma {sigma:.3g}"
+        shown = {f"with noise of sigma {sigma:.3g}": _uris(noisy)}
         if variant in examples.denoised:
-            pictures = np.concatenate([noisy, examples.denoised[variant]], axis=3)
-            what += ", and denoised"
+            shown["denoised"] = _uris(examples.denoised[variant])
         tiles = [
-            Tile(uri, f"image {index} with {what}", *_outcome(rows[variant].get(index), names))
-            for index, uri in zip(examples.indices, _uris(pictures), strict=True)
+            Tile(
+                [(uris[place], f"image {index} {how}") for how, uris in shown.items()],
+                *_outcome(rows[variant].get(index), names),
+            )
+            for place, index in enumerate(examples.indices)
         ]
-        found.append(Strip(f"{labels[variant]}: {what}", tiles))
+        found.append(Strip(f"{labels[variant]}: {', and '.join(shown)}", tiles))
     return found
 
 
@@ -94,8 +94,8 @@ def _uris(pixels: Pixels) -> list[str]:
 
 def _uri(image: Pixels) -> str:
     """A PNG of uint8 [channels, height, width] as a data URI."""
-    channels_last = np.ascontiguousarray(image.transpose(1, 2, 0))
-    picture = Image.fromarray(channels_last[:, :, 0] if len(image) == 1 else channels_last)
+    grey = len(image) == 1
+    picture = Image.fromarray(image[0] if grey else image.transpose(1, 2, 0).copy())
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

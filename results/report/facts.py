@@ -46,7 +46,9 @@ def costs(run: Run) -> list[Cost]:
         for phase, seconds in _seconds(run, setting.name).items():
             busy = None
             if phase == "search" and workers and longest:
-                busy = min(1.0, searched / (workers * longest))
+                busy = searched / (workers * longest)
+                # An earlier start had more workers.
+                busy = busy if busy <= 1 else None
             found.append(Cost(setting.name, phase, seconds, worked.get(phase) or None, busy))
     return found
 

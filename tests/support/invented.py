@@ -209,7 +209,7 @@ def write_run(run: Path, settings: tuple[str, ...] = ("digits-10shot",), error: 
 def write_manifest(run: Path, settings: Iterable[str], ended: bool = True) -> None:
     """Write the manifest of a run that has ended, or is still going on."""
     entry = {
-        "seconds": {"search": 412.7, "confirmation": 31.0, "training": 8.5, "certification": 96.25},
+        "seconds": {"search": 900.0, "confirmation": 31.0, "training": 8.5, "certification": 96.25},
         "class_names": [str(label) for label in range(10)],
         "image_shape": [1, 8, 8],
         "training_indices": list(range(80)),
@@ -217,12 +217,14 @@ def write_manifest(run: Path, settings: Iterable[str], ended: bool = True) -> No
         "test_indices": list(range(0, 600, 3)),
         "data_notes": ["one file could not be read"],
         "classifier_hash": "c1a5",
+        "network": {"name": "DigitsCNN", "parameters": 12345},
     }
     manifest = {
         "seed": 0,
         "versions": {"python": "3.11.9", "torch": "2.15.0"},
         "hardware": {"cpu": "8 cores", "gpus": []},
         "workers": 2,
+        "command": "decrop launch --shots 10 --name demo",
         "settings": dict.fromkeys(settings, entry),
     }
     digests = {FILES: file_digests(run, manifest)} if ended else {}

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from results import files
+from results.examples import write_examples
 from results.schema import CERTIFICATES, VARIANTS, variant_label
 from results.store import write_bytes, write_cohen_tsv, write_table
 from results.summary import Candidate, class_rows, summary_row, write_classes
@@ -19,6 +20,7 @@ from trainables.smoothing.certify import Certificate
 from trainables.smoothing.counting import forward_pixels
 from trainables.smoothing.noise import BLOCK_SIZE
 from trainables.weights.checkpoint import weights_hash
+from tuning.certification.examples import example_images
 from tuning.certification.subjects import Subject
 from tuning.cluster.context import Context
 from tuning.votes.counter import smoothable
@@ -42,6 +44,7 @@ def write_results(
     context: Context,
 ) -> list[dict[str, Any]]:
     """Write the certificates of all models of `subject` to `folder`; returns their summary rows."""
+    write_examples(folder, example_images(subject, context.seed(subject.name, "examples")))
     models = {name: smoothable(m.denoiser, classifier) for name, m in subject.models.items()}
     metadata = certificate_metadata(context, subject, models, precision)
     return summary_rows(subject, write_certificates(folder, subject, certified, metadata))

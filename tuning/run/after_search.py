@@ -27,6 +27,7 @@ from tuning.confirmation.final import Finalist, FinalTrainer, gather_finalists, 
 from tuning.confirmation.selection import Confirmation, shortlisted
 from tuning.confirmation.training import Trainer
 from tuning.errors import AllTrialsFailed
+from tuning.run.best_space import write_best_space
 from tuning.run.export import export, show_denoised
 from tuning.run.manifest import Manifest
 from tuning.run.pipeline import Rows
@@ -174,6 +175,8 @@ class _Finishing:
         setting, context, best = self.setting, self.context, finalists["best"]
         write_denoisers(setting, finalists)
         export(setting, best, self.access, counter.precision, context)
+        if best.confirmed.trial is not None:
+            write_best_space(setting, best.confirmed.trial, context.config)
         show_denoised(setting, best, self.board, context.seed(setting.name, "show"))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from trainables.acceleration.voting import Precision
 from trainables.data.datasets import Dataset
 from trainables.data.splits import HeldOutImages
 from trainables.weights.checkpoint import weights_hash
+from tuning import __version__
 from tuning.certification.subjects import Subject
 from tuning.cluster.connection import Cluster
 from tuning.config import RunConfig, config_hash
@@ -116,6 +118,11 @@ class Manifest:
         finally:
             self.add_seconds(setting, stage, time.perf_counter() - started)
 
+    def add_command(self, command: str) -> None:
+        """Record the command that makes such a run."""
+        self._content["command"] = command
+        self._write()
+
     def add_lost_hosts(self, reasons: Iterable[str]) -> None:
         """Record the hosts that were lost while the run continued."""
         self._content["lost_hosts"] += reasons
@@ -161,6 +168,8 @@ def run_manifest(
         "starts": [*previous.get("starts", []), now],
         "seed": config.seed,
         "config_hash": config_hash(config),
+        "version": __version__,
+        "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in LIBRARIES},
         "hardware": {
@@ -199,6 +208,7 @@ def setting_manifest(
             )
     return {
         **hashes,
+        "network": _network(classifier),
         **certified_facts(setting.dataset, setting.test, setting.radii),
         "space": setting.space.name,
         "space_fingerprint": setting.space.fingerprint(),
@@ -236,6 +246,28 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"--resume: {path} is damaged; delete it, or start a new run") from error
     return manifest
+
+
+def _network(classifier: nn.Module) -> dict[str, Any]:
+    """What the frozen classifier is, as far as it can be seen; an endpoint has no parameters."""
+    network = classifier
+    while isinstance(inner := getattr(network, "network", None), nn.Module):
+        network = inner
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"name": type(network).__name__, "parameters": parameters}
+
+
+def _commit() -> str | None:
+    """The commit of the sources, if they are in their repository; with a mark if they differ."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def _processor() -> str:

@@ -15,6 +15,7 @@ from tuning.certification.certificates import certify
 from tuning.certification.subjects import Subject
 from tuning.cluster.context import Context
 from tuning.cluster.pool import TaskPool
+from tuning.config.command import command_of
 from tuning.run.after_search import finish
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest
@@ -48,6 +49,7 @@ def search_and_certify(
             "certified-accuracy does not"
         )
     say_notes([setting.dataset for setting in settings], context.reporter.say)
+    manifest.add_command(command_of(context.config))
     source = sources(settings, context.config)
     parts = [
         _prepare(setting, fits.get(setting.name), source[setting.name], context, manifest)

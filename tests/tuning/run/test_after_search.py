@@ -86,7 +86,9 @@ class Run:
         monkeypatch.setattr(after_search, "VoteCounter", InventedVotes)
         monkeypatch.setattr(after_search, "export", lambda *arguments: None)
         monkeypatch.setattr(after_search, "show_denoised", lambda *arguments: None)
-        monkeypatch.setattr(after_search, "_draw", lambda part, config: self.drawn.append(part))
+        monkeypatch.setattr(
+            after_search, "_record_insight", lambda part, config: self.drawn.append(part)
+        )
         self.drawn: list[Any] = []
 
     def finish(self) -> Rows:
