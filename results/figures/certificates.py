@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from results.curves import (
+    Bools,
     Floats,
     accuracy_curve,
     outcomes,
@@ -60,7 +61,7 @@ def curves(
     reach = 0.0
     for variant in _shown(certificates):
         correct, radius = outcomes(certificates[variant])
-        _draw_curve(axes, variant, correct, radius, labels[variant])
+        draw_curve(axes, correct, radius, {**_line(variant), "label": labels[variant]})
         reach = max(reach, float((correct * radius).max()))
     for anchor, marker in zip(anchors, "sD^v", strict=False):
         axes.plot(
@@ -75,6 +76,17 @@ def curves(
     if certificates:
         legend(axes, "upper right", handlelength=2.4)
     return figure
+
+
+def draw_curve(axes: Axes, correct: Bools, radius: Floats, line: Mapping[str, Any]) -> None:
+    """Draw one step line, with the properties in `line`, and its 95 % band."""
+    steps = len(np.unique(radius[correct]))
+    grid = None if steps <= _POINTS else np.linspace(0, radius.max() * 1.001, _POINTS)
+    curve = accuracy_curve(correct, radius, grid)
+    # "pre" extends each value back to the previous radius: accuracy at r counts radii >= r.
+    axes.step(curve.radii, curve.accuracy, where="pre", **line)
+    band = {"color": line["color"], "alpha": 0.13, "linewidth": 0}
+    axes.fill_between(curve.radii, curve.low, curve.high, step="pre", **band)
 
 
 def bounds(certificates: Mapping[str, Sequence[Row]], labels: Mapping[str, str]) -> Figure:
@@ -276,19 +288,6 @@ def _line(variant: str) -> dict[str, Any]:
         "linewidth": 2.4 if best else 1.6,
         "zorder": 3 if best else 2,
     }
-
-
-def _draw_curve(axes: Axes, variant: str, correct: np.ndarray, radius: Floats, label: str) -> None:
-    line = _line(variant)
-    steps = len(np.unique(radius[correct]))
-    grid = None if steps <= _POINTS else np.linspace(0, radius.max() * 1.001, _POINTS)
-    curve = accuracy_curve(correct, radius, grid)
-    # "pre" extends each value back to the previous radius: accuracy at r counts radii >= r.
-    axes.step(curve.radii, curve.accuracy, where="pre", label=label, **line)
-    axes.fill_between(
-        curve.radii, curve.low, curve.high, step="pre", color=line["color"], alpha=0.13,
-        linewidth=0,
-    )  # fmt: skip
 
 
 def _few(count: int) -> np.ndarray:

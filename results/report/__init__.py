@@ -4,7 +4,7 @@ It can be built at any moment: while a run goes on, after an interruption, with 
 Rebuild it with `decrop report RUN`, or `python -m results.report RUN`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from results import files
@@ -18,8 +18,8 @@ from results.verdict import Verdict
 __all__ = ["build_report", "main", "write_report"]
 
 
-def build_report(folder: Path) -> tuple[Path, Sequence[str]]:
-    """Write report.html into a run folder from what its files say.
+def build_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]]:
+    """Write the report of a run folder from what its files say, to `out` or into the folder.
 
     Returns:
         The path of the report, and a line for each file that could not be used, which the report
@@ -30,14 +30,17 @@ def build_report(folder: Path) -> tuple[Path, Sequence[str]]:
         OSError: if the report cannot be written.
     """
     run, verdicts, notes = read_anyway(folder)
-    return write_report(run, verdicts, notes), notes.problems
+    path = out or folder / files.REPORT
+    write_text(path, render(run, verdicts, notes))
+    return path, notes.problems
 
 
-def write_report(run: Run, verdicts: Mapping[str, Verdict], notes: Notes | None = None) -> Path:
-    """Write report.html of a run that was read, with its verdicts; returns its path.
+def write_report(run: Run, verdicts: Mapping[str, Verdict]) -> Path:
+    """Write report.html of a run that has ended and was read, with its verdicts.
 
-    Without `notes` the run has ended, and all of its files were read.
+    Returns:
+        The path of the report.
     """
     path = run.folder / files.REPORT
-    write_text(path, render(run, verdicts, notes or Notes()))
+    write_text(path, render(run, verdicts, Notes()))
     return path

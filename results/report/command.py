@@ -19,12 +19,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Not at the top: `results.report` names this function.
     from results.report import build_report
+    from results.report.compare import write_comparison
 
     line = _CommandLine("decrop report", description=_DESCRIPTION)
-    line.add_argument("run", type=Path, help="run folder, for example runs/digits")
+    line.add_argument("run", type=Path, nargs="+", help="run folder, for example runs/digits")
+    line.add_argument(
+        "--out", type=Path, metavar="FILE.html",
+        help="where to write the page; by default report.html in the run folder",
+    )  # fmt: skip
     given = line.parse_args(arguments)
+    if len(given.run) > 1 and given.out is None:
+        line.error("--out: is needed to compare runs, for example --out compared.html")
     try:
-        path, problems = build_report(given.run)
+        if len(given.run) > 1:
+            path, problems = write_comparison(given.run, given.out)
+        else:
+            path, problems = build_report(given.run[0], given.out)
     except (ValueError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -34,4 +44,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_DESCRIPTION = "Build a run's report from its files, at any moment."
+_DESCRIPTION = "Build a run's report from its files, at any moment; or compare several runs."

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from results.digests import FILES, file_digests
 from results.store import write_json
@@ -147,12 +147,17 @@ class Manifest:
 
 def images_hash(setting: Setting) -> str:
     """SHA-256 of the pixels and labels of training, tuning and test images, in that order."""
-    shots, test, digest = setting.shots, setting.test, hashlib.sha256()
-    for tensor in (
+    shots, test = setting.shots, setting.test
+    return _hash(
         *(shots.train_images, shots.train_labels),
         *(shots.tuning_images, shots.tuning_labels),
         *(test.images, test.labels),
-    ):
+    )
+
+
+def _hash(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
@@ -229,6 +234,7 @@ def certified_facts(
         "data_notes": list(dataset.notes),
         "class_names": list(dataset.classes),
         "image_shape": list(test.images.shape[1:]),
+        "test_images_hash": _hash(test.images, test.labels),
         "test_indices": test.indices,
     }
 
