@@ -153,7 +153,7 @@ def answers(summary: Sequence[Row], labels: Mapping[str, str], at: float) -> Fig
     get the most frequent answer, and a second one the share that are of that class.
     """
     rows = [row for row in summary if row["variant"] in labels][::-1]
-    figure, axes = canvas(0.9 + 0.42 * len(rows))
+    figure, axes = canvas(1.1 + 0.4 * len(rows))
     right = np.array([row[accuracy_column(at)] for row in rows])
     wrong = np.array([row[wrong_column(at)] for row in rows])
     places = np.arange(len(rows))
@@ -169,7 +169,7 @@ def answers(summary: Sequence[Row], labels: Mapping[str, str], at: float) -> Fig
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of the images")
     in_percent(axes.xaxis)
-    legend(axes, "lower center", ncols=4, bbox_to_anchor=(0.36, 1.0), handlelength=1.0,
+    legend(axes, "lower center", ncols=2, bbox_to_anchor=(0.4, 1.0), handlelength=1.0,
            columnspacing=0.9, handletextpad=0.4)  # fmt: skip
     return figure
 

@@ -36,8 +36,8 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 )
 """Colours on a light page by the name of the page's custom property, `--best` for example."""
 
-WIDTH = 5.6
-"""Inches: text of ten points is then legible on a phone, where a figure is 360 pixels wide."""
+WIDTH = 5.0
+"""Inches: text of ten points is then legible on a phone, where a figure is 350 pixels wide."""
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _TAG = re.compile(r"<[^>]+>")

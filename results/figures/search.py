@@ -25,7 +25,7 @@ _ORIGINS = {
     "mse": ("mse", "mean squared error"),
 }
 # Diameter in points and opacity by state.
-_STATES = {"complete": (6.0, 1.0), "pruned": (3.5, 0.5)}
+_STATES = {"complete": (6.0, 1.0), "pruned": (3.5, 0.7)}
 # A range as wide as this is shown on a logarithmic axis.
 _WIDE = 50
 _Floats = NDArray[np.float64]

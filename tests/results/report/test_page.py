@@ -75,8 +75,21 @@ def test_every_figure_has_a_description_and_the_colours_of_the_page(learnt: Path
     assert not re.search(r"#[0-9a-f]{6}", "".join(figures))
 
 
-def shot(browser: str, page: Path, folder: Path, *flags: str) -> str:
-    """The page in a browser that reaches nothing but the file."""
+def probed(
+    browser: str, run: Path, folder: Path, width: int, *flags: str, paper: bool = False
+) -> Any:
+    """What the page looks like to a script, which the page itself would not allow.
+
+    The browser reaches nothing but the file. The page is in a frame, because windows have a least
+    width.
+    """
+    text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", built(run))
+    if paper:
+        text = text.replace("@media print", "@media all").replace("@media screen", "@media not all")
+    probe = f"<script>{_PROBE}</script><style>"
+    (run / "probed.html").write_text(text.replace("<style>", probe, 1))
+    outer = run / "outer.html"
+    outer.write_text(_FRAME.format(width=width))
     done = subprocess.run(
         [
             browser,
@@ -86,25 +99,17 @@ def shot(browser: str, page: Path, folder: Path, *flags: str) -> str:
             f"--user-data-dir={folder}",
             "--host-resolver-rules=MAP * ~NOTFOUND",
             "--virtual-time-budget=20000",
+            "--window-size=1400,1000",
+            "--dump-dom",
             *flags,
-            page.as_uri(),
+            outer.as_uri(),
         ],
         capture_output=True,
         text=True,
         check=True,
         timeout=300,
     )
-    return done.stdout
-
-
-def probed(browser: str, run: Path, folder: Path, *flags: str, paper: bool = False) -> Any:
-    """What the page looks like to a script, which the page itself would not allow."""
-    page = run / "probed.html"
-    text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", built(run))
-    if paper:
-        text = text.replace("@media print", "@media all").replace("@media screen", "@media not all")
-    page.write_text(text.replace("<style>", f"<script>{_PROBE}</script><style>", 1))
-    title = re.search(r"<title>(.*?)</title>", shot(browser, page, folder, "--dump-dom", *flags))
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title is not None
     return json.loads(unescape(title[1]))
 
@@ -115,7 +120,8 @@ def test_a_browser_shows_it_to_everybody_without_a_network(
     browser: str, learnt: Path, tmp_path: Path, scheme: str, width: int
 ) -> None:
     dark = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
-    seen = probed(browser, learnt, tmp_path, dark, f"--window-size={width},900")
+    seen = probed(browser, learnt, tmp_path, width, dark)
+    assert seen["width"] == width
     assert seen["loaded"] == []
     assert seen["errors"] == []
     assert seen["ground"] == {"light": "rgb(245, 246, 248)", "dark": "rgb(15, 18, 23)"}[scheme]
@@ -133,14 +139,20 @@ def test_nothing_is_cut_off_or_folded_away_on_paper(
     browser: str, learnt: Path, tmp_path: Path
 ) -> None:
     # A sheet of A4 without its margins, at 96 dots per inch.
-    seen = probed(browser, learnt, tmp_path, "--window-size=703,1000", paper=True)
+    seen = probed(browser, learnt, tmp_path, 703, paper=True)
     assert seen["errors"] == []
     assert seen["cut"] == []
     assert seen["folded"] == []
     assert seen["wider"] == []
 
 
-# Puts what a reader would see into the title.
+# Puts what the page says of itself into the title.
+_FRAME = """
+<title>-</title>
+<script>addEventListener("message", (event) => document.title = event.data);</script>
+<iframe src="probed.html" width="{width}" height="900" style="border: 0"></iframe>
+"""
+# Says what a reader would see.
 _PROBE = """
 const errors = [];
 addEventListener("error", (event) => errors.push(event.message));
@@ -178,7 +190,7 @@ addEventListener("load", () => setTimeout(() => {
   header[score].click();
   const ascending = column();
   header[score].click();
-  document.title = JSON.stringify({
+  parent.postMessage(JSON.stringify({
     ascending, descending: column(), sort: header[score].closest("th").ariaSort,
     ground: getComputedStyle(document.body).backgroundColor,
     wider: texts.filter((n) => !boxed(n) && n.getBoundingClientRect().right > innerWidth).map(said)
@@ -193,7 +205,7 @@ addEventListener("load", () => setTimeout(() => {
     }).map(said),
     loaded: performance.getEntriesByType("resource").map((entry) => entry.name)
       .filter((name) => !name.startsWith("data:")),
-    errors,
-  });
+    errors, width: innerWidth,
+  }), "*");
 }, 500));
 """
