@@ -58,7 +58,7 @@ def variant_colour(variant: str) -> str:
 
 def canvas(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     """An empty figure with one pair of axes; inches."""
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_facecolor(COLOURS["card"])
     axes = figure.add_subplot()
@@ -94,7 +94,7 @@ def in_percent(*axes: Axis) -> None:
 def as_png(figure: Figure) -> bytes:
     """The figure in light colours."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=256)
     return buffer.getvalue()
 
 
