@@ -43,58 +43,70 @@ class Drawing:
 
 def certified(
     run: Run, setting: Setting, labels: Mapping[str, str], at: float
-) -> dict[str, Picture | None]:
-    """The figures of a setting's certificates by name, None if there is nothing to draw.
+) -> dict[str, Picture]:
+    """The figures of a setting's certificates by name, without those that have nothing to show.
 
     Those that show only one radius show `at`.
     """
-    draw, certificates, summary = Drawing(setting.name), setting.certificates, setting.summary
-    shown: dict[str, Picture | None] = dict.fromkeys(
-        ("curves", "bounds", "radii_figure", "answers", "classes_figure", "tradeoff")
-    )
-    if certificates:
-        anchors = anchors_for(run, setting)
-        cited = "".join(f" {anchor.label}: {anchor.source}." for anchor in anchors)
-        shown["curves"] = draw(
-            figures.curves,
-            *(certificates, labels, anchors),
-            text="Certified accuracy against radius, one line per variant",
-            caption="The share of test images that are provably right up to each radius. Bands: "
-            f"95 % intervals over the choice of images.{cited}",
-        )
-        shown["bounds"] = draw(
-            figures.bounds,
-            *(certificates, labels),
-            text="Distribution of the lower bounds over the images, one line per variant",
-            caption="How certain the votes are: the share of images whose bound is at most this "
-            "value. Left of one half, an image can be certified only because the votes bound every "
-            "other class as well.",
-        )
-        shown["radii_figure"] = draw(
-            figures.radii,
-            *(certificates, labels),
-            text="Histogram of the certified radii, one line per variant",
-            caption="How far the images that are certified right are certified.",
-        )
-    if summary:
+    draw = Drawing(setting.name)
+    shown = dict(_of_images(draw, run, setting, labels)) if setting.certificates else {}
+    if setting.summary:
         shown["answers"] = draw(
             figures.answers,
-            *(summary, labels, 0.0),
+            *(setting.summary, labels, 0.0),
             text="Images certified right and wrong by variant, with the most frequent answer",
             caption="What the images get at radius 0; the rest abstains. A diamond far to the "
             "right of its tick: the classifier gives the same answer far too often.",
         )
-    if summary and setting.classes:
-        shown["classes_figure"] = _classes(draw, setting.classes, labels, at)
-    if any(front_number(row["variant"]) is not None for row in summary):
+    if setting.summary and setting.classes:
+        shown["classes"] = _classes(draw, setting.classes, labels, at)
+    if any(front_number(row["variant"]) is not None for row in setting.summary):
         shown["tradeoff"] = draw(
             figures.tradeoff,
-            summary,
+            setting.summary,
             text="Clean accuracy against score, one point per variant",
             caption="On the test images, with 95 % intervals. Numbered: the Pareto front, which "
             "was chosen on the tuning images; on the test images some members may be dominated.",
         )
     return shown
+
+
+def _of_images(
+    draw: Drawing, run: Run, setting: Setting, labels: Mapping[str, str]
+) -> Iterator[tuple[str, Picture]]:
+    """The figures that follow from the certificates of the images."""
+    anchors = anchors_for(run, setting)
+    cited = "".join(f" {anchor.label}: {anchor.source}." for anchor in anchors)
+    yield (
+        "curves",
+        draw(
+            figures.curves,
+            *(setting.certificates, labels, anchors),
+            text="Certified accuracy against radius, one line per variant",
+            caption="The share of test images that are provably right up to each radius. Bands: 95 % "
+            f"intervals over the choice of images.{cited}",
+        ),
+    )
+    yield (
+        "bounds",
+        draw(
+            figures.bounds,
+            *(setting.certificates, labels),
+            text="Distribution of the lower bounds over the images, one line per variant",
+            caption="How certain the votes are: the share of images whose bound is at most this value. "
+            "Left of one half, an image can be certified only because the votes bound every other "
+            "class as well.",
+        ),
+    )
+    yield (
+        "radii",
+        draw(
+            figures.radii,
+            *(setting.certificates, labels),
+            text="Histogram of the certified radii, one line per variant",
+            caption="How far the images that are certified right are certified.",
+        ),
+    )
 
 
 def _classes(draw: Drawing, rows: Sequence[Row], labels: Mapping[str, str], at: float) -> Picture:
@@ -145,27 +157,7 @@ def _learnt(draw: Drawing, setting: Setting, objective: str) -> Iterator[Picture
             "trials of the search, the pruned ones included (PED-ANOVA; Watanabe et al. 2023). It "
             "is about the values that were tried; with few trials it is only a hint.",
         )
-    scored = [
-        row
-        for row in setting.trials
-        if row["objective"] is not None and row["origin"] not in _PLAIN
-    ]
-    names = _most_important(setting, scored, insight)
-    complete = [row for row in scored if row["state"] == "complete"]
-    if names and len({row["objective"] for row in complete}) > 1:
-        yield draw(
-            search.slices,
-            *(scored, names, objective),
-            text="Objective against each hyperparameter",
-            caption="Each hyperparameter against the score; small points were pruned.",
-        )
-        yield draw(
-            search.parallel,
-            *(complete, names, objective),
-            text="Parallel coordinates of the complete trials",
-            caption="One line per complete trial, from its score through its hyperparameters; the "
-            "best fifth stands out.",
-        )
+    yield from _hyperparameters(draw, setting, insight, objective)
     if insight.scores:
         states = {row["number"]: row["state"] for row in setting.trials}
         yield draw(
@@ -174,6 +166,34 @@ def _learnt(draw: Drawing, setting: Setting, objective: str) -> Iterator[Picture
             text="Scores of the trials at their rungs",
             caption="Scores of the trials as they went on; dashed lines were pruned.",
         )
+
+
+def _hyperparameters(
+    draw: Drawing, setting: Setting, insight: Insight, objective: str
+) -> Iterator[Picture]:
+    """The score against the most important hyperparameters, if enough trials have one."""
+    scored = [
+        row
+        for row in setting.trials
+        if row["objective"] is not None and row["origin"] not in _PLAIN
+    ]
+    names = _most_important(setting, scored, insight)
+    complete = [row for row in scored if row["state"] == "complete"]
+    if not names or len({row["objective"] for row in complete}) < 2:
+        return
+    yield draw(
+        search.slices,
+        *(scored, names, objective),
+        text="Objective against each hyperparameter",
+        caption="Each hyperparameter against the score; small points were pruned.",
+    )
+    yield draw(
+        search.parallel,
+        *(complete, names, objective),
+        text="Parallel coordinates of the complete trials",
+        caption="One line per complete trial, from its score through its hyperparameters; the best "
+        "fifth stands out.",
+    )
 
 
 def _most_important(setting: Setting, rows: Sequence[Row], insight: Insight) -> list[str]:

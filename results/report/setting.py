@@ -46,7 +46,7 @@ def section(
         ],
         "restarted": sum(bool(row["restarts"]) for row in setting.trials),
         "rungs": rungs(setting.trials),
-        **pictures.certified(run, setting, labels, middle(radii)),
+        "figures": pictures.certified(run, setting, labels, middle(radii)),
         "search": pictures.searched(run, setting, objective),
     }
 

@@ -31,6 +31,8 @@ def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
     for name in (
         "trials.parquet",
         "insight.json",
+        "examples.npz",
+        "best.yaml",
         "confirmation.parquet",
         "certificates.parquet",
         "classes.parquet",

@@ -68,7 +68,9 @@ def test_a_curve_never_says_more_than_is_certified(images: int) -> None:
     rng = np.random.default_rng(0)
     # No two radii alike, so that a long curve is drawn on a grid.
     rows = [row | {"radius": row["radius"] * (1 - 1e-3 * rng.random())} for row in rows]
-    radii, accuracy = line(figures.curves({"best": rows}, LABELS), "best")
+    figure = figures.curves({"best": rows}, LABELS)
+    radii, accuracy = line(figure, "best")
+    assert figure.axes[0].lines[0].get_drawstyle() == "steps-pre"
     assert len(radii) <= 310
     right = np.array([row["radius"] for row in rows if row["predicted"] == row["label"]])
     for before, at, shown in zip(radii, radii[1:], accuracy[1:], strict=False):

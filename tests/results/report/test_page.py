@@ -85,7 +85,7 @@ def probed(
     """
     text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", built(run))
     if paper:
-        text = text.replace("@media print", "@media all").replace("@media screen", "@media not all")
+        text = text.replace("@media print", "@media all").replace("@media screen", "@media speech")
     probe = f"<script>{_PROBE}</script><style>"
     (run / "probed.html").write_text(text.replace("<style>", probe, 1))
     outer = run / "outer.html"
