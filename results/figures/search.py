@@ -44,13 +44,14 @@ def history(trials: Sequence[Row], objective: str = "objective") -> Figure:
         for state, (size, opacity) in _STATES.items():
             scored = [row for row in of_origin if row["state"] == state and _scored(row)]
             points = [(row["number"], row["objective"]) for row in scored]
-            name = label if state == "complete" else f"{label}, {state}"
-            _dots(axes, points, COLOURS[token], size, opacity, name)
+            _dots(axes, points, COLOURS[token], size, opacity)
         lost = [row["number"] for row in of_origin if not _scored(row)]
         axes.plot(
             lost, [0.03] * len(lost), "x", transform=axes.get_xaxis_transform(),
-            color=COLOURS[token], label=f"{label}, without a score" if lost else None,
+            color=COLOURS[token],
         )  # fmt: skip
+        if of_origin:
+            axes.plot([], [], "o", color=COLOURS[token], label=label)
     axes.set_xlabel("trial")
     axes.set_ylabel(objective)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

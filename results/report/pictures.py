@@ -83,8 +83,8 @@ def _of_images(
             figures.curves,
             *(setting.certificates, labels, anchors),
             text="Certified accuracy against radius, one line per variant",
-            caption="The share of test images that are provably right up to each radius. Bands: 95 % "
-            f"intervals over the choice of images.{cited}",
+            caption="The share of test images that are provably right up to each radius. Bands: "
+            f"95 % intervals over the choice of images.{cited}",
         ),
     )
     yield (
@@ -93,9 +93,9 @@ def _of_images(
             figures.bounds,
             *(setting.certificates, labels),
             text="Distribution of the lower bounds over the images, one line per variant",
-            caption="How certain the votes are: the share of images whose bound is at most this value. "
-            "Left of one half, an image can be certified only because the votes bound every other "
-            "class as well.",
+            caption="How certain the votes are: the share of images whose bound is at most this "
+            "value. Left of one half, an image can be certified only because the votes bound every "
+            "other class as well.",
         ),
     )
     yield (
@@ -131,7 +131,7 @@ def searched(run: Run, setting: Setting, objective: str) -> list[Picture]:
         search.history,
         *(setting.trials, objective),
         text="Objective by trial number",
-        caption="Scores on the tuning images during the search. Small: pruned.",
+        caption="Scores on the tuning images during the search. Small: pruned; crosses: no score.",
     )
     pictures = [history]
     if run.config.get("objective") == "pareto":

@@ -71,6 +71,11 @@ def test_trials_of_every_origin_are_drawn(origin: str, colour: str) -> None:
     assert sorted(dots(search.history(rows), colour)) == scored
 
 
+def test_the_legend_names_the_origins_that_are_there() -> None:
+    shown = [label for label in labels(search.history(trial_rows())) if not label.startswith("_")]
+    assert shown == ["best so far", "search", "published values", "label consistency"]
+
+
 def test_the_incumbent_only_rises_and_only_by_complete_trials() -> None:
     rows = [row | ({"objective": 9.0} if row["state"] == "pruned" else {}) for row in trial_rows()]
     figure = search.history(rows)
