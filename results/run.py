@@ -28,6 +28,7 @@ from results.schema import (
 from results.store import StoreError, read_metadata, read_table
 
 _OF_VARIANTS = (files.SUMMARY, files.CERTIFICATES, files.FRONT)
+_MAIN = (files.CONFIG, files.MANIFEST, files.SUMMARY)
 _FIXED_TRIAL_COLUMNS = frozenset(trials_schema({}).names)
 
 
@@ -84,8 +85,8 @@ def load_run(folder: Path, problems: list[str] | None = None) -> Run:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such run folder"
         raise StoreError(f"{folder}: {what}")
-    if not any((folder / name).exists() for name in (files.CONFIG, files.MANIFEST, files.SUMMARY)):
-        raise StoreError(f"{folder}: is not a run folder: it has no {files.CONFIG}")
+    if not any((folder / name).exists() for name in _MAIN):
+        raise StoreError(f"{folder}: is not a run folder: it has no {', '.join(_MAIN)}")
     manifest = _attempt(_mapping, folder / files.MANIFEST, {}, problems)
     tables = _Tables(folder, manifest, problems)
     summary = tables.rows(folder / files.SUMMARY, summary_schema(), required=True)

@@ -23,7 +23,7 @@ def warned(objective: str, folder: Path) -> str:
     reporter = SimpleNamespace(say=str, warn=lines.append, expect=dict)
     pool = TaskPool(Resources(1, 0.0, 1))
     context: Any = SimpleNamespace(config=config, reporter=reporter, pool=pool)
-    manifest: Any = None
+    manifest: Any = SimpleNamespace(add_command=lambda command: None)
     assert list(search_and_certify([], {}, RunFolder(folder), context, manifest)) == []
     return "\n".join(lines)
 
