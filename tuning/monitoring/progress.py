@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -138,11 +140,11 @@ def redirect_output(log: Path, quiet: bool = False) -> Iterator[Reporter]:
     saved = os.dup(1), os.dup(2)
     reporter = Reporter(quiet)
     reporter.out.file, reporter.err.file = own = _kept(sys.stdout, 1), _kept(sys.stderr, 2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     try:
-        yield reporter
+        with log.open("a", encoding="utf-8") as file, _unbacked(file):
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            yield reporter
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -154,13 +156,41 @@ def redirect_output(log: Path, quiet: bool = False) -> Iterator[Reporter]:
                 stream.close()
 
 
-def _kept(stream: TextIO, descriptor: int) -> TextIO:
-    """A stream that still writes where `stream` does when its file descriptor is redirected.
-
-    In a notebook, what Python writes does not pass through the descriptor.
-    """
+def _backed(stream: TextIO, descriptor: int) -> bool:
+    """Whether what is written to `stream` passes through the descriptor: not so in a notebook."""
     try:
-        backed = stream.fileno() == descriptor
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor
     except (OSError, ValueError):
-        backed = False
-    return os.fdopen(os.dup(descriptor), "w", buffering=1) if backed else stream
+        return False
+
+
+def _kept(stream: TextIO, descriptor: int) -> TextIO:
+    """A stream that still writes where `stream` does when its file descriptor is redirected."""
+    if not _backed(stream, descriptor):
+        return stream
+    return os.fdopen(os.dup(descriptor), "w", buffering=1)
+
+
+@contextmanager
+def _unbacked(file: TextIO) -> Iterator[None]:
+    """Send to `file` what libraries write to Python's streams, where redirecting would miss it."""
+    before = sys.stdout, sys.stderr
+    if _backed(sys.stdout, 1) and _backed(sys.stderr, 2):
+        yield
+        return
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    handlers = {
+        handler: handler.stream
+        for logger in loggers
+        for handler in logger.handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream in before
+    }
+    for handler in handlers:
+        handler.setStream(file)
+    sys.stdout = sys.stderr = file
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for handler, stream in handlers.items():
+            handler.setStream(stream)

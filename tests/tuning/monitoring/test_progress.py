@@ -48,6 +48,33 @@ def test_chatter_of_libraries_and_children_goes_to_the_log(tmp_path: Path) -> No
     assert set(log.read_text().split("\n")) >= {"child", "child error", "library"}
 
 
+def test_in_a_notebook_progress_is_seen_and_chatter_goes_to_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = (
+        "import io, logging, os, sys\n"
+        "from pathlib import Path\n"
+        "from tuning.monitoring.progress import redirect_output\n"
+        "real = sys.stdout\n"
+        "sys.stdout, sys.stderr = out, err = io.StringIO(), io.StringIO()\n"
+        "logging.basicConfig(stream=sys.stderr)\n"
+        f"with redirect_output(Path({str(log)!r})) as reporter:\n"
+        "    os.system('echo child')\n"
+        "    print('library')\n"
+        "    logging.warning('logged')\n"
+        "    reporter.say('progress')\n"
+        "    reporter.out.print('result')\n"
+        "logging.warning('afterwards')\n"
+        "print('the end')\n"
+        "print(repr(out.getvalue()), repr(err.getvalue()), file=real)\n"
+    )
+    shown, _ = run(script)
+    assert (
+        shown
+        == repr("result\nthe end\n") + " " + repr("progress\nWARNING:root:afterwards\n") + "\n"
+    )
+    assert set(log.read_text().split("\n")) >= {"child", "library", "WARNING:root:logged"}
+
+
 def test_traceback_is_shown_and_not_hidden_in_the_log(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"
