@@ -23,7 +23,7 @@ Score = Callable[[DecropConfig], float]
 def open_ledger(
     folder: Path, trials: int = 8, virtual_workers: int = 3, seed: int = 1, **options: Any
 ) -> Ledger:
-    planned = ("sampler", "scheduler", "pareto", "awaits_transfer", "durations")
+    planned = ("sampler", "scheduler", "pareto", "awaits_transfer", "durations", "objective")
     given = {name: options.pop(name) for name in planned if name in options}
     plan = Plan(trials, virtual_workers, seed, **given)
     options = {"name": "digits", "space": SPACE, **options}

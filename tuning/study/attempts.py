@@ -106,6 +106,7 @@ class Attempts:
         self.highest: float | None = None
         self.settled: dict[int, FrozenTrial] = {}
         self._ended: list[TrialRecord] = []
+        self._told = 0
         self._abandoned: dict[int, list[FrozenTrial]] = {}
 
     def take(self, trial: FrozenTrial) -> bool:
@@ -125,6 +126,11 @@ class Attempts:
     def latest(self) -> TrialRecord:
         """The attempt that ended last."""
         return self._ended[-1]
+
+    def untold(self) -> list[TrialRecord]:
+        """Those that ended since the last call, and settled their points."""
+        new, self._told = self._ended[self._told :], len(self._ended)
+        return [record for record in new if not record.error.startswith(ABANDONED)]
 
     def records(self) -> list[TrialRecord]:
         """Every attempt, in order of number."""

@@ -5,26 +5,31 @@ So code that reads all trials takes milliseconds, wherever the database is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from search_spaces import SearchSpace
 from tuning.errors import ConfigError
+from tuning.study.note import set_note
 from tuning.study.optuna_internals import EventStorage
+from tuning.study.zeros import as_meant, as_proposed
 
 # A server that does not answer at all is given up after this many seconds.
 CONNECT_SECONDS = 8
 # The attribute of a trial that holds its result.
 RESULT = "result"
+# The attribute of a study whose database has parameters as meant (see `zeros`).
+MEANT = "parameters_as_meant"
 
 
 class StudyError(Exception):
@@ -34,15 +39,23 @@ class StudyError(Exception):
 class DurableStudy:
     """The study `name` in the database `url`; created there if it is new.
 
-    When a method returns, its changes are in the database. One process at a time may use it.
+    When a method returns, its changes are in the database. One process at a time may use it. The
+    parameters named in `or_zero` may be proposed as stand-ins for zero. Trials here have them as
+    proposed; the database has what they mean, except in a study that an earlier version began.
 
     Raises:
         ConfigError: when a PostgreSQL database cannot be opened.
         StudyError: by each method that writes, when the database fails.
     """
 
-    def __init__(self, url: str, name: str, directions: Sequence[StudyDirection]) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        directions: Sequence[StudyDirection],
+        or_zero: Collection[str] = (),
+    ) -> None:
+        self._url, self._or_zero = url, or_zero
         with self._writing():
             self._database = open_database(url)
             kept = optuna.create_study(
@@ -51,7 +64,7 @@ class DurableStudy:
             self.name, self._study_id = name, self._database.get_study_id_from_name(name)
             self._directions = directions
             self._attributes: dict[str, Any] = dict(kept.user_attrs)
-            self._trials = kept.get_trials(deepcopy=False)
+            self._trials = [as_proposed(trial) for trial in kept.get_trials(deepcopy=False)]
 
     @property
     def trials(self) -> Sequence[FrozenTrial]:
@@ -92,7 +105,7 @@ class DurableStudy:
             intermediate_values={},
         )
         with self._writing():
-            self._database.start(self._study_id, trial)
+            self._database.start(self._study_id, trial, self._shown(trial))
         self._trials.append(trial)
         return trial
 
@@ -125,13 +138,44 @@ class DurableStudy:
         trial.datetime_complete = datetime.now()
         return trial
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Report the database's own message instead of Optuna's guess."""
-        try:
-            yield
-        except (SQLAlchemyError, StorageInternalError) as error:
-            raise StudyError(f"the study in {self._url}: {_reason(error)}") from error
+    def name_objectives(self, names: Sequence[str]) -> None:
+        """Name the values of a trial, for tools that show the study."""
+        with self._writing(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study = optuna.load_study(study_name=self.name, storage=self._database)
+            if study.metric_names != list(names):
+                study.set_metric_names(list(names))
+
+    def note(self, text: str) -> None:
+        """Give the study a note in Markdown, unless a user has changed the one it has."""
+        with self._writing():
+            set_note(self._database, self.name, text)
+
+    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+        return as_meant(trial, self._or_zero) if MEANT in self._attributes else trial
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return _writing(self._url)
+
+
+def write_note(url: str, name: str, text: str) -> None:
+    """Give a study that nobody has open a note; see `DurableStudy.note`.
+
+    Raises:
+        ConfigError: when a PostgreSQL database cannot be opened.
+        StudyError: when the database fails.
+    """
+    with _writing(url):
+        set_note(open_database(url), name, text)
+
+
+@contextmanager
+def _writing(url: str) -> Iterator[None]:
+    """Report the database's own message instead of Optuna's guess."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StudyError(f"the study in {url}: {_reason(error)}") from error
 
 
 def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, virtual_workers: int) -> None:
@@ -150,6 +194,8 @@ def begin_or_check(study: DurableStudy, run: str, space: SearchSpace, virtual_wo
         )
     # These come last: if the process is killed before that, the next one starts from here.
     if "virtual_workers" not in study.attributes:
+        if not study.trials:
+            study.set_attribute(MEANT, True)
         study.set_attribute("run", run)
         study.set_attribute("space", space.model_dump(mode="json"))
         study.set_attribute("virtual_workers", virtual_workers)

@@ -24,7 +24,7 @@ from tuning.study.attempts import (
 )
 from tuning.study.clock import Clock
 from tuning.study.database import DurableStudy, StudyError, begin_or_check
-from tuning.study.points import Plan, Points, Proposal
+from tuning.study.points import Plan, Points, Proposal, label_of
 from tuning.study.proposer import Proposer
 from tuning.study.pruning import Pruner
 from tuning.study.schedule import Schedule
@@ -77,8 +77,10 @@ class Ledger:
         self.plan, self.rungs, self.attempts = plan, rungs, Attempts()
         one = StudyDirection.MAXIMIZE
         directions = [one, one] if plan.pareto else [one]
-        self._study = DurableStudy(url, name, directions)
+        or_zero = [n for n, parameter in space.parameters.items() if parameter.or_zero]
+        self._study = DurableStudy(url, name, directions, or_zero)
         begin_or_check(self._study, run, space, plan.virtual_workers)
+        self._study.name_objectives([plan.objective, "clean accuracy"][: len(directions)])
         if not plan.awaits_transfer:
             self.transfer([])
         self.points = Points(space, plan.trials)
@@ -124,6 +126,10 @@ class Ledger:
         self._schedule.report(root, epochs, counted)
         return self._schedule.decision(root)
 
+    def label(self, number: int) -> str:
+        """What people call a trial and other attempts at its point, such as `011 start`."""
+        return label_of(self._root(number), self._study.trials[number].user_attrs["origin"])
+
     def decision(self, number: int) -> bool | None:
         """Whether a trial is to be pruned where it reported last; None if that is not yet known."""
         return self._schedule.decision(self._root(number))
@@ -163,9 +169,13 @@ class Ledger:
             self._fail(number, "the run was interrupted", again=True)
         return len(abandoned)
 
+    def note(self, text: str) -> None:
+        """Give the study a note in Markdown, which optuna-dashboard shows."""
+        self._study.note(text)
+
     @property
     def study(self) -> optuna.Study:
-        """The Optuna study, for reading."""
+        """The Optuna study, for reading, with parameters as the sampler sees them."""
         return self._study.view
 
     @property
@@ -312,6 +322,8 @@ class Ledger:
                 self._schedule.end(root, self._latest[root])
             elif attempts[root][-1].number not in self._running:
                 self._interrupted.add(root)
+        # Those were told before.
+        self.attempts.untold()
 
     def _root(self, number: int) -> int:
         root: int = self._study.trials[number].user_attrs["root"]

@@ -69,8 +69,8 @@ def check_internals() -> None:
 class EventStorage(RDBStorage):
     """RDBStorage that records what happens to a trial in one transaction, with few reads."""
 
-    def start(self, study_id: int, trial: FrozenTrial) -> None:
-        """Record a running trial, and give it its key.
+    def start(self, study_id: int, trial: FrozenTrial, shown: FrozenTrial) -> None:
+        """Record a running trial with the parameters of `shown`, and give it its key.
 
         The caller makes sure that its number is free and its parameters fit earlier trials.
         """
@@ -88,15 +88,15 @@ class EventStorage(RDBStorage):
                 {
                     "trial_id": key,
                     "param_name": name,
-                    "param_value": distribution.to_internal_repr(trial.params[name]),
+                    "param_value": distribution.to_internal_repr(shown.params[name]),
                     "distribution_json": distribution_to_json(distribution),
                 }
-                for name, distribution in trial.distributions.items()
+                for name, distribution in shown.distributions.items()
             ]
             _insert(session, TrialParamModel, params)
             for model, attributes in (
-                (TrialUserAttributeModel, trial.user_attrs),
-                (TrialSystemAttributeModel, trial.system_attrs),
+                (TrialUserAttributeModel, shown.user_attrs),
+                (TrialSystemAttributeModel, shown.system_attrs),
             ):
                 rows = [
                     {"trial_id": key, "key": name, "value_json": json.dumps(content)}

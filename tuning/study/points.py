@@ -21,9 +21,10 @@ class Plan:
 
     `virtual_workers` is decided by the first start, and kept when the study is resumed. `durations`
     predicts how long a trial takes up to each of its rungs, in any unit; by default that is in
-    proportion to its epochs. With `pareto` a trial has two values, the objective and the clean
-    accuracy, and none is pruned. With `awaits_transfer` no point after the baselines is proposed
-    before points are transferred from a different setting.
+    proportion to its epochs. `objective` is what readers of the study call the value that is
+    maximised. With `pareto` a trial has two values, this one and the clean accuracy, and none is
+    pruned. With `awaits_transfer` no point after the baselines is proposed before points are
+    transferred from a different setting.
     """
 
     trials: int
@@ -34,6 +35,7 @@ class Plan:
     pareto: bool = False
     awaits_transfer: bool = False
     durations: Callable[[DecropConfig], Sequence[float]] | None = None
+    objective: str = "objective"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class Points:
     @cached_property
     def _compared(self) -> list[tuple[str, dict[str, Value]]]:
         return compared(self.space)
+
+
+def label_of(root: int, origin: str) -> str:
+    """What people call a point: labels sort by number and say where it came from (`011 start`)."""
+    return f"{root:03d} {origin.replace('_', ' ')}"
 
 
 def compared(space: SearchSpace) -> list[tuple[str, dict[str, Value]]]:
