@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
 from torch import nn
@@ -24,6 +26,7 @@ from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.objective import Score, clean_accuracy
 from trainables.smoothing.prediction import Certification
+from trainables.smoothing.showing import show
 from trainables.task import TrialTask
 from trainables.worker import free_gpu_memory, prepare_worker
 
@@ -38,9 +41,10 @@ class DecropTrainable(tune.Trainable):
     If it is asked to pause in between, it returns a result that is `paused`: it has no score yet,
     and its checkpoint continues from there.
 
-    The configuration holds the name of the `setting`, the `number` of the trial, its `seed`,
-    `hyperparameters` as a `DecropConfig`, and `checkpoints`, files that earlier attempts at the
-    same trial left, the latest first.
+    The configuration holds the name of the `setting`, the `number` of the trial, its `label` for
+    people, its `seed`, `hyperparameters` as a `DecropConfig`, and `checkpoints`, files that earlier
+    attempts at the same trial left, the latest first. `best` has the highest objective at each rung
+    that was known when it was proposed: a result that is better comes with images to show.
     """
 
     def setup(
@@ -57,7 +61,8 @@ class DecropTrainable(tune.Trainable):
             self.tasks, self.filesystem = tasks, filesystem or LocalFileSystem()
         self.task = self.tasks[config["setting"]]
         prepare_worker(self.task.device, self.task.threads, self.task.gpu_share)
-        self.setting, self.number = config["setting"], config["number"]
+        self.setting, self.label = config["setting"], config["label"]
+        self.best: Mapping[int, float] = config["best"]
         self.hyperparameters: DecropConfig = config["hyperparameters"]
         # The previous trial of this actor: a GPU may not have room for two of them.
         vars(self).pop("training", None)
@@ -65,7 +70,7 @@ class DecropTrainable(tune.Trainable):
         self.training = self.task.training(
             self.hyperparameters, self.task.train_images, self.task.train_labels, config["seed"]
         )
-        self.seconds, self.scored = 0.0, 0
+        self.seconds, self.scored, self.score = 0.0, 0, math.nan
         for path in config["checkpoints"]:
             # It may be incomplete, if the run was killed while it was written.
             with contextlib.suppress(*UNREADABLE):
@@ -81,7 +86,7 @@ class DecropTrainable(tune.Trainable):
 
     def __repr__(self) -> str:
         """The actor's name in Ray's dashboard, which asks for it only once, at the first trial."""
-        return f"{self.setting}: trial {self.number} and later ones"
+        return f"{self.setting}: trial {self.label} and later ones"
 
     def step(self) -> dict[str, Any]:
         """Train up to the next rung and score the denoiser there, unless asked to pause."""
@@ -94,13 +99,17 @@ class DecropTrainable(tune.Trainable):
         # An earlier attempt may have left the checkpoint of the last rung, but no result.
         rung = next((r for r in self.task.rungs if r > self.scored), last)
         losses: list[dict[str, float]] = []
-        objective, accuracy, error, paused = math.nan, math.nan, "", False
+        rates: list[float] = []
+        objective, accuracy, error, paused, denoised = math.nan, math.nan, "", False, None
         try:
             while not (paused := self.task.asked_to_pause()) and self.training.epoch < rung:
                 losses.append(self.training.train_epoch())
+                rates.append(self.training.learning_rate)
             if not paused:
                 objective, accuracy = self._score(rung)
-                self.scored = rung
+                self.scored, self.score = rung, objective
+                if objective > self.best.get(rung, -math.inf):
+                    denoised = self._show()
         except NonFiniteLoss as failure:
             # An exception would make Ray repeat a trial that would fail again.
             error = str(failure)
@@ -110,6 +119,8 @@ class DecropTrainable(tune.Trainable):
             "accuracy": accuracy,
             "epochs": self.training.epoch,
             "losses": losses,
+            "learning_rates": rates,
+            "denoised": denoised,
             "trial_seconds": self.seconds,
             "node": ray.util.get_node_ip_address(),
             "error": error,
@@ -122,6 +133,7 @@ class DecropTrainable(tune.Trainable):
         state = {
             "training": self.training.state_dict(),
             "scored": self.scored,
+            "score": self.score,
             "seconds": self.seconds,
         }
         torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
@@ -134,7 +146,8 @@ class DecropTrainable(tune.Trainable):
 
     def _continue_from(self, state: dict[str, Any]) -> None:
         self.training.load_state_dict(state["training"])
-        self.scored = state["scored"]
+        # Checkpoints of earlier versions have no score.
+        self.scored, self.score = state["scored"], state.get("score", math.nan)
 
     def _score(self, rung: int) -> tuple[float, float]:
         """Objective and clean accuracy on the tuning images.
@@ -157,6 +170,17 @@ class DecropTrainable(tune.Trainable):
         objective = task.objective.scores(votes, labels, certification)
         accuracy = clean_accuracy(votes, labels, certification)
         return Score.of(objective).mean, Score.of(accuracy).mean
+
+    def _show(self) -> NDArray[np.uint8]:
+        """What the denoiser does to a few tuning images, with the same noise in every trial."""
+        task = self.task
+        return show(
+            self.training.denoiser.eval(),
+            task.tuning_images,
+            task.tuning_labels,
+            self.hyperparameters.sigma,
+            task.shared_seed % 2**63,
+        )
 
 
 @contextlib.contextmanager

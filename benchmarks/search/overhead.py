@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import ray
@@ -42,6 +42,8 @@ WORKERS = 2
 
 class NoBoard:
     """No TensorBoard: the bare Tuner writes none either."""
+
+    best: ClassVar[dict[int, float]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None

@@ -9,6 +9,7 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 import torch
+from optuna_dashboard import get_note
 from scipy.stats import norm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,6 +24,7 @@ from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import load_classifier
 from tuning.certify import main as certify
 from tuning.launch import main as launch
+from tuning.study.database import sqlite_url
 
 
 def test_run_leaves_every_promised_file(reference_run: Finished) -> None:
@@ -178,12 +180,23 @@ def test_local_run_does_not_attach_to_the_cluster_of_the_environment(
 
 def test_tensorboard_shows_losses_and_hyperparameters(reference_run: Finished) -> None:
     folder = reference_run.folder / "tensorboard" / SETTING
-    events = EventAccumulator(str(folder / "trial-00000")).Reload()
-    assert {"loss/label_consistency", "loss/mmd", "objective"} <= set(events.Tags()["scalars"])
+    events = EventAccumulator(str(folder / "000 published")).Reload()
+    scores = {"evaluation/objective", "optimiser/learning rate"}
+    assert {"loss/label_consistency", "loss/mmd", *scores} <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("loss/mmd")] == list(range(1, 9))
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
-    images = EventAccumulator(str(folder / "best")).Reload().Tags()["images"]
-    assert any("denoised" in tag for tag in images)
+    for run in ("best so far", "winner"):
+        images = EventAccumulator(str(folder / run)).Reload().Tags()["images"]
+        assert any("denoised" in tag for tag in images)
+    best = EventAccumulator(str(folder / "certified best")).Reload()
+    (score,) = best.Scalars("certified/score")
+    assert score.value == pytest.approx(reference_run.summary[-1]["score"])
+
+
+def test_the_study_has_a_note_with_the_verdict(reference_run: Finished) -> None:
+    database = sqlite_url(reference_run.folder / "study.db")
+    note = get_note(optuna.load_study(study_name=SETTING, storage=database))
+    assert "test images" in note or "answering always the same" in note
 
 
 def test_report_is_rebuilt_from_the_tables(reference_run: Finished, tmp_path: Path) -> None:

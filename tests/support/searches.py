@@ -1,7 +1,7 @@
 """Searches by Ray Tune with a trainable that does what a test wants."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ray import tune
 
@@ -16,6 +16,8 @@ from tuning.study.ledger import Ledger
 
 class NoBoard:
     """No TensorBoard."""
+
+    best: ClassVar[dict[int, float]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None

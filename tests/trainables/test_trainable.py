@@ -62,6 +62,8 @@ def trial(number: int, **hyperparameters: Any) -> dict[str, Any]:
     return {
         "setting": "x",
         "number": number,
+        "label": f"{number:03d} search",
+        "best": {},
         "seed": 7,
         "hyperparameters": config,
         "checkpoints": [],
@@ -99,6 +101,30 @@ def test_trial_reports_at_each_rung(task: TrialTask) -> None:
     results = finish(start(trial(3), task))
     assert [r["epochs"] for r in results] == [2, 4]
     assert [len(r["losses"]) for r in results] == [2, 2]
+
+
+def test_a_result_has_the_learning_rate_of_each_epoch(task: TrialTask) -> None:
+    trainable = start(trial(1, schedule="cosine", learning_rate=1e-3, stages=1), task)
+    first, second = train(trainable), train(trainable)
+    rates = first["learning_rates"] + second["learning_rates"]
+    assert len(rates) == len(first["losses"] + second["losses"]) == 4
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[-1] < rates[0] < 1e-3
+
+
+def test_only_what_is_better_than_known_before_comes_with_images(task: TrialTask) -> None:
+    known = start(trial(1) | {"best": {2: 2.0, 4: -2.0}}, task)
+    assert train(known)["denoised"] is None
+    images = train(known)["denoised"]
+    assert images.shape == (3, 8, 1, 8, 8)
+    assert train(start(trial(1), task))["denoised"] is not None
+
+
+def test_images_to_show_change_no_result(task: TrialTask) -> None:
+    plain = start(trial(1) | {"best": {2: 2.0, 4: 2.0}}, task)
+    shown = start(trial(1), task)
+    for _ in task.rungs:
+        assert comparable(train(plain)) == comparable(train(shown))
 
 
 def test_reused_actor_gives_the_result_of_a_fresh_one(task: TrialTask) -> None:

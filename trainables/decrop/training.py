@@ -106,6 +106,11 @@ class DecropTraining:
         """The denoiser as trained so far: the moving average of the weights, if one is kept."""
         return self._average
 
+    @property
+    def learning_rate(self) -> float:
+        """The denoiser's learning rate in the latest step."""
+        return float(self._adam.param_groups[0]["lr"])
+
     def train_epoch(self) -> dict[str, float]:
         """One pass over the images; the mean of each loss term, by name.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from results import files
@@ -12,15 +11,13 @@ from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.queries import BlackBox
 from trainables.smoothing.exporting import export_files
 from trainables.smoothing.noise import Noise
+from trainables.smoothing.showing import show
 from trainables.weights.packed import CLASSIFIER
 from tuning.cluster.context import Context
 from tuning.confirmation.final import Finalist
 from tuning.monitoring.tensorboard import StudyBoard
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
-
-# The number of tuning images on which TensorBoard shows the best denoiser.
-SHOWN = 8
 
 
 def export(
@@ -72,8 +69,5 @@ def export(
 def show_denoised(setting: Setting, best: Finalist, board: StudyBoard, seed: int) -> None:
     """Show in TensorBoard what the winner does to a few noisy tuning images."""
     assert best.denoiser is not None
-    clean = setting.shots.tuning_images[:SHOWN]
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    noisy = clean + best.confirmed.sigma * noise
-    with torch.inference_mode():
-        board.denoised(clean, noisy, best.denoiser(noisy))
+    shots, sigma = setting.shots, best.confirmed.sigma
+    board.winner(show(best.denoiser, shots.tuning_images, shots.tuning_labels, sigma, seed))

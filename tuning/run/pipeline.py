@@ -23,6 +23,7 @@ from tuning.monitoring.progress import redirect_output
 from tuning.run.failures import stopped, stopping
 from tuning.run.folder import RunFolder
 from tuning.run.manifest import Manifest, read_manifest
+from tuning.run.outcome import write_outcome
 
 Rows = list[dict[str, Any]]
 Stages = Callable[[Context, Manifest], Iterator[Rows]]
@@ -83,6 +84,7 @@ def carry_out(
 
             run = load_run(folder.path)
             verdicts = judge_all(run)
+            write_outcome(run, verdicts, config)
             write_report(run, verdicts)
             for setting in run.settings:
                 if setting.name in verdicts:

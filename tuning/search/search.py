@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from ray import tune
 
-from results.files import LEDGER, TENSORBOARD
+from results.files import TENSORBOARD
+from results.terminal import objective_label
 from trainables.acceleration.voting import Precision
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
@@ -23,6 +24,7 @@ from tuning.config import RunConfig
 from tuning.monitoring.metrics import trial_ended
 from tuning.monitoring.progress import Advance
 from tuning.monitoring.tensorboard import StudyBoard
+from tuning.search.boards import study_place, watch
 from tuning.search.budget import Limits, search_share
 from tuning.search.durations import predicted_durations
 from tuning.search.samples import SharedSamples
@@ -32,7 +34,7 @@ from tuning.search.trials_table import PAUSE, TrialsTable, write_trials
 from tuning.search.tune import run_search
 from tuning.setting.classifier import Access
 from tuning.setting.setting import Setting
-from tuning.study.database import silence_optuna, sqlite_url
+from tuning.study.database import silence_optuna
 from tuning.study.ledger import Ledger
 from tuning.study.points import Plan
 
@@ -178,6 +180,7 @@ def _search(
     ledgers = list(by_setting.values())
     if all(ledger.finished for ledger in ledgers):
         return {}
+    watch(parts, context.config)
     started = time.perf_counter()
     total = sum(len(ledger.points) for ledger in ledgers)
     with context.reporter.track(search_step(parts), total) as advance:
@@ -239,18 +242,11 @@ def _ledger(
         pareto=config.pareto,
         awaits_transfer=source is not None,
         durations=predicted_durations(task),
+        objective=objective_label(config.objective),
     )
     silence_optuna()
-    # In a database of many runs, a study needs a name of its own.
-    shared = config.ledger is not None
-    ledger = Ledger(
-        config.ledger or sqlite_url(config.run_folder / LEDGER),
-        f"{config.name}/{setting.name}" if shared else setting.name,
-        setting.space,
-        plan,
-        setting.rungs,
-        run=run_id,
-    )
+    url, name = study_place(setting.name, config)
+    ledger = Ledger(url, name, setting.space, plan, setting.rungs, run=run_id)
     if abandoned := ledger.reconcile():
         context.reporter.say(f"{setting.name}: {abandoned} interrupted trials start again")
     return ledger

@@ -16,6 +16,7 @@ from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch
 from tuning.search.paused import PausedTrials
 from tuning.study.ledger import Ledger
+from tuning.study.points import label_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,18 @@ class Study:
     board: StudyBoard
     on_end: Callable[[], None]
     source: str | None = None
+
+    def show_ended(self) -> None:
+        """Show in TensorBoard the trials that have ended since the last call."""
+        varied = self.ledger.points.space.parameters
+        for record in self.ledger.attempts.untold():
+            self.board.end(
+                label_of(record.root, record.origin),
+                record.state,
+                record.origin,
+                record.number,
+                {name: getattr(record.hyperparameters, name) for name in varied},
+            )
 
 
 class LedgerSearcher(Searcher):
@@ -75,10 +88,14 @@ class LedgerSearcher(Searcher):
             self._turn.rotate(-1)
             self._pass_on(study)
             proposal = study.ledger.next_proposal()
+            # Some end at once.
+            study.show_ended()
             if proposal is not None:
                 return {
                     "setting": study.setting,
                     "number": proposal.number,
+                    "label": study.ledger.label(proposal.number),
+                    "best": dict(study.board.best),
                     "seed": proposal.seed,
                     "hyperparameters": proposal.hyperparameters,
                     "checkpoints": self._scratch.checkpoints(study.setting, proposal.abandoned),

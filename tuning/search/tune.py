@@ -52,7 +52,7 @@ class LedgerScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop, continue or pause, as the ledger decides."""
         study, number = self._studies[trial.config["setting"]], trial.config["number"]
-        study.board.result(number, result)
+        _show(study, trial, result)
         if result.get("paused"):
             # Its host leaves, or the run ends: it has no score yet.
             self._paused.add(trial)
@@ -88,9 +88,9 @@ class LedgerScheduler(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close a trial that reached its last rung, was pruned, or cannot continue."""
         study = self._studies[trial.config["setting"]]
-        number, hyperparameters = trial.config["number"], trial.config["hyperparameters"]
-        if result["epochs"] == hyperparameters.epochs:
-            study.board.result(number, result)
+        number = trial.config["number"]
+        if result["error"] or result["epochs"] == trial.config["hyperparameters"].epochs:
+            _show(study, trial, result)
         ended = TrialResult(
             objective=result["objective"],
             epochs=result["epochs"],
@@ -102,9 +102,7 @@ class LedgerScheduler(FIFOScheduler):
             restarted=failure_reason(trial) if trial.num_failures else "",
         )
         study.ledger.tell(number, ended)
-        study.board.end(
-            number, hyperparameters.model_dump(), result["objective"], result["accuracy"]
-        )
+        study.show_ended()
         self._scratch.ended(study.setting, number)
         study.on_end()
 
@@ -141,6 +139,7 @@ class FailureCallback(tune.Callback):
                 restarts=trial.num_failures - 1,
             )
             study.ledger.tell(number, failed)
+        study.show_ended()
         study.on_end()
 
 
@@ -193,15 +192,16 @@ def _tuner(
     pool: TaskPool,
     trainable: type[tune.Trainable],
 ) -> tune.Tuner:
-    return tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(
-                trainable,
-                tasks={s.setting: s.task for s in studies},
-                filesystem=scratch.filesystem,
-            ),
-            placement(pool.resources),
+    prepared = tune.with_resources(
+        tune.with_parameters(
+            trainable,
+            tasks={s.setting: s.task for s in studies},
+            filesystem=scratch.filesystem,
         ),
+        placement(pool.resources),
+    )
+    return tune.Tuner(
+        prepared,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -216,7 +216,11 @@ def _tuner(
             storage_filesystem=scratch.filesystem,
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
-            callbacks=[FailureCallback(studies), BesideCallback(pool), EndingCallback(pool)],
+            callbacks=[
+                FailureCallback(studies),
+                BesideCallback(pool),
+                EndingCallback(pool),
+            ],
             verbose=0,
         ),
     )
@@ -233,6 +237,13 @@ def _interruption(tuner: tune.Tuner, paused: PausedTrials) -> str:
             raise
         return reason
     return ""
+
+
+def _show(study: Study, trial: Trial, result: dict[str, Any]) -> None:
+    """Show what a trial reports in TensorBoard."""
+    study.board.result(trial.config["label"], result)
+    # Tune keeps the last result of every trial.
+    result["denoised"] = None
 
 
 def _name(trial: Trial) -> str:

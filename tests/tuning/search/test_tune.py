@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 from search_spaces import load_space
 from tests.support.ledgers import result
 from tuning.cluster.storage import local_storage
+from tuning.monitoring.tensorboard import StudyBoard
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch
 from tuning.search.paused import PausedTrials
@@ -45,7 +46,8 @@ def open_study(folder: Path, name: str = "x", trials: int = 8, source: str | Non
         RUNGS,
     )
     nobody: Any = None
-    return Study(name, ledger, nobody, nobody, lambda: None, source)
+    board = StudyBoard(folder / "tensorboard" / name)
+    return Study(name, ledger, nobody, board, lambda: None, source)
 
 
 def end(study: Study, config: dict[str, Any], objective: float = 0.1) -> None:
