@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
+from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from torch import nn
 
 from trainables.decrop.config import DecropConfig
@@ -85,8 +86,11 @@ class DecropTrainable(tune.Trainable):
         return True
 
     def __repr__(self) -> str:
-        """The actor's name in Ray's dashboard, which asks for it only once, at the first trial."""
-        return f"{self.setting}: trial {self.label} and later ones"
+        """The worker's name in Ray's dashboard, which asks for it only once, at its first trial.
+
+        Its tasks are named by the trials, and so is its process.
+        """
+        return "search worker"
 
     def step(self) -> dict[str, Any]:
         """Train up to the next rung and score the denoiser there, unless asked to pause."""
@@ -103,6 +107,7 @@ class DecropTrainable(tune.Trainable):
         objective, accuracy, error, paused, denoised = math.nan, math.nan, "", False, None
         try:
             while not (paused := self.task.asked_to_pause()) and self.training.epoch < rung:
+                self._say_epoch()
                 losses.append(self.training.train_epoch())
                 rates.append(self.training.learning_rate)
             if not paused:
@@ -170,6 +175,16 @@ class DecropTrainable(tune.Trainable):
         objective = task.objective.scores(votes, labels, certification)
         accuracy = clean_accuracy(votes, labels, certification)
         return Score.of(objective).mean, Score.of(accuracy).mean
+
+    def _say_epoch(self) -> None:
+        """Put what is being done into the title of this process, which Ray's dashboard shows.
+
+        Ray sets it anew for every task.
+        """
+        if ray.is_initialized():
+            said = f"{self.setting}: {self.label}, epoch {self.training.epoch + 1}"
+            score = f", score {self.score:.3f}" if math.isfinite(self.score) else ""
+            setproctitle(f"ray::{said} of {self.task.rungs[-1]}{score}")
 
     def _show(self) -> NDArray[np.uint8]:
         """What the denoiser does to a few tuning images, with the same noise in every trial."""

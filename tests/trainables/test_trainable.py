@@ -120,6 +120,23 @@ def test_only_what_is_better_than_known_before_comes_with_images(task: TrialTask
     assert train(start(trial(1), task))["denoised"] is not None
 
 
+def test_a_worker_says_what_it_does_in_the_title_of_its_process(
+    task: TrialTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr("trainables.trainable.ray.is_initialized", lambda: True)
+    monkeypatch.setattr("trainables.trainable.setproctitle", titles.append)
+    trainable = start(trial(1), task)
+    score = train(trainable)["objective"]
+    train(trainable)
+    assert titles == [
+        "ray::x: 001 search, epoch 1 of 4",
+        "ray::x: 001 search, epoch 2 of 4",
+        f"ray::x: 001 search, epoch 3 of 4, score {score:.3f}",
+        f"ray::x: 001 search, epoch 4 of 4, score {score:.3f}",
+    ]
+
+
 def test_images_to_show_change_no_result(task: TrialTask) -> None:
     plain = start(trial(1) | {"best": {2: 2.0, 4: 2.0}}, task)
     shown = start(trial(1), task)

@@ -99,7 +99,7 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 def _local(config: RunConfig) -> Iterator[Cluster]:
     resources = local_resources(config)
     private_token()
-    with local_ray(resources) as started:
+    with local_ray(resources, job_of(config)) as started:
         storage = run_storage(config)
         yield Cluster("local", started.dashboard, resources, storage, logs=started.logs)
 
@@ -118,6 +118,7 @@ def _joined(config: RunConfig) -> Iterator[Cluster]:
 
 def _join(config: RunConfig) -> Cluster:
     import ray
+    from ray.job_config import JobConfig
 
     from tuning.cluster.hosts import present_hosts
     from tuning.cluster.joining import check_hosts, claim
@@ -127,6 +128,8 @@ def _join(config: RunConfig) -> Cluster:
         context = ray.init(
             address=address,
             log_to_driver=False,
+            # A submitted job has the same, and keeps what it was submitted with.
+            job_config=JobConfig(metadata=job_of(config)),
             runtime_env=None if IN_JOB in os.environ else _code(config),
         )
     except Exception as error:  # Ray raises a dozen unrelated types here
@@ -143,6 +146,18 @@ def _join(config: RunConfig) -> Cluster:
     claimed = claim(config, storage)
     check_hosts(storage, named=config.storage is not None)
     return Cluster(address, context.dashboard_url, resources, storage, claimed)
+
+
+def job_of(config: RunConfig) -> dict[str, str]:
+    """What Ray's dashboard says about the run; `job_name` is in its list of jobs."""
+    return {
+        "job_name": config.name,
+        "run folder": str(config.run_folder.absolute()),
+        "data set": ", ".join(config.dataset),
+        "shots": ", ".join(map(str, config.shots)),
+        "objective": config.objective,
+        "trials": str(config.trials),
+    }
 
 
 def _code(config: RunConfig) -> dict[str, object]:

@@ -235,7 +235,13 @@ def _start(client: JobSubmissionClient, package: Package) -> str:
             entrypoint=shlex.join(package.command),
             submission_id=job,
             runtime_env={"working_dir": str(package.folder)},
-            metadata={"run": package.name, "number": str(number), "digest": package.digest},
+            # `job_name` is what Ray's dashboard shows in its list.
+            metadata={
+                "job_name": package.name,
+                "run": package.name,
+                "number": str(number),
+                "digest": package.digest,
+            },
         )
     except RuntimeError as error:
         # It "already exists" if someone else submitted it a moment ago.

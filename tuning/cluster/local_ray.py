@@ -9,9 +9,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import filelock
@@ -77,9 +78,12 @@ def prepare() -> None:
 
 
 @contextmanager
-def local_ray(resources: Resources) -> Iterator[LocalRay]:
+def local_ray(
+    resources: Resources, job: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[LocalRay]:
     """Start a Ray for this process only, and end all of it after the block.
 
+    `job` is what its dashboard says about this process.
     Its folder is removed as well; after a crash of Ray, only by a later start.
 
     Raises:
@@ -91,7 +95,7 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
     os.environ.setdefault(NICENESS, NICENESS_VALUE)
     # Some of Ray's processes live on for minutes if this one is killed.
     guard = Guard(_folder(), f"session_*_{os.getpid()}")
-    context = _started(resources, guard)
+    context = _started(resources, guard, job)
     session = Path(str(context.address_info["session_dir"]))
     with filelock.FileLock(session / LOCK):
         try:
@@ -108,14 +112,14 @@ def local_ray(resources: Resources) -> Iterator[LocalRay]:
                     _remove(folder)
 
 
-def _started(resources: Resources, guard: Guard) -> Any:
+def _started(resources: Resources, guard: Guard, job: Mapping[str, str]) -> Any:
     """Start Ray; once more if that fails, when the disk's cache holds what it has read."""
     try:
-        return _start(resources)
+        return _start(resources, job)
     except Exception:  # Ray raises a dozen unrelated types here
         end_users(guard.folders)
     try:
-        return _start(resources)
+        return _start(resources, job)
     except Exception as error:
         end_users(guard.folders)
         where = "it left no logs"
@@ -129,8 +133,9 @@ def _started(resources: Resources, guard: Guard) -> Any:
         ) from error
 
 
-def _start(resources: Resources) -> Any:
+def _start(resources: Resources, job: Mapping[str, str]) -> Any:
     import ray
+    from ray.job_config import JobConfig
 
     # A terminal that is closed sends SIGHUP to all of its processes. Ray's must not end before this
     # one has ended the run.
@@ -138,6 +143,7 @@ def _start(resources: Resources) -> Any:
     try:
         return ray.init(
             address="local",
+            job_config=JobConfig(metadata=dict(job)),
             num_cpus=max(resources.concurrency * resources.cpus_per_trial, 1),
             include_dashboard=True,
             dashboard_host="127.0.0.1",

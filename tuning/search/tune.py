@@ -18,6 +18,7 @@ from tuning.cluster.storage import Storage
 from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch, trial_name
 from tuning.search.ending import BesideCallback, EndingCallback
+from tuning.search.naming import NamingCallback, name_next
 from tuning.search.paused import PausedTrials
 from tuning.search.placement import placement
 from tuning.search.searcher import LedgerSearcher, Study
@@ -200,6 +201,8 @@ def _tuner(
         ),
         placement(pool.resources),
     )
+    # Which Ray shows as the class of each worker.
+    prepared.__qualname__ = trainable.__qualname__
     return tune.Tuner(
         prepared,
         tune_config=tune.TuneConfig(
@@ -217,6 +220,7 @@ def _tuner(
             failure_config=tune.FailureConfig(max_failures=WORKER_RESTARTS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             callbacks=[
+                NamingCallback(),
                 FailureCallback(studies),
                 BesideCallback(pool),
                 EndingCallback(pool),
@@ -240,8 +244,9 @@ def _interruption(tuner: tune.Tuner, paused: PausedTrials) -> str:
 
 
 def _show(study: Study, trial: Trial, result: dict[str, Any]) -> None:
-    """Show what a trial reports in TensorBoard."""
+    """Show what a trial reports, in TensorBoard and in the name of its next task."""
     study.board.result(trial.config["label"], result)
+    name_next(trial, result)
     # Tune keeps the last result of every trial.
     result["denoised"] = None
 

@@ -9,6 +9,7 @@ Used here:
   workers that wait for a trial;
 - that a RuntimeError is raised from the error of Ray that ended a whole search;
 - `Trial.error_file` and its format: callbacks do not get the reason of a failure;
+- `Trial.temporary_state.ray_actor`, the worker of a trial;
 - `Trial.should_recover`: whether Tune gave up a trial before it had failed as often as it may.
 
 Used in `cluster.pausing`:
@@ -129,6 +130,11 @@ def interruption(error: RuntimeError) -> str:
     return str(cause).strip().splitlines()[0] if isinstance(cause, ray.exceptions.RayError) else ""
 
 
+def actor_of(trial: Trial) -> Any:
+    """The handle of the trial's worker; None without one."""
+    return trial.temporary_state.ray_actor
+
+
 def failure_reason(trial: Trial) -> str:
     """The most informative line about the trial's last failure, from Tune's own record of it."""
     try:
@@ -161,6 +167,9 @@ def check_internals() -> None:
         "_ObjectCache.cache_object": _parameters(_ObjectCache, "cache_object") == ["key", "obj"],
         "_ObjectCache.flush_cached_objects": (
             _parameters(_ObjectCache, "flush_cached_objects") == ["force_all"]
+        ),
+        "Trial.temporary_state.ray_actor": hasattr(
+            Trial("", stub=True).temporary_state, "ray_actor"
         ),
         "Trial.error_file": hasattr(Trial, "error_file"),
         "Trial.should_recover": _parameters(Trial, "should_recover") == [],

@@ -1,10 +1,12 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tuning.cluster.connection import private_token
+from tuning.cluster import local_ray
+from tuning.cluster.connection import job_of, private_token
 from tuning.cluster.resources import (
     Host,
     Resources,
@@ -140,3 +142,18 @@ def test_autoscaling_needs_a_cluster_and_a_number_of_workers(missing: str) -> No
     del flags[missing]
     with pytest.raises(ConfigError, match="--autoscaling: is for a cluster that adds hosts"):
         make_config(flags)
+
+
+def test_the_dashboard_is_told_the_name_of_the_run_and_what_it_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("ray.init", lambda **options: asked.update(options))
+    config = make_config({"name": "first", "out": tmp_path, "shots": "5,10", "trials": 7})
+    local_ray._start(Resources(1, 0.0, 2), job_of(config))
+    told = asked["job_config"].metadata
+    # The key of the column in the list of jobs.
+    assert told["job_name"] == "first"
+    assert told["run folder"] == str(tmp_path / "first")
+    assert (told["data set"], told["shots"], told["trials"]) == ("digits", "5, 10", "7")
+    assert all(isinstance(value, str) for value in told.values())

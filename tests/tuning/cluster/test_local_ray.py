@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Exception | str]:
     """What the next starts of Ray give."""
     outcomes: list[Exception | str] = []
 
-    def start(resources: Resources) -> str:
+    def start(resources: Resources, job: Mapping[str, str]) -> str:
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -50,7 +51,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Exception | str]:
 
 def test_a_start_that_fails_is_tried_once_more(guard: Any, starts: list[Exception | str]) -> None:
     starts += [Exception("The current node timed out"), "a context"]
-    assert local_ray._started(RESOURCES, guard) == "a context"
+    assert local_ray._started(RESOURCES, guard, {}) == "a context"
     assert not guard.kept
 
 
@@ -59,7 +60,7 @@ def test_a_start_that_fails_twice_is_one_line_with_the_place_of_the_logs(
 ) -> None:
     starts += [Exception("once"), Exception("The current node timed out\nand so on")]
     with pytest.raises(CertificationIncomplete) as caught:
-        local_ray._started(RESOURCES, guard)
+        local_ray._started(RESOURCES, guard, {})
     assert caught.value.exit_code == 4
     logs = guard.folders[0] / "logs"
     assert str(caught.value) == (
