@@ -84,11 +84,11 @@ def carry_out(
 
             run = load_run(folder.path)
             verdicts = judge_all(run)
-            write_outcome(run, verdicts, config)
             write_report(run, verdicts)
             for setting in run.settings:
                 if setting.name in verdicts:
                     write_model_card(run, setting, verdicts[setting.name])
+            write_outcome(run, verdicts, config)
             manifest.seal(folder.path)
         reporter.out.print(summary_tables(rows, verdicts))
         for line in what_next(folder, run):
