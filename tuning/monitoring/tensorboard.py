@@ -144,7 +144,7 @@ class StudyBoard:
             return
         writer = self._writer(BEST, None)
         # The step says which trial it was.
-        tag = f"images/best after {epochs} epochs: clean, noisy, denoised"
+        tag = f"images/best at epoch {epochs}: clean, noisy, denoised"
         writer.add_image(tag, _grid(images), int(run.partition(" ")[0]))
         writer.flush()
 

@@ -210,11 +210,11 @@ def test_images_are_shown_of_the_best_trial_at_each_rung(tmp_path: Path) -> None
     found = events(tmp_path, "best so far")
     seen = {tag: [e.step for e in found.Images(tag)] for tag in found.Tags()["images"]}
     assert seen == {
-        "images/best after 2 epochs: clean, noisy, denoised": [1, 4],
-        "images/best after 4 epochs: clean, noisy, denoised": [2],
+        "images/best at epoch 2: clean, noisy, denoised": [1, 4],
+        "images/best at epoch 4: clean, noisy, denoised": [2],
     }
     # Three rows of two images, enlarged to 64 pixels each.
-    image = found.Images("images/best after 4 epochs: clean, noisy, denoised")[0]
+    image = found.Images("images/best at epoch 4: clean, noisy, denoised")[0]
     assert (image.height, image.width) == (3 * 64, 2 * 64)
     assert board.best == {2: 0.3, 4: 0.1}
 
