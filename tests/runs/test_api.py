@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.runs import REPO
+from tests.support.runs import REPO, Launcher
 
 SCRIPT = """
 import io, sys
@@ -27,10 +27,10 @@ assert not ray.is_initialized()
 """
 
 
-def test_a_search_and_a_certification_from_one_process(tmp_path: Path) -> None:
+def test_a_search_and_a_certification_from_one_process(launcher: Launcher, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        cwd=REPO, capture_output=True, text=True, check=False, timeout=900,
+        cwd=REPO, env=launcher.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     *said, counts = done.stdout.splitlines()
