@@ -80,7 +80,9 @@ def style(axes: Axes) -> None:
 
 
 def legend(axes: Axes, where: Any = "best", **more: Any) -> None:
-    """A legend in the colours of the page."""
+    """A legend in the colours of the page, if there is anything to explain."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
     shown = axes.legend(loc=where, labelcolor=COLOURS["ink"], fontsize=9, **more)
     shown.get_frame().set(facecolor=COLOURS["card"], edgecolor="none", alpha=0.85)
 

@@ -13,6 +13,13 @@ from tuning.api import certify, search
 from tuning.errors import ConfigError
 
 
+@pytest.fixture(autouse=True)
+def _no_other_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may share a Ray."""
+    if "ray" in sys.modules:
+        monkeypatch.setattr(sys.modules["ray"], "is_initialized", lambda: False)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -13,6 +13,7 @@ From the noise to the certificate:
     precision.py    the precision in which a model votes fastest
     pace.py         how fast a device votes, measured by a few passes
     prediction.py   what many votes would certify, predicted from a few
+    showing.py      a few images, noisy and denoised, to look at
     objective.py    what a search maximises: predicted certificates, wrong ones subtracted
     probes.py       what a classifier answers about a few images, to recognise it by
     export.py       an export on disk: its configuration, and hashes and probes to check it by
