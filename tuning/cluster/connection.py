@@ -172,6 +172,14 @@ def _code(config: RunConfig) -> dict[str, object]:
     return {"py_modules": folders, "excludes": ["__pycache__"]}
 
 
+def token_place() -> str:
+    """Where the token is that Ray's dashboard asks for, if there is one; it is never printed."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN"
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or token_file())
+    return str(path) if path.is_file() else ""
+
+
 def private_token() -> None:
     """Make sure that Ray's token exists and that only its owner can read it.
 

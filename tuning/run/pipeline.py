@@ -12,7 +12,7 @@ from results.run import Run, load_run
 from results.summary import write_summary
 from results.terminal import summary_tables
 from results.verdict import Verdict, judge_all
-from tuning.cluster.connection import connect
+from tuning.cluster.connection import connect, token_place
 from tuning.cluster.context import Context
 from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import lost_hosts
@@ -66,7 +66,8 @@ def carry_out(
             folder.mirrored(config, cluster),
         ):
             if cluster.dashboard:
-                reporter.say(f"Ray dashboard: http://{cluster.dashboard}")
+                login = f" (log in with the token in {place})" if (place := token_place()) else ""
+                reporter.say(f"Ray dashboard: http://{cluster.dashboard}{login}")
             manifest = Manifest(folder.manifest, config, cluster, previous)
             context = Context(config, cluster, reporter, manifest.run_id)
             lost_before = lost_hosts()

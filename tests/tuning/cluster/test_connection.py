@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuning.cluster import local_ray
-from tuning.cluster.connection import job_of, private_token
+from tuning.cluster.connection import job_of, private_token, token_place
 from tuning.cluster.resources import (
     Host,
     Resources,
@@ -28,6 +28,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_where_the_token_is_is_said_if_there_is_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert token_place() == ""
+    private_token()
+    assert token_place() == str(home / ".ray" / "auth_token")
+    elsewhere = home / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(elsewhere))
+    assert token_place() == ""
+    elsewhere.write_text("0" * 64)
+    assert token_place() == str(elsewhere)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    assert token_place() == "RAY_AUTH_TOKEN"
 
 
 def test_token_is_readable_by_its_owner_alone(home: Path) -> None:
