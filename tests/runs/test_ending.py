@@ -27,6 +27,8 @@ from tests.support.runs import (
 # Trials that last long against the second between two questions of a worker.
 LONG = [*TINY, "--set=epochs=2000"]
 GONE_SECONDS = 20.0
+# Part of the title of a worker that trains a trial.
+TRAINING = ", epoch "
 
 
 def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -51,7 +53,7 @@ def training(launcher: Launcher, name: str, *flags: str) -> Iterator[subprocess.
     """A run that trains its first trials."""
     process = launcher.start(f"--name={name}", *LONG, *flags)
     try:
-        wait_until(lambda: bool(named(process, "ResourceTrainable.train")), process)
+        wait_until(lambda: bool(named(process, TRAINING)), process)
         yield process
     finally:
         process.kill()
@@ -74,14 +76,15 @@ def test_sigterm_lets_trials_save_between_two_epochs(launcher: Launcher) -> None
         assert folders
         # Ray's processes are not niced.
         mine = os.getpriority(os.PRIO_PROCESS, process.pid)
-        workers = named(process, "ResourceTrainable.train")
+        workers = named(process, TRAINING)
         assert {os.getpriority(os.PRIO_PROCESS, worker.pid) for worker in workers} == {mine}
         process.send_signal(signal.SIGTERM)
         _, err = ended(process, code=143)
     folder = launcher.folder / "asked"
     last = err.splitlines()[-1]
     assert last == (
-        f"error: ended by SIGTERM; continue with --resume --out {launcher.folder} --name asked"
+        "error: ended by SIGTERM; continue with python -m tuning.launch --resume --out "
+        f"{launcher.folder} --name asked"
     )
     assert "Traceback" not in err
     check_gone(started, folders)
@@ -127,7 +130,7 @@ def test_a_killed_ray_is_one_line_and_exit_code_four(
         _, err = ended(process, code=4)
     last = err.splitlines()[-1]
     assert last.startswith(f"error: the run stopped: {what}")
-    assert "continue with --resume" in last
+    assert "continue with python -m tuning.launch --resume" in last
     # Its logs stay, until the next run starts.
     assert str(folders[0] / "logs") in last
     assert (folders[0] / "logs").is_dir()

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from tests.support.runs import HANGING, REPO, Finished, ended
 from tests.support.watcher import METRICS_PORT
 
 RAY = str(Path(sys.executable).with_name("ray"))
-# How Ray calls a worker that trains a trial, one between two trials, and one that counts votes.
-TRAINING = "ray::ResourceTrainable.train"
-TRAINER = "Trainable"
+# How a worker is called that trains a trial, one that does or is between two, and one that counts
+# votes, as patterns.
+TRAINING = r"ray::[\w-]+: \d{3}"
+TRAINER = rf"Trainable|{TRAINING}"
 VOTER = "ray::votes"
 PORT, DASHBOARD, S3 = 6379, 8265, 5000
 BUCKET = "bucket"
@@ -235,11 +237,11 @@ def signal_to(pid: int, number: signal.Signals) -> None:
 
 
 def workers(host: Host, title: str) -> Sequence[int]:
-    """The processes of a host whose title contains `title`, as Ray names its workers."""
+    """The processes of a host whose title contains the pattern `title`."""
     found = []
     for pid in host.process_ids():
         try:
-            if title in Path(f"/proc/{pid}/cmdline").read_text():
+            if re.search(title, Path(f"/proc/{pid}/cmdline").read_text()):
                 found.append(pid)
         except OSError:
             continue
