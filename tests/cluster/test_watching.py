@@ -47,10 +47,13 @@ def test_tasks_are_named_by_what_they_work_for(watched: Watched) -> None:
     assert {f"train: {SETTING}"} <= set(watched.seen["tasks"])
 
 
-def test_actors_are_named_by_the_first_trial_they_train(watched: Watched) -> None:
-    named = [name for name in watched.seen["actors"] if name]
-    assert f"{SETTING}: trial 0 and later ones" in named
-    assert all(re.fullmatch(rf"{SETTING}: trial \d+ and later ones", name) for name in named)
+def test_tasks_of_trials_are_named_by_trial_epoch_and_score_on_workers_of_the_search(
+    watched: Watched,
+) -> None:
+    assert f"{SETTING}: 000 published, from epoch 1" in watched.seen["tasks"]
+    scored = re.compile(rf"{SETTING}: \d{{3}} [a-z ]+, from epoch \d+, score -?\d\.\d+")
+    assert any(scored.fullmatch(name) for name in watched.seen["tasks"])
+    assert {name for name in watched.seen["actors"] if name} == {"search worker"}
 
 
 def test_no_secret_is_in_what_a_run_leaves_or_shows(hosts: TwoHosts, watched: Watched) -> None:
