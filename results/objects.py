@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from results import files
 from results.run import Run, load_run
-from results.schema import variant_label
 from results.sentences import details, headline, sentence
 from results.verdict import Verdict, judge_all
 
@@ -68,10 +67,7 @@ class RunResults:
         (found,) = (each for each in self._run.settings if each.name == name)
         if not found.certificates:
             raise ValueError(f"nothing of {name} is certified yet")
-        labels = {name: name for name in found.certificates}
-        for row in found.summary:
-            labels[row["variant"]] = variant_label(row["variant"], row["origin"])
-        return Picture(curves_figure(found.certificates, labels))
+        return Picture(curves_figure(found.certificates, found.labels))
 
     def export(self, setting: str | None = None) -> Path:
         """The folder of the exported classifier, for `SmoothedClassifier.load`."""

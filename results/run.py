@@ -23,6 +23,7 @@ from results.schema import (
     front_number,
     summary_schema,
     trials_schema,
+    variant_label,
     variant_place,
 )
 from results.store import StoreError, read_metadata, read_table
@@ -52,6 +53,15 @@ class Setting:
     metadata: Mapping[str, str]
     insight: Mapping[str, Any]
     clean_accuracy: tuple[int, int] | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The names for readers of the variants that are certified or in the summary."""
+        # Of an interrupted run, certificates may be there without their row of the summary.
+        labels = {name: name for name in self.certificates}
+        for row in self.summary:
+            labels[row["variant"]] = variant_label(row["variant"], row["origin"])
+        return labels
 
     @property
     def hyperparameters(self) -> list[str]:

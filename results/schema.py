@@ -44,6 +44,9 @@ ORIGINS: Mapping[str, str] = {
 sigma, `file` a denoiser that was passed to be certified; the others are origins of trials.
 """
 
+STATES = ("complete", "pruned", "failed")
+"""How a trial can have ended."""
+
 SEARCHED = frozenset({"start", "transferred", "search"})
 """Origins of the trials of the search itself; the other trials are there for comparison."""
 

@@ -110,8 +110,8 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 def percent(share: float) -> str:
     """A share in percent, with one digit after the point."""
-    # Without the sign of what is rounded to zero.
-    return f"{round(100 * share, 1) + 0:.1f}"
+    # z: without the sign of what is rounded to zero.
+    return f"{100 * share:z.1f}"
 
 
 def middle(radii: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.objective import Score, clean_accuracy
 from trainables.smoothing.prediction import Certification
-from trainables.smoothing.showing import show
+from trainables.smoothing.showing import places, show
 from trainables.task import TrialTask
 from trainables.worker import free_gpu_memory, prepare_worker
 
@@ -189,13 +189,9 @@ class DecropTrainable(tune.Trainable):
     def _show(self) -> NDArray[np.uint8]:
         """What the denoiser does to a few tuning images, with the same noise in every trial."""
         task = self.task
-        return show(
-            self.training.denoiser.eval(),
-            task.tuning_images,
-            task.tuning_labels,
-            self.hyperparameters.sigma,
-            task.shared_seed % 2**63,
-        )
+        images = task.tuning_images[places(task.tuning_labels)]
+        sigma, seed = self.hyperparameters.sigma, task.shared_seed % 2**63
+        return show(self.training.denoiser.eval(), images, sigma, seed)
 
 
 @contextlib.contextmanager

@@ -68,14 +68,18 @@ def curves(
             anchor.radii, anchor.accuracy, marker, color=COLOURS["muted"], markersize=4.5,
             markerfacecolor="none", label=anchor.label,
         )  # fmt: skip
+    describe_curves(axes, reach)
+    return figure
+
+
+def describe_curves(axes: Axes, reach: float) -> None:
+    """Give axes with curves of certified accuracy their labels; the largest radius is `reach`."""
     axes.set_xlim(0, reach * 1.05 or 1.0)
     axes.set_ylim(0, 1)
     axes.set_xlabel("certified radius (L2, pixels in [0, 1])")
     axes.set_ylabel("certified accuracy")
     in_percent(axes.yaxis)
-    if certificates:
-        legend(axes, "upper right", handlelength=2.4)
-    return figure
+    legend(axes, "upper right", handlelength=2.4)
 
 
 def draw_curve(axes: Axes, correct: Bools, radius: Floats, line: Mapping[str, Any]) -> None:

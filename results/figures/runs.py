@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from results.curves import outcomes
-from results.figures.certificates import draw_curve
-from results.figures.drawing import COLOURS, canvas, in_percent, legend
+from results.figures.certificates import describe_curves, draw_curve
+from results.figures.drawing import COLOURS, canvas, legend
 from results.schema import Row
 
 _TOKENS = ("best", "published", "label_consistency", "mse", "published_best_sigma", "none")
@@ -28,12 +28,7 @@ def curves_of_runs(certificates: Mapping[str, Sequence[Row]]) -> Figure:
         correct, radius = outcomes(rows)
         draw_curve(axes, correct, radius, {**line, "linewidth": 1.8, "label": name})
         reach = max(reach, float((correct * radius).max()))
-    axes.set_xlim(0, reach * 1.05 or 1.0)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("certified radius (L2, pixels in [0, 1])")
-    axes.set_ylabel("certified accuracy")
-    in_percent(axes.yaxis)
-    legend(axes, "upper right")
+    describe_curves(axes, reach)
     return figure
 
 

@@ -1,7 +1,7 @@
 """What the page says of the run as a whole: its cost, images, classifier and command."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,5 +133,4 @@ def _number(value: Any) -> float | None:
 
 
 def _channels(count: Any) -> str:
-    names: Sequence[str] = {1: ("grey",), 3: ("colour",)}.get(count, (f"{count} channels",))
-    return names[0]
+    return {1: "grey", 3: "colour"}.get(count, f"{count} channels")

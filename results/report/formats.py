@@ -8,12 +8,12 @@ _MINUS = "\N{MINUS SIGN}"
 
 def number(value: float | None) -> str:
     """A number with three digits after the point."""
-    return "" if value is None else f"{value:.3f}".replace("-", _MINUS)
+    return "" if value is None else f"{value:z.3f}".replace("-", _MINUS)
 
 
 def signed(value: float) -> str:
     """A difference with its sign."""
-    return f"{value:+.3f}".replace("-", _MINUS)
+    return f"{value:+z.3f}".replace("-", _MINUS)
 
 
 def percent(value: float) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from results.figures.settings import against_shots, heat_map
 from results.report.pictures import Drawing, Picture
-from results.report.setting import middle
 from results.schema import CERTIFIED, accuracy_column, variant_label
+from results.sentences import middle
 
 _SHOTS = re.compile(r"(.+)-([\d.]+)(shot|pct)")
 

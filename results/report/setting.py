@@ -12,7 +12,8 @@ from results.report.state import Notes, manifest_of, stage
 from results.report.trials import trials_table
 from results.report.winner import winner
 from results.run import Run, Setting
-from results.schema import front_number, variant_label
+from results.schema import STATES, front_number
+from results.sentences import middle
 from results.store import StoreError
 from results.verdict import Verdict
 
@@ -23,7 +24,7 @@ def section(
     run: Run, setting: Setting, verdict: Verdict | None, objective: str, notes: Notes
 ) -> dict[str, Any]:
     """Everything that the template shows of a setting; `notes` gets what cannot be read."""
-    labels = labels_of(setting)
+    labels = setting.labels
     radii = setting.summary[0]["radii"] if setting.summary else []
     entry = manifest_of(run, setting.name)
     return {
@@ -41,22 +42,12 @@ def section(
         "winner": verdict and winner(run, setting, verdict),
         "trials": trials_table(setting),
         "states": [
-            (state, sum(row["state"] == state for row in setting.trials))
-            for state in ("complete", "pruned", "failed")
+            (state, sum(row["state"] == state for row in setting.trials)) for state in STATES
         ],
         "restarted": sum(bool(row["restarts"]) for row in setting.trials),
         "rungs": rungs(setting.trials),
         "figures": pictures.certified(run, setting, labels, middle(radii)),
         "search": pictures.searched(run, setting, objective),
-    }
-
-
-def labels_of(setting: Setting) -> dict[str, str]:
-    """The names of variants for readers."""
-    # Of an interrupted run, certificates may be there without their row of the summary.
-    labels = {name: name for name in setting.certificates}
-    return labels | {
-        row["variant"]: variant_label(row["variant"], row["origin"]) for row in setting.summary
     }
 
 
@@ -76,9 +67,3 @@ def numbers(value: Any, names: Sequence[str]) -> dict[str, Any] | None:
     known = value if isinstance(value, dict) else {}
     whole = all(isinstance(known.get(name), int | float) for name in names)
     return known if whole else None
-
-
-def middle(radii: Sequence[float]) -> float:
-    """The radius for pictures that show only one: that of the first sentence."""
-    positive = sorted(at for at in radii if at > 0)
-    return positive[len(positive) // 2] if positive else 0.0

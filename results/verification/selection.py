@@ -5,10 +5,8 @@ from typing import Any
 
 from results import files
 from results.run import Run, Setting
-from results.schema import ORIGINS, Row
+from results.schema import ORIGINS, STATES, Row
 from results.verification.differences import differences
-
-_STATES = ("complete", "pruned", "failed")
 
 
 def check_selection(run: Run, setting: Setting) -> Iterator[str]:
@@ -43,7 +41,7 @@ def check_selection(run: Run, setting: Setting) -> Iterator[str]:
 def _trial_problems(
     where: str, trial: Row, trials: Mapping[int, Row], setting: Setting
 ) -> Iterator[str]:
-    if trial["state"] not in _STATES:
+    if trial["state"] not in STATES:
         yield f"{where}: state is {trial['state']}"
     if trial["origin"] not in ORIGINS:
         yield f"{where}: origin is {trial['origin']}"

@@ -82,10 +82,8 @@ def test_sigterm_lets_trials_save_between_two_epochs(launcher: Launcher) -> None
         _, err = ended(process, code=143)
     folder = launcher.folder / "asked"
     last = err.splitlines()[-1]
-    assert last == (
-        "error: ended by SIGTERM; continue with python -m tuning.launch --resume --out "
-        f"{launcher.folder} --name asked"
-    )
+    assert last.startswith("error: ended by SIGTERM; continue with ")
+    assert last.endswith(f" -m tuning.launch --resume --out {launcher.folder} --name asked")
     assert "Traceback" not in err
     check_gone(started, folders)
     saved = [
@@ -130,7 +128,7 @@ def test_a_killed_ray_is_one_line_and_exit_code_four(
         _, err = ended(process, code=4)
     last = err.splitlines()[-1]
     assert last.startswith(f"error: the run stopped: {what}")
-    assert "continue with python -m tuning.launch --resume" in last
+    assert "-m tuning.launch --resume" in last
     # Its logs stay, until the next run starts.
     assert str(folders[0] / "logs") in last
     assert (folders[0] / "logs").is_dir()

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.models.blueprint import Blueprint
+from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import DnCNN
 from trainables.smoothing.export import CONFIG, ExportConfig
 from trainables.smoothing.exporting import export_files
@@ -15,6 +17,8 @@ from trainables.smoothing.procedures import Fixed, Procedure
 
 SHAPE = (1, 4, 4)
 FIXED = Fixed(50, 1000, 0.001)
+# A function below, by which a command line can name its classifier.
+FACTORY = Blueprint("factory", "tests.support.exports:linear_classifier")
 
 
 class Constant(nn.Module):
@@ -41,6 +45,11 @@ def linear_classifier(seed: int = 1) -> nn.Sequential:
         linear.weight.copy_(torch.randn(3, 16, generator=generator))
         linear.bias.zero_()
     return nn.Sequential(nn.Flatten(), linear).eval()
+
+
+def of_factory() -> BaseClassifier:
+    """The linear classifier as a command line would load it."""
+    return BaseClassifier(linear_classifier(), blueprint=FACTORY)
 
 
 def write_export(

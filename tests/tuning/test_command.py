@@ -1,12 +1,15 @@
-"""The command that describes a configuration makes that configuration again."""
+"""Commands that users can copy do what they say."""
 
 import shlex
+import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from tuning.config import make_config
-from tuning.config.command import command_of
+from tuning.config.command import command_of, python_command
 from tuning.flags import launch_line
 
 
@@ -41,3 +44,16 @@ def test_a_command_makes_its_configuration_again(given: dict[str, Any]) -> None:
 def test_a_command_names_only_what_differs_from_the_defaults() -> None:
     config = make_config({"name": "x", "shots": "5,10", "trials": 16, "seed": 0})
     assert command_of(config) == "decrop launch --shots 5,10 --name x"
+
+
+def test_a_command_for_users_runs_this_python_by_name_or_by_its_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = subprocess.run(
+        python_command("-c", "import sys; print(sys.executable, *sys.argv[1:])", "a b"),
+        shell=True, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{sys.executable} a b\n"
+    for found, python in ((sys.executable, "python"), ("/elsewhere/python", sys.executable)):
+        monkeypatch.setattr(shutil, "which", lambda name, found=found: found)
+        assert shlex.split(python_command("-m", "x"))[0] == python

@@ -42,6 +42,18 @@ def test_dry_run_says_what_it_costs_to_programs_too(
     assert any(line.startswith("cost: about ") for line in rest)
 
 
+def test_a_quiet_command_says_nothing_of_what_is_going_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["--dry-run", f"--out={tmp_path}", "--shots=3", "--set=epochs=20"]
+    said = []
+    for flags in ([], ["--quiet"]):
+        assert main([*command, *flags]) == 0
+        said.append(capsys.readouterr().err)
+    assert "timing a few" in said[0]
+    assert said[1] == ""
+
+
 def modules_after(script: str) -> set[str]:
     """Top-level modules that Python has imported after `script`."""
     command = [sys.executable, "-c", f"{script}; import sys; print(*sys.modules)"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import nn
 
 from trainables.black_box.endpoint import HttpClassifier
@@ -23,15 +23,14 @@ from trainables.errors import InputError, describe_error
 from trainables.models.architectures import CifarResNet, DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing import SmoothedClassifier
-from trainables.smoothing.export import read_config
+from trainables.smoothing.named import ClassifierFlags, named_classifier
 from trainables.weights.checkpoint import load_classifier
-from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 # Networks that pool their last features accept any size; these are the sizes they are meant for.
 SIZES: dict[type[nn.Module], int] = {DigitsCNN: 8, CifarResNet: 32}
 
 
-class ServeFlags(BaseModel):
+class ServeFlags(ClassifierFlags):
     """What is served, and where."""
 
     source: Annotated[Path, Flag("CHECKPOINT|EXPORT", positional=True)] = Field(
@@ -46,10 +45,6 @@ class ServeFlags(BaseModel):
     threads: Annotated[int | None, Flag(default="all; 1 for an export")] = Field(
         None, ge=1, description="cores to use"
     )
-    classifier: Annotated[str | None, Flag("SPEC")] = Field(
-        None, description="for an export that does not hold its own, as for decrop certify"
-    )
-    weights: Path | None = Field(None, description="state dict for the network of --classifier")
     device: str = Field("cpu", description="where an export is run: cpu or cuda")
 
 
@@ -94,24 +89,17 @@ def _export_server(flags: ServeFlags) -> SmoothedServer:
     if flags.image_shape is not None or flags.labels_only:
         field = "labels_only" if flags.image_shape is None else "image_shape"
         raise InputError("is for a checkpoint; leave it out", field=field)
-    classifier: nn.Module | None = None
-    if flags.classifier is not None:
-        shape = read_config(flags.source).image_shape
-        classifier = _named_classifier(flags.classifier, flags.weights, shape)
+    classifier: nn.Module | None
+    if (flags.classifier or "").startswith(("http://", "https://")):
+        classifier = HttpClassifier.connect(str(flags.classifier))
+    else:
+        classifier = named_classifier(flags, flags.source)
     smoothed = SmoothedClassifier.load(flags.source, classifier, threads=flags.threads or 1)
     try:
         smoothed.to(flags.device)
     except RuntimeError as error:
         raise InputError(describe_error(error), field="device") from error
     return SmoothedServer(smoothed, (flags.host, flags.port))
-
-
-def _named_classifier(spec: str, weights: Path | None, shape: Sequence[int]) -> nn.Module:
-    """The classifier that a user names for an export of images of this shape."""
-    if spec.startswith(("http://", "https://")):
-        return HttpClassifier.connect(spec)
-    images = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
-    return load_base_classifier(ClassifierSpec(spec, weights), images)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

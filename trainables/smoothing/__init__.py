@@ -21,6 +21,7 @@ From the noise to the certificate:
     images.py       tensors, arrays and PIL images as what is certified
     progress.py     how far certificates are
     smoothed.py     SmoothedClassifier: an exported denoiser in front of its classifier
+    named.py        the classifier that a command line names for an export
     portable.py     denoiser and classifier for torch.export and ONNX
 """
 

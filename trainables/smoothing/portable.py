@@ -11,17 +11,17 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.command import Flag, read_model, run_command
 from trainables.errors import InputError, describe_error
-from trainables.smoothing.export import CONFIG, ExportConfig, load_model, read_config
+from trainables.smoothing.export import CONFIG, ExportConfig, load_model
+from trainables.smoothing.named import ClassifierFlags, named_classifier
 from trainables.weights.extras import optional
-from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 Format = Literal["pt2", "onnx"]
 # How far logits may be from those of PyTorch, in standard deviations. Runtimes add in other orders.
@@ -31,7 +31,7 @@ _TRACED, _COMPARED = 2, (1, 3)
 _BATCH = "batch"
 
 
-class ExportFlags(BaseModel):
+class ExportFlags(ClassifierFlags):
     """What is written, and where."""
 
     source: Annotated[Path, Flag("EXPORT", positional=True)] = Field(
@@ -41,10 +41,6 @@ class ExportFlags(BaseModel):
     out: Annotated[Path | None, Flag("FILE", default="the name of EXPORT, here")] = Field(
         None, description="the file to write"
     )
-    classifier: Annotated[str | None, Flag("SPEC")] = Field(
-        None, description="for an export that does not hold its own, as for decrop certify"
-    )
-    weights: Path | None = Field(None, description="state dict for the network of --classifier")
 
 
 def write_portable(
@@ -160,10 +156,7 @@ def export(arguments: Sequence[str] | None) -> None:
         raise InputError(f"{file} is there already; remove it, or name a different one", "out")
     if not file.parent.is_dir():
         raise InputError(f"{file.parent} is not a folder; make it first", field="out")
-    given: Any = None
-    if flags.classifier is not None:
-        images = _noisy(read_config(flags.source), _TRACED, seed=0)
-        given = load_base_classifier(ClassifierSpec(flags.classifier, flags.weights), images)
+    given = named_classifier(flags, flags.source)
     try:
         write_portable(flags.source, file, flags.to, given)
     except OSError as error:

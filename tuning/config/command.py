@@ -1,8 +1,10 @@
-"""The command line that describes a configuration."""
+"""Command lines that users can copy."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,12 @@ def command_of(config: RunConfig) -> str:
         if content[name] is not None and getattr(config, name) != default:
             passed += _passed(name, content[name])
     return shlex.join(passed)
+
+
+def python_command(*arguments: object) -> str:
+    """A command for this Python: by name if it is the one that `python` finds, or by its path."""
+    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    return shlex.join([python, *map(str, arguments)])
 
 
 def _passed(name: str, value: Any) -> Iterator[str]:

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -96,7 +96,7 @@ class Reporter:
 
     def _new_display(self) -> Live | _Heartbeat:
         if not self.err.is_terminal:
-            return _Heartbeat(self)
+            return _Heartbeat(lambda: self.say(self._activity.line))
         return Live(
             get_renderable=lambda: panel(self._activity),
             console=self.err,
@@ -107,10 +107,10 @@ class Reporter:
 
 
 class _Heartbeat:
-    """Says every now and then what is going on, even if nothing has advanced."""
+    """Calls `beat` every now and then, even if nothing has advanced."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter, self._ended = reporter, Event()
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._call, self._ended = beat, Event()
         self._thread = Thread(target=self._beat, daemon=True)
 
     def start(self) -> None:
@@ -124,7 +124,7 @@ class _Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
-            self._reporter.say(self._reporter._activity.line)
+            self._call()
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from rich.filesize import pick_unit_and_suffix
+
 # Seconds.
 AT_ONCE = 1.0
 
@@ -146,10 +148,12 @@ class Activity:
         known, rest = 0.0, 0.0
         for what, work in self.work.items():
             step = begun.get(what)
-            if step is not None and step.known_left is not None:
+            if step is None:
+                rest += work
+            elif step in self.steps and step.known_left is not None:
                 known += step.known_left
-            else:
-                rest += work * (1 - (step.share if step else 0.0))
+            elif step in self.steps:
+                rest += work * (1 - step.share)
         return known + rest * spent / done
 
     @property
@@ -166,12 +170,11 @@ class Activity:
 
 
 def short(number: int) -> str:
-    """A number in at most six characters: 999, 8.1k, 4.0M."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if number >= limit:
-            size = number / (1000 if unit == "k" else limit)
-            return f"{size:.1f}{unit}" if size < 1000 else f"{size:.0f}{unit}"
-    return str(number)
+    """A number in few characters: 9999, 81.0k, 4.0M."""
+    if number < 10_000:
+        return str(number)
+    size, unit = pick_unit_and_suffix(number, ["", "k", "M", "G", "T"], 1000)
+    return f"{number / size:.1f}{unit}"
 
 
 def duration(seconds: float) -> str:

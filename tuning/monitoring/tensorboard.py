@@ -22,6 +22,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from results.schema import STATES
+
 # TensorBoard sorts groups of tags by name: scores come before losses.
 OBJECTIVE, ACCURACY = "evaluation/objective", "evaluation/clean accuracy"
 LEARNING_RATE = "optimiser/learning rate"
@@ -29,7 +31,6 @@ LEARNING_RATE = "optimiser/learning rate"
 # TensorBoard sorts columns, capitals first.
 ORIGIN, STATE, TRIAL = "Origin", "State", "Trial"
 CERTIFIED = "certified"
-STATES = ("complete", "pruned", "failed", CERTIFIED)
 # Runs that are not trials come after all that are, whose names begin with a number.
 ABOUT, BEST, WINNER = "about", "best so far", "winner"
 # The least height of an image in pixels: smaller ones are enlarged.
@@ -61,7 +62,7 @@ class StudyBoard:
         `columns` has all values that each may have, or none for numbers; `about` is Markdown.
         Settings side by side must declare the same: TensorBoard reads only one declaration.
         """
-        all_columns = {STATE: STATES, TRIAL: (), **columns}
+        all_columns = {STATE: (*STATES, CERTIFIED), TRIAL: (), **columns}
         infos = [_column(name, values) for name, values in all_columns.items()]
         shown = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag.partition("/")[2])

@@ -29,6 +29,8 @@ from tuning.setting.classifier import untrained_classifier
 from tuning.setting.setting import Setting
 from tuning.study.points import compared
 
+UNTIMED = "not timed: an endpoint may charge for it"
+
 
 def describe_plan(
     config: RunConfig, settings: list[Setting], reporter: Reporter, as_json: bool
@@ -79,13 +81,15 @@ def _cost_rows(cost: Cost | None) -> dict[str, str]:
     """The rows of the table about the cost."""
     names = ("time to search", "time to confirm", "time to certify", "disk")
     if cost is None:
-        return dict.fromkeys(names, "not timed: an endpoint may charge for it")
+        return dict.fromkeys(names, UNTIMED)
     times = [f"about {duration(seconds)} of a worker" for seconds in cost[:3]]
     return dict(zip(names, [*times, f"about {short(cost.disk)}B"], strict=True))
 
 
 def _total(config: RunConfig, costs: Sequence[Cost]) -> str:
     """The cost of all settings that could be timed."""
+    if not costs:
+        return UNTIMED
     seconds, workers = sum(cost.seconds for cost in costs), _workers(config)
     said = f"about {duration(seconds)} of a worker like this machine's"
     if workers is not None:

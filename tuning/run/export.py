@@ -11,7 +11,7 @@ from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.queries import BlackBox
 from trainables.smoothing.exporting import export_files
 from trainables.smoothing.noise import Noise
-from trainables.smoothing.showing import show
+from trainables.smoothing.showing import places, show
 from trainables.weights.packed import CLASSIFIER
 from tuning.cluster.context import Context
 from tuning.confirmation.final import Finalist
@@ -69,5 +69,5 @@ def export(
 def show_denoised(setting: Setting, best: Finalist, board: StudyBoard, seed: int) -> None:
     """Show in TensorBoard what the winner does to a few noisy tuning images."""
     assert best.denoiser is not None
-    shots, sigma = setting.shots, best.confirmed.sigma
-    board.winner(show(best.denoiser, shots.tuning_images, shots.tuning_labels, sigma, seed))
+    images = setting.shots.tuning_images[places(setting.shots.tuning_labels)]
+    board.winner(show(best.denoiser, images, best.confirmed.sigma, seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from tuning.cluster.ending import ENDING
 from tuning.cluster.hosts import lost_hosts
 from tuning.cluster.watching import watched
 from tuning.config import RunConfig
+from tuning.config.command import python_command
 from tuning.errors import RunError
 from tuning.monitoring.progress import redirect_output
 from tuning.run.failures import stopped, stopping
@@ -100,13 +100,10 @@ def carry_out(
 def what_next(folder: RunFolder, run: Run) -> list[str]:
     """Where the report is, and the commands that open it, use the result and check the run."""
     said = [f"report: {folder.report}"]
-    said.append(_command("open:  ", "-m", "webbrowser", folder.report))
+    said.append("open:   " + python_command("-m", "webbrowser", folder.report))
     for setting in run.settings:
         export = folder.path / setting.name / files.EXPORT
         if export.is_dir():
-            said.append(_command("use:   ", "-m", "tuning", "serve", export))
-    return [*said, _command("verify:", "-m", "tuning.certify", "--verify", folder.path)]
-
-
-def _command(purpose: str, *arguments: object) -> str:
-    return f"{purpose} python {shlex.join(map(str, arguments))}"
+            said.append("use:    " + python_command("-m", "tuning", "serve", export))
+    said.append("verify: " + python_command("-m", "tuning.certify", "--verify", folder.path))
+    return said

@@ -66,11 +66,11 @@ def search_and_certify(
 
 def _expect(parts: Sequence[Part], context: Context) -> None:
     """Tell the reporter how much work is to come."""
+    if context.config.access == "black-box":
+        # Votes take as long as the classifier's endpoint does.
+        return
     searches = 0.0
     for part in parts:
-        if context.config.access == "black-box":
-            # Its votes take as long as its endpoint does.
-            return
         work = expected_operations(context.config, part.setting, part.access.trained_through)
         searches += work.pop(f"{part.setting.name}: search")
         context.reporter.expect(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -20,6 +19,7 @@ from tuning.cluster.connection import check_reachable, run_storage
 from tuning.cluster.jobs import submit_run
 from tuning.cluster.mirror import Mirror
 from tuning.config import RESUMABLE, RunConfig, flag, make_config, read_yaml, to_yaml
+from tuning.config.command import python_command
 from tuning.errors import ConfigError
 from tuning.monitoring.progress import Reporter
 from tuning.run.dry_run import describe_plan
@@ -89,8 +89,8 @@ def _run(
         _introduce(config, settings, fits, quiet)
         write_text(folder.config, to_yaml(config))
         stages = partial(search_and_certify, settings, fits, folder)
-        flags = ["--resume", "--out", str(config.out), "--name", config.name]
-        go_on = f"python -m tuning.launch {shlex.join(flags)}"
+        resumed = ("--resume", "--out", config.out, "--name", config.name)
+        go_on = python_command("-m", "tuning.launch", *resumed)
         result = carry_out(stages, config, folder, go_on, quiet=quiet)
     if as_json:
         verdicts = [verdict_json(verdict) for verdict in result.verdicts.values()]

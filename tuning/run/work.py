@@ -15,7 +15,7 @@ from tuning.search.budget import (
     later_trainings,
     shortlist_size,
 )
-from tuning.search.time_left import EXPECTED_TO_PASS
+from tuning.search.time_left import expected_share
 from tuning.setting.setting import Setting
 from tuning.study.points import compared
 
@@ -35,12 +35,7 @@ class Work(NamedTuple):
 
 def expected_work(config: RunConfig, setting: Setting) -> Work:
     """What a setting is expected to take."""
-    *rungs, epochs = setting.rungs
-    share, alive, before = 0.0, 1.0, 0
-    for rung in (*rungs, epochs):
-        share += alive * (rung - before) / epochs
-        alive *= EXPECTED_TO_PASS[config.scheduler]
-        before = rung
+    share = expected_share(setting.rungs, config.scheduler)
     shortlist = shortlist_size(config)
     votes = config.n0 + EXPECTED_VOTES[config.procedure] * config.n
     return Work(

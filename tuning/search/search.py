@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ray import tune
 
 from results.files import TENSORBOARD
+from results.schema import STATES
 from results.terminal import objective_label
 from trainables.acceleration.voting import Precision
 from trainables.models.classifiers import BaseClassifier
@@ -41,8 +42,6 @@ from tuning.study.points import Plan
 # Virtual workers for each worker of the first start: with fewer, some would wait when durations are
 # badly predicted; with more, proposals would know less.
 VIRTUAL_PER_WORKER = 2
-# Of trials that have ended.
-STATES = ("complete", "pruned", "failed")
 # At least: so a few workers more or less make no difference.
 FEWEST_VIRTUAL_WORKERS = 4
 

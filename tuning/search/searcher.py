@@ -94,7 +94,7 @@ class LedgerSearcher(Searcher):
                 return {
                     "setting": study.setting,
                     "number": proposal.number,
-                    "label": study.ledger.label(proposal.number),
+                    "label": proposal.label,
                     "best": dict(study.board.best),
                     "seed": proposal.seed,
                     "hyperparameters": proposal.hyperparameters,

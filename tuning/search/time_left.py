@@ -48,10 +48,17 @@ def _searched_trial(searched: Sequence[TrialRecord], full: float, ledger: Ledger
     The cost of trials varies too much to average a few of them; the share that continues at a rung
     and the cost of an epoch are known sooner.
     """
-    *rungs, epochs = ledger.rungs
-    trained = sum(r.epochs for r in searched) / epochs
+    trained = sum(r.epochs for r in searched) / ledger.rungs[-1]
     unpruned = (PRIOR_TRIALS * full + sum(r.seconds for r in searched)) / (PRIOR_TRIALS + trained)
-    expected = PRIOR_TRIALS * EXPECTED_TO_PASS[ledger.plan.scheduler]
+    return unpruned * expected_share(ledger.rungs, ledger.plan.scheduler, searched)
+
+
+def expected_share(
+    rungs: Sequence[int], scheduler: SchedulerName, searched: Sequence[TrialRecord] = ()
+) -> float:
+    """The share of its epochs that a trial is expected to be trained for, given earlier ones."""
+    *rungs, epochs = rungs
+    expected = PRIOR_TRIALS * EXPECTED_TO_PASS[scheduler]
     share, alive, before = 0.0, 1.0, 0
     for rung in rungs:
         share += alive * (rung - before) / epochs
@@ -59,7 +66,7 @@ def _searched_trial(searched: Sequence[TrialRecord], full: float, ledger: Ledger
         went_on = sum(r.epochs > rung for r in reached)
         alive *= (expected + went_on) / (PRIOR_TRIALS + len(reached))
         before = rung
-    return unpruned * (share + alive * (epochs - before) / epochs)
+    return share + alive * (epochs - before) / epochs
 
 
 def _full_trial(records: Sequence[TrialRecord], plain: Sequence[float]) -> float:

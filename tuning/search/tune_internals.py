@@ -27,6 +27,9 @@ Used in `cluster.connection`, because Ray must find them when it is imported:
 - the job configuration that Ray hands to the driver of a submitted job;
 - how often Ray's gRPC clients ask whether a connection is still there.
 
+Used in `trainables.trainable`:
+- `_raylet.setproctitle`, with which Ray titles the processes of its workers.
+
 `check_internals` checks that they are unchanged; what names and signatures do not show is tested in
 tests/tuning/search/test_failures.py.
 """
@@ -171,6 +174,7 @@ def check_internals() -> None:
         "Trial.temporary_state.ray_actor": hasattr(
             Trial("", stub=True).temporary_state, "ray_actor"
         ),
+        "_raylet.setproctitle": callable(vars(ray._raylet).get("setproctitle")),
         "Trial.error_file": hasattr(Trial, "error_file"),
         "Trial.should_recover": _parameters(Trial, "should_recover") == [],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,7 +86,7 @@ class Ledger:
         clock = Clock(self._study.attributes["virtual_workers"])
         pruner = Pruner(plan.scheduler, rungs[:-1], self.points.baselines)
         self._schedule = Schedule(clock, pruner, rungs)
-        self._proposer = Proposer(self.points, plan, directions, clock)
+        self._proposer = Proposer(self.points, plan, directions, clock, rungs)
         # By point: the attempt that brought its result, or the latest one.
         self._latest: dict[int, FrozenTrial] = {}
         self._running: set[int] = set()
@@ -125,10 +124,6 @@ class Ledger:
         self._study.report(number, epochs, counted, {"seconds": seconds})
         self._schedule.report(root, epochs, counted)
         return self._schedule.decision(root)
-
-    def label(self, number: int) -> str:
-        """What people call a trial and other attempts at its point, such as `011 start`."""
-        return label_of(self._root(number), self._study.trials[number].user_attrs["origin"])
 
     def decision(self, number: int) -> bool | None:
         """Whether a trial is to be pruned where it reported last; None if that is not yet known."""
@@ -233,7 +228,9 @@ class Ledger:
     def _start(self, root: int) -> Proposal | None:
         """Start an attempt at a point; None if it ends at once."""
         known = self._latest.get(root)
-        trial = self._study.start(self._propose() if known is None else known)
+        transferred = self._study.attributes.get("transferred", ())
+        proposed = self._proposer.propose(transferred, self._latest) if known is None else known
+        trial = self._study.start(proposed)
         number = trial.number
         if known is None:
             self._schedule.begin(trial.user_attrs["durations"])
@@ -251,20 +248,8 @@ class Ledger:
         if self._carry_over(number, abandoned):
             return None
         earlier = tuple(attempt.number for attempt in abandoned)
-        return Proposal(number, trial.user_attrs["seed"], hyperparameters, earlier)
-
-    def _propose(self) -> FrozenTrial:
-        """The next point, with its predicted durations up to each rung."""
-        transferred = self._study.attributes.get("transferred", ())
-        proposed = self._proposer.propose(transferred, self._latest)
-        durations: Sequence[float] = self.rungs
-        if self.plan.durations is not None:
-            # Values that are not valid together end at once.
-            durations = [0.0] * len(self.rungs)
-            with contextlib.suppress(ValidationError):
-                durations = self.plan.durations(read_hyperparameters(proposed))
-        proposed.user_attrs["durations"] = [float(duration) for duration in durations]
-        return proposed
+        label = label_of(root, trial.user_attrs["origin"])
+        return Proposal(number, trial.user_attrs["seed"], hyperparameters, label, earlier)
 
     def _carry_over(self, number: int, abandoned: Sequence[FrozenTrial]) -> bool:
         """Report what abandoned attempts had reported; True if that ends the trial at once."""

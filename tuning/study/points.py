@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run: its number and seed, and its hyperparameters.
+    """A trial to run: its number, seed and hyperparameters, and the label of its point.
 
     `abandoned` holds the numbers of earlier attempts, the latest first: the trial may continue from
     where one of them stopped.
@@ -49,6 +49,7 @@ class Proposal:
     number: int
     seed: int
     hyperparameters: DecropConfig
+    label: str
     abandoned: tuple[int, ...] = ()
 
 

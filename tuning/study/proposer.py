@@ -8,10 +8,12 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 
 from search_spaces.space import Value
 from trainables.smoothing.noise import derive_seed
 from trainables.worker import using_threads
+from tuning.study.attempts import read_hyperparameters
 from tuning.study.clock import Clock
 from tuning.study.pareto import by_rank
 from tuning.study.points import Plan, Points
@@ -34,10 +36,15 @@ class Proposer:
     """
 
     def __init__(
-        self, points: Points, plan: Plan, directions: Sequence[StudyDirection], clock: Clock
+        self,
+        points: Points,
+        plan: Plan,
+        directions: Sequence[StudyDirection],
+        clock: Clock,
+        rungs: Sequence[int],
     ) -> None:
         self._points, self._plan, self._directions = points, plan, directions
-        self._clock = clock
+        self._clock, self._rungs = clock, rungs
         self._first = self._next = 0
         self._begin(0)
 
@@ -46,7 +53,7 @@ class Proposer:
         transferred: Sequence[Mapping[str, Value]],
         attempts: Mapping[int, FrozenTrial],
     ) -> FrozenTrial:
-        """The next point of the clock, which must know when it starts.
+        """The next point of the clock, which must know when it starts, with its durations.
 
         `transferred` are the points from a different setting, and `attempts` the latest attempts
         at all earlier points: those that brought the result, if there is one.
@@ -71,7 +78,19 @@ class Proposer:
         trial.set_user_attr("seed", derive_seed(self._plan.seed, "trial", root))
         trial.set_user_attr("hyperparameters", hyperparameters)
         self._show(root)
-        return self._trials[-1]
+        proposed = self._trials[-1]
+        proposed.user_attrs["durations"] = self._durations(proposed)
+        return proposed
+
+    def _durations(self, proposed: FrozenTrial) -> list[float]:
+        """The predicted durations of a trial up to each rung."""
+        if self._plan.durations is None:
+            return [float(rung) for rung in self._rungs]
+        try:
+            return [float(d) for d in self._plan.durations(read_hyperparameters(proposed))]
+        except ValidationError:
+            # Values that are not valid together end at once.
+            return [0.0] * len(self._rungs)
 
     def _look(self, root: int, now: float, attempts: Mapping[int, FrozenTrial]) -> None:
         """Bring the view to the time `now`, when point `root` starts."""

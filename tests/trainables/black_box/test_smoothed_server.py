@@ -4,12 +4,8 @@ import base64
 import http.client
 import io
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -22,20 +18,16 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from tests.support.background import in_background
-from tests.support.exports import Constant, linear_classifier, write_export
+from tests.support.exports import Constant, write_export
 from trainables.black_box import smoothed_server
 from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.json_server import MAX_REQUEST_BYTES
-from trainables.black_box.serve import main
 from trainables.black_box.smoothed_server import MOST_IMAGES, SmoothedServer
-from trainables.models.blueprint import Blueprint
-from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing import SmoothedClassifier
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = ("127.0.0.1", 0)
-FACTORY = Blueprint("factory", "tests.support.exports:linear_classifier")
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 4), dtype=np.uint8)
 
 
@@ -50,10 +42,6 @@ def server(export: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmoothedSe
     smoothed = SmoothedClassifier.load(export, Constant(), seed=0)
     with in_background(SmoothedServer(smoothed, ADDRESS)) as server:
         yield server
-
-
-def of_factory() -> BaseClassifier:
-    return BaseClassifier(linear_classifier(), blueprint=FACTORY)
 
 
 def png(pixels: Any = PIXELS, kind: str = "PNG", **options: Any) -> bytes:
@@ -276,51 +264,6 @@ def test_text_chunks_of_an_image_do_not_count_as_pixels(server: SmoothedServer) 
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "x" * 1000)
     assert ask(server, "POST", "/predict", png(pnginfo=info))[0] == 200
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert main([str(argument) for argument in arguments]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ")
-    assert message.count("\n") == 1
-    return message
-
-
-def test_bad_flags_are_refused_in_one_line(
-    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "config.json is missing" in fails(capsys, tmp_path)
-    assert "pass the one that the run used as --classifier" in fails(capsys, export)
-    assert "--image-shape: is for a checkpoint" in fails(capsys, export, "--image-shape=1,4,4")
-    assert "--labels-only: is for a checkpoint" in fails(capsys, export, "--labels-only")
-    named = f"--classifier={FACTORY.name}"
-    assert "pass the classifier that the run used" in fails(capsys, export, named)
-    linear = write_export(tmp_path / "linear", of_factory())
-    assert f"ClassifierSpec('{FACTORY.name}', weights=FILE)" in fails(capsys, linear)
-    assert "--device" in fails(capsys, linear, named, "--device=nowhere")
-
-
-def test_the_command_serves_an_export_until_it_is_stopped(tmp_path: Path) -> None:
-    export = write_export(tmp_path / "export", of_factory())
-    command = [sys.executable, "-m", "tuning", "serve", str(export), "--port=0"]
-    process = subprocess.Popen(
-        [*command, f"--classifier={FACTORY.name}"],
-        cwd=ROOT, env=os.environ | {TOKEN_VARIABLE: ""}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    place = r"http://(127\.0\.0\.1:\d+)/"
-    found = re.fullmatch(rf"serving {re.escape(str(export))} on {place}\n", line)
-    assert found, line
-    connection = http.client.HTTPConnection(found[1], timeout=300)
-    connection.request("POST", "/certify", png())
-    (proof,) = json.loads(connection.getresponse().read())["certificates"]
-    assert proof["votes"] == 1050
-    connection.close()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (130, "")
 
 
 def test_the_documentation_names_the_limits() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tests.support.brought import SIZE, exported, images_of, torchvision
 from tests.support.brought import onnx as onnx_classifier
-from tests.support.exports import linear_classifier, write_export
+from tests.support.exports import FACTORY, linear_classifier, of_factory, write_export
+from tests.support.failing import fails
 from trainables.errors import InputError
 from trainables.models.architectures import DigitsCNN
 from trainables.models.blueprint import Blueprint
@@ -27,7 +28,6 @@ from trainables.weights.exported import load_exported
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 torch.set_num_threads(1)
-FACTORY = Blueprint("factory", "tests.support.exports:linear_classifier")
 
 
 def needs_onnx() -> None:
@@ -175,29 +175,19 @@ def test_a_network_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path)
     assert not (tmp_path / "c.pt2").exists()
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert main([str(argument) for argument in arguments]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ")
-    assert message.count("\n") == 1
-    return message
-
-
 def test_the_command_writes_what_it_prints_and_refuses_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export = write_export(
-        tmp_path / "export", BaseClassifier(linear_classifier(), blueprint=FACTORY)
-    )
+    export = write_export(tmp_path / "export", of_factory())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    assert "--to: is required" in fails(capsys, export)
-    assert "--to" in fails(capsys, export, "--to=tflite")
-    assert f"ClassifierSpec('{FACTORY.name}'" in fails(capsys, export, "--to=pt2")
-    assert "config.json is missing" in fails(capsys, tmp_path, "--to=pt2")
+    assert "--to: is required" in fails(main, capsys, export)
+    assert "--to" in fails(main, capsys, export, "--to=tflite")
+    assert f"ClassifierSpec('{FACTORY.name}'" in fails(main, capsys, export, "--to=pt2")
+    assert "config.json is missing" in fails(main, capsys, tmp_path, "--to=pt2")
     named = f"--classifier={FACTORY.name}"
-    assert "--out" in fails(capsys, export, "--to=pt2", named, "--out=nowhere/c.pt2")
+    assert "--out" in fails(main, capsys, export, "--to=pt2", named, "--out=nowhere/c.pt2")
     assert main([str(export), "--to=pt2", named]) == 0
     assert capsys.readouterr().out == "export.pt2\n"
     assert run_pt2(tmp_path / "export.pt2", torch.rand(2, 1, 4, 4)).shape == (2, 3)
-    assert "is there already" in fails(capsys, export, "--to=pt2", named)
+    assert "is there already" in fails(main, capsys, export, "--to=pt2", named)

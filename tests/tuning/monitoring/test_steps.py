@@ -80,6 +80,20 @@ def test_the_time_left_in_all_counts_steps_that_have_not_begun(clock: list[float
     assert activity.left == pytest.approx(300)
 
 
+def test_a_step_that_ended_early_takes_no_more_time(clock: list[float]) -> None:
+    activity = Activity()
+    activity.work = {"search": 100.0, "votes": 300.0}
+    search, votes = Step("search", 10), Step("votes", 1000)
+    for step in (search, votes):
+        activity.begin(step)
+    clock[0] = 50.0
+    # A budget ends it, with half of the trials still to come.
+    search.advance(5, left=70.0)
+    assert activity.left == pytest.approx(70 + 300)
+    activity.end(search)
+    assert activity.left == pytest.approx(300)
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0"), (9999, "9999"), (10_000, "10.0k"), (4_000_000, "4.0M"), (2_500_000_000, "2.5G")],

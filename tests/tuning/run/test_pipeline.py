@@ -22,6 +22,6 @@ def test_a_run_ends_with_the_commands_that_open_use_and_verify_it(
     assert report == f"report: {path / 'report.html'}"
     purposes, words = zip(*((line.split()[0], shlex.split(line)) for line in commands), strict=True)
     assert purposes == ("open:", "use:", "verify:")
-    assert words[0][1:] == ["python", "-m", "webbrowser", str(path / "report.html")]
-    assert words[1][1:] == ["python", "-m", "tuning", "serve", str(export)]
-    assert words[2][1:] == ["python", "-m", "tuning.certify", "--verify", str(path)]
+    assert words[0][2:] == ["-m", "webbrowser", str(path / "report.html")]
+    assert words[1][2:] == ["-m", "tuning", "serve", str(export)]
+    assert words[2][2:] == ["-m", "tuning.certify", "--verify", str(path)]

@@ -56,7 +56,7 @@ class History:
     def fresh(self) -> Proposer:
         """As after the driver has started again."""
         plan = Plan(1000, 1, 0, pareto=len(self.directions) == 2)
-        return Proposer(Points(SPACE, 1000), plan, self.directions, self.clock)
+        return Proposer(Points(SPACE, 1000), plan, self.directions, self.clock, (1,))
 
     def propose(self, duration: float = 1.0) -> FrozenTrial:
         root = len(self.clock)
