@@ -187,6 +187,8 @@ def test_the_command_writes_what_it_prints_and_refuses_in_one_line(
     assert "config.json is missing" in fails(main, capsys, tmp_path, "--to=pt2")
     named = f"--classifier={FACTORY.name}"
     assert "--out" in fails(main, capsys, export, "--to=pt2", named, "--out=nowhere/c.pt2")
+    missing = fails(main, capsys, export, "--to=pt2", named, "--weights=nowhere.pt")
+    assert "nowhere.pt does not exist" in missing
     assert main([str(export), "--to=pt2", named]) == 0
     assert capsys.readouterr().out == "export.pt2\n"
     assert run_pt2(tmp_path / "export.pt2", torch.rand(2, 1, 4, 4)).shape == (2, 3)

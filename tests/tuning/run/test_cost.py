@@ -44,6 +44,9 @@ def test_costs_are_what_was_timed_times_what_is_expected(
     saved = fixed.certification - adaptive.certification
     assert saved == pytest.approx(5 * 20 * 900 * 2.0)
     assert fixed.confirmation == adaptive.confirmation
+    # Four of the five have a denoiser, which is trained on all shots for them.
+    votes = 5 * 20 * 1100 * 2.0
+    assert fixed.certification == pytest.approx(votes + 4 * images * (10 * 0.5 + 3.0))
 
 
 def test_few_votes_for_a_certificate_mean_few_for_the_choice(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.ledgers import (
     outcomes,
     undisturbed,
 )
+from trainables.decrop.config import DecropConfig
 from tuning.study.clock import Clock
 from tuning.study.points import Plan, Points
 from tuning.study.proposer import Proposer
@@ -186,3 +187,26 @@ def test_a_study_that_is_extended_proposes_what_a_longer_one_would(
     longer = open_ledger(tmp_path, trials=13)
     drive(longer, workers=2)
     assert outcomes(longer) == undisturbed(trials=13)
+
+
+def test_a_proposal_has_its_predicted_durations() -> None:
+    plan = Plan(3, 1, 0, durations=lambda config: [config.epochs, 2 * config.epochs])
+    proposed = proposing(plan)
+    epochs = proposed.user_attrs["hyperparameters"]["epochs"]
+    assert proposed.user_attrs["durations"] == [epochs, 2 * epochs]
+
+
+def test_values_that_are_not_valid_together_take_no_time() -> None:
+    weights = dict.fromkeys(("w_label", "w_mse", "w_cosine", "w_mmd"), 0.0)
+
+    def durations(config: DecropConfig) -> list[float]:
+        # As where the hyperparameters of the point are read.
+        return [DecropConfig.model_validate(weights).sigma]
+
+    assert proposing(Plan(3, 1, 0, durations=durations)).user_attrs["durations"] == [0.0, 0.0]
+
+
+def proposing(plan: Plan) -> FrozenTrial:
+    """The first point of a study with two rungs."""
+    maximise = [StudyDirection.MAXIMIZE]
+    return Proposer(Points(SPACE, 3), plan, maximise, Clock(1), (1, 2)).propose([], {})
