@@ -20,6 +20,7 @@ from trainables.decrop.training import DecropTraining
 from trainables.models.architectures import DigitsCNN
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing.objective import Objective
+from trainables.smoothing.showing import SHOWN
 from trainables.task import TrialTask
 from trainables.trainable import DecropTrainable
 
@@ -116,7 +117,7 @@ def test_only_what_is_better_than_known_before_comes_with_images(task: TrialTask
     known = start(trial(1) | {"best": {2: 2.0, 4: -2.0}}, task)
     assert train(known)["denoised"] is None
     images = train(known)["denoised"]
-    assert images.shape == (3, 8, 1, 8, 8)
+    assert images.shape == (3, SHOWN, 1, 8, 8)
     assert train(start(trial(1), task))["denoised"] is not None
 
 
