@@ -16,6 +16,7 @@ COMMANDS = {
     "launch": ("tuning.launch", "search for a denoiser, and certify it with its classifier"),
     "certify": ("tuning.certify", "certify a run, an export or any denoiser, without a search"),
     "report": ("results.report", "build the report of a run at any moment, or compare runs"),
+    "track": ("results.tracking.command", "give a run to MLflow or Weights & Biases"),
     "pretrain": ("trainables.pretraining.command", "train a base classifier"),
     "export": ("trainables.smoothing.portable", "write an export's network as .pt2 or .onnx"),
     "serve": ("trainables.black_box.serve", "serve an export, or a classifier to black-box access"),

@@ -1,15 +1,10 @@
 """The command `decrop report`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-
-class _CommandLine(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see --help)\n")
+from results.command_line import CommandLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from results.report import build_report
     from results.report.compare import write_comparison
 
-    line = _CommandLine("decrop report", description=_DESCRIPTION)
+    line = CommandLine("decrop report", description=_DESCRIPTION)
     line.add_argument("run", type=Path, nargs="+", help="run folder, for example runs/digits")
     line.add_argument(
         "--out", type=Path, metavar="FILE.html",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from results.files import TENSORBOARD
+from results.metrics import certified_values
 from results.run import Run, Setting
 from results.schema import Row
 from results.sentences import details, headline, sentence
 from results.verdict import Verdict
 from tuning.config import RunConfig
 from tuning.monitoring.tensorboard import StudyBoard
-from tuning.search.boards import certified_values, note_of, study_place
+from tuning.search.boards import note_of, study_place
 from tuning.study.database import write_note
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from results.files import LEDGER, REPORT, TENSORBOARD
-from results.schema import ORIGINS, Row, accuracy_column, tabulated, wrong_column
+from results.metrics import certified_metrics
+from results.schema import ORIGINS
 from search_spaces.space import Value
 from trainables.decrop.config import DecropConfig
 from tuning.config import RunConfig
@@ -18,8 +19,6 @@ from tuning.study.ledger import Ledger
 if TYPE_CHECKING:
     from tuning.search.search import Part
 
-SCORE = "certified/score"
-
 
 def watch(parts: Sequence[Part], config: RunConfig) -> None:
     """Say in TensorBoard and optuna-dashboard what is searched, before it is."""
@@ -29,20 +28,6 @@ def watch(parts: Sequence[Part], config: RunConfig) -> None:
         part.board.columns(columns, certified_metrics(radii), about(part.setting, config))
         part.board.best.update(best_scores(part.ledger))
         part.ledger.note(note_of(part.setting.name, config))
-
-
-def certified_metrics(radii: Iterable[float]) -> list[str]:
-    """The tags of what is certified of a variant."""
-    at_radii = tabulated(radii)
-    return [SCORE, *map(_accuracy_tag, at_radii), *map(_wrong_tag, at_radii)]
-
-
-def certified_values(row: Row) -> dict[str, float]:
-    """What was certified of a variant, by tag, from its row of the summary."""
-    columns = {SCORE: "score"}
-    for at in tabulated(row["radii"]):
-        columns |= {_accuracy_tag(at): accuracy_column(at), _wrong_tag(at): wrong_column(at)}
-    return {tag: row[column] for tag, column in columns.items()}
 
 
 def best_scores(ledger: Ledger) -> dict[int, float]:
@@ -110,14 +95,6 @@ def _values(name: str) -> Sequence[Value]:
     annotation = DecropConfig.model_fields[name].annotation
     named = (False, True) if annotation is bool else get_args(annotation)
     return [value for value in named if isinstance(value, bool | str)]
-
-
-def _accuracy_tag(at: float) -> str:
-    return "certified/clean accuracy" if at == 0 else f"certified/accuracy at {at:g}"
-
-
-def _wrong_tag(at: float) -> str:
-    return f"certified/wrong at {at:g}"
 
 
 def _listed(values: Iterable[int]) -> str:

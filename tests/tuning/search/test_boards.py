@@ -9,10 +9,11 @@ from optuna_dashboard import get_note
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+from results.metrics import certified_metrics
 from tests.support.ledgers import RUNGS, drive, finish, open_ledger, result
 from tuning.config import RunConfig
 from tuning.monitoring.tensorboard import StudyBoard
-from tuning.search.boards import best_scores, certified_metrics, study_place, watch
+from tuning.search.boards import best_scores, study_place, watch
 from tuning.search.search import Part
 from tuning.search.searcher import Study
 from tuning.setting.setting import make_settings

@@ -1,0 +1,1 @@
+"""What a run has found, for experiment trackers: `decrop track`."""
