@@ -34,6 +34,10 @@ class Urgency(IntEnum):
 class TaskPool:
     """Submits Ray tasks as workers get free, the most urgent first, and equals in their order.
 
+    Short tasks queue in Ray, so that workers need not wait for the next one. Long ones do not: a
+    worker takes all queued tasks of one kind before it looks at another, so that votes for which
+    people wait would come after many trainings.
+
     `watch` is called again and again with how many workers are busy, and of how many.
 
     pool = TaskPool(Resources(cpus_per_trial=1, gpus_per_trial=0.0, concurrency=2))
@@ -48,7 +52,7 @@ class TaskPool:
         self._runner = asyncio.Runner()
         self._begun: set[asyncio.Task[Any]] = set()
         self._running = 0
-        self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Urgency, int, bool, asyncio.Future[None]]] = []
         self._numbers = count()
         self._spare: Callable[[], int] | None = None
         self._taken: Callable[[], int] = lambda: 0
@@ -111,14 +115,17 @@ class TaskPool:
         self._runner.close()
 
     async def result(self, submit: Callable[[], ray.ObjectRef[T]], urgency: Urgency) -> T:
-        """What the task returns that `submit` starts, once there is a worker for it."""
-        await self.admission(urgency)
+        """What the long task returns that `submit` starts, once there is a worker for it."""
+        await self._admission(urgency, queues=False)
         return await self.outcome(submit)
 
     async def admission(self, urgency: Urgency) -> None:
-        """Wait until a task may be submitted; its `outcome` must be awaited."""
+        """Wait until a short task may be submitted; await its `outcome` then, or `forgo` it."""
+        await self._admission(urgency, queues=True)
+
+    async def _admission(self, urgency: Urgency, queues: bool) -> None:
         admitted = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (urgency, next(self._numbers), admitted))
+        heapq.heappush(self._waiting, (urgency, next(self._numbers), queues, admitted))
         self._admit()
         await admitted
 
@@ -128,8 +135,12 @@ class TaskPool:
             found: T = await submit()
             return found
         finally:
-            self._running -= 1
-            self._admit()
+            self.forgo()
+
+    def forgo(self) -> None:
+        """Leave the place of an admitted task to others."""
+        self._running -= 1
+        self._admit()
 
     def _look(self) -> None:
         """Look at everything that may have changed since the last time."""
@@ -141,13 +152,14 @@ class TaskPool:
             if not each.done():
                 each.set_result(None)
 
-    @property
-    def _most(self) -> int:
-        """How many tasks may be submitted at a time."""
-        return in_flight(self.resources) if self._spare is None else self._spare()
+    def _may_submit(self, queues: bool) -> bool:
+        """Whether one more task may be submitted; one that `queues` may wait in Ray's queue."""
+        if self._spare is not None:
+            return self._running < self._spare()
+        return self._running < (in_flight if queues else workers)(self.resources)
 
     def _admit(self) -> None:
-        while self._waiting and not ENDING.asked and self._running < self._most:
+        while self._waiting and not ENDING.asked and self._may_submit(self._waiting[0][2]):
             *_, admitted = heapq.heappop(self._waiting)
             # Whoever waited for it may have been cancelled.
             if not admitted.done():

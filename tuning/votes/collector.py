@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -69,6 +69,15 @@ class _Image:
     votes: ImageVotes[Any]
 
 
+class _Piece(NamedTuple):
+    """Votes that an image needs; sorted by how urgent they are, and then by `number`."""
+
+    order: _Order
+    number: int
+    key: VoteKey
+    image: _Image
+
+
 class Collector:
     """Keeps the workers of a pool busy with the votes that images need, and records them.
 
@@ -82,7 +91,7 @@ class Collector:
         self._resources = pool.resources
         self._numbers = count()
         self._orders: list[_Order] = []
-        self._queue: deque[tuple[VoteKey, _Image]] = deque()
+        self._queue: list[_Piece] = []
         self._queued_votes = 0
         # Two variants can be the same model: its votes are counted once and used for both.
         self._waiting: dict[VoteKey, list[_Image]] = {}
@@ -90,7 +99,8 @@ class Collector:
         self._models: dict[str, Model] = {}
         self._users: Counter[str] = Counter()
         self._speeds: dict[str, float] = {}
-        self._asked = False
+        # How urgently workers are asked for, each once at a time.
+        self._asked: set[Urgency] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def count(
@@ -123,10 +133,11 @@ class Collector:
         return [order.outcomes[position] for position in range(len(job.indices))]
 
     def _ask_for_worker(self) -> None:
-        """Ask the pool for a worker, once at a time, if there is something to count."""
-        if not self._asked and self._fill_queue():
-            self._asked = True
-            task = asyncio.create_task(self._count_some())
+        """Ask the pool for a worker, if there is something to count that is not asked for yet."""
+        self._fill_queue()
+        if self._queue and (urgency := self._queue[0].order.urgency) not in self._asked:
+            self._asked.add(urgency)
+            task = asyncio.create_task(self._count_some(urgency))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -138,25 +149,32 @@ class Collector:
                 if not order.done.done():
                     order.done.set_exception(error)
 
-    async def _count_some(self) -> None:
+    async def _count_some(self, urgency: Urgency) -> None:
         """Count the first pieces in the queue, and see to it that the next ones are counted."""
-        await self._pool.admission(self._queue[0][1].order.urgency)
-        self._asked = False
+        await self._pool.admission(urgency)
+        self._asked.discard(urgency)
+        if not self._queue:
+            # A worker that was asked for later, but more urgently, has taken them.
+            self._pool.forgo()
+            return
         pieces = self._take_from_queue()
         self._ask_for_worker()
         counts = await self._pool.outcome(lambda: self._submit(pieces))
         self._record(pieces, counts)
         self._ask_for_worker()
 
-    def _fill_queue(self) -> bool:
-        """Begin images until there is work for every worker; returns whether there is any."""
+    def _fill_queue(self) -> None:
+        """Begin images until there is work for every worker, and what is most urgent has begun."""
         speed, number = max(self._speeds.values(), default=FIRST_VOTES), workers(self._resources)
-        while self._queued_votes < _longest(speed, number) * number:
+        while self._queued_votes < _longest(speed, number) * number or self._is_overtaken():
             image = self._next_image()
             if image is None:
                 break
             self._evaluate(image)
-        return bool(self._queue)
+
+    def _is_overtaken(self) -> bool:
+        """Whether votes are more urgent than all those in the queue."""
+        return bool(self._orders and self._orders[0].urgency < self._queue[0].order.urgency)
 
     def _next_image(self) -> _Image | None:
         while self._orders:
@@ -180,7 +198,8 @@ class Collector:
                     self._waiting[key].append(image)
                 else:
                     self._waiting[key] = [image]
-                    self._queue.append((key, image))
+                    piece = _Piece(image.order, next(self._numbers), key, image)
+                    heapq.heappush(self._queue, piece)
                     self._queued_votes += key.size
 
     def _finish(self, image: _Image, outcome: Outcome[Any]) -> None:
@@ -195,27 +214,27 @@ class Collector:
         image.votes.add(key, counts)
         image.order.advance(key.size)
 
-    def _take_from_queue(self) -> list[tuple[VoteKey, _Image]]:
+    def _take_from_queue(self) -> list[_Piece]:
         """The first pieces in the queue, as many as make a task, all of the same model."""
-        model = self._queue[0][0].model
+        model = self._queue[0].key.model
         speed = self._speeds.get(model, FIRST_VOTES)
         wanted = task_votes(speed, workers(self._resources), self._queued_votes)
-        taken: list[tuple[VoteKey, _Image]] = []
+        taken: list[_Piece] = []
         votes = 0
-        while self._queue and self._queue[0][0].model == model and (not taken or votes < wanted):
-            taken.append(self._queue.popleft())
-            votes += taken[-1][0].size
+        while self._queue and self._queue[0].key.model == model and (not taken or votes < wanted):
+            taken.append(heapq.heappop(self._queue))
+            votes += taken[-1].key.size
         self._queued_votes -= votes
         return taken
 
-    def _submit(self, pieces: Sequence[tuple[VoteKey, _Image]]) -> Reference:
+    def _submit(self, pieces: Sequence[_Piece]) -> Reference:
         """Start a task that counts pieces of one model."""
-        job = pieces[0][1].order.job
+        job = pieces[0].order.job
         # Pickling a view would send its whole storage.
-        pixels = {key.image: image.votes.pixels.clone() for key, image in pieces}
+        pixels = {piece.key.image: piece.image.votes.pixels.clone() for piece in pieces}
         if job.model_hash not in self._models:
             self._models[job.model_hash] = ray.put(job.model)
-        keys = [key for key, _ in pieces]
+        keys = [piece.key for piece in pieces]
         return self._send(
             f"votes: {job.name}",
             self._models[job.model_hash],
@@ -224,9 +243,9 @@ class Collector:
             self._resources,
         )
 
-    def _record(self, pieces: Sequence[tuple[VoteKey, _Image]], counts: Sequence[Counts]) -> None:
+    def _record(self, pieces: Sequence[_Piece], counts: Sequence[Counts]) -> None:
         """Record the counts of a task, and continue with its images."""
-        keys, name = [key for key, _ in pieces], pieces[0][1].order.job.name
+        keys, name = [piece.key for piece in pieces], pieces[0].order.job.name
         found = dict(zip(keys, counts, strict=True))
         self._store.put(found)
         votes = sum(key.size for key in keys)

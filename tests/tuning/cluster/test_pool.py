@@ -3,9 +3,10 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import pytest
 import ray
@@ -23,6 +24,12 @@ ONE_BY_ONE = Resources(1, 0.0, 1)
 
 @ray.remote
 def same(value: str) -> str:
+    return value
+
+
+@ray.remote
+def takes_a_moment(value: str) -> str:
+    time.sleep(0.3)
     return value
 
 
@@ -63,18 +70,45 @@ def test_as_many_are_submitted_as_workers_can_be_kept_busy_with() -> None:
     pool = TaskPool(Resources(1, 0.0, 2))
     most = 0
 
-    async def one() -> None:
+    def seen() -> ray.ObjectRef[str]:
         nonlocal most
-        await pool.admission(Urgency.FINAL_TRAINING)
         most = max(most, pool._running)
-        await pool.outcome(partial(same.remote, "x"))
+        return same.remote("x")
 
-    async def many() -> None:
+    async def short() -> None:
+        await pool.admission(Urgency.CERTIFICATION_VOTES)
+        await pool.outcome(seen)
+
+    async def many(one: Callable[[], Coroutine[Any, Any, object]]) -> None:
         await asyncio.gather(*(one() for _ in range(20)))
 
-    pool.run(many())
+    pool.run(many(short))
     assert most == 2 * hosts.QUEUED_PER_WORKER
+    most = 0
+    pool.run(many(partial(pool.result, seen, Urgency.FINAL_TRAINING)))
+    assert most == 2
     assert pool._running == 0
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_urgent_votes_do_not_wait_for_all_trainings() -> None:
+    pool, ended = TaskPool(ONE_BY_ONE), list[str]()
+
+    async def train(name: str) -> None:
+        submit = partial(takes_a_moment.remote, name)
+        ended.append(await pool.result(submit, Urgency.CONFIRMATION_TRAINING))
+
+    async def vote() -> None:
+        await pool.admission(Urgency.FIRST_TABLE)
+        ended.append(await pool.outcome(partial(same.remote, "votes")))
+
+    async def both() -> None:
+        trainings = [asyncio.create_task(train(name)) for name in "abcd"]
+        await asyncio.sleep(0)
+        await asyncio.gather(vote(), *trainings)
+
+    pool.run(both())
+    assert ended.index("votes") < ended.index("b")
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,7 +1,9 @@
 """Votes as Ray tasks: the same for any workers, order and pieces, and each counted once."""
 
+import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import ray
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +21,7 @@ from trainables.smoothing.certify import certifying
 from trainables.smoothing.counting import total_votes
 from trainables.smoothing.noise import Noise, plan_blocks
 from trainables.smoothing.procedures import Adaptive
+from tuning.cluster.pool import TaskPool, Urgency
 from tuning.votes import collector as votes
 from tuning.votes.collector import Collector, task_votes
 from tuning.votes.job import Outcome
@@ -116,6 +120,46 @@ def test_images_ask_for_as_many_votes_as_they_need(tmp_path: Path) -> None:
             except StopIteration as ended:
                 found = ended.value
         assert found == outcome.result
+
+
+@ray.remote
+def train() -> None:
+    """A long task."""
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_urgent_votes_come_before_trainings_and_votes_that_were_there_first(tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    def send_votes(name: str, *what: Any) -> Reference:
+        sent.append(name)
+        return send_task(name, *what)
+
+    def send_training() -> ray.ObjectRef[None]:
+        sent.append("training")
+        return train.remote()
+
+    with closing(TaskPool(workers(1))) as pool:
+        collector = Collector(VoteStore(tmp_path / "votes.db"), pool, send_votes)
+
+        async def compete() -> None:
+            begun: list[asyncio.Task[Any]] = [
+                asyncio.create_task(pool.result(send_training, Urgency.CONFIRMATION_TRAINING))
+                for _ in range(3)
+            ]
+            few = replace(job(), name="few", model_hash="few")
+            begun.append(asyncio.create_task(collector.count(few, Urgency.CONFIRMATION_VOTES)))
+            while not pool._waiting:
+                await asyncio.sleep(0)
+            first = replace(job(), name="first", model_hash="first")
+            await asyncio.gather(collector.count(first, Urgency.FIRST_TABLE), *begun)
+
+        pool.run(compete())
+        assert pool.idle
+    # The first training had the worker already.
+    order = list(dict.fromkeys(sent[1:]))
+    assert order == ["votes: first", "training", "votes: few"]
+    assert sent.count("training") == 3
 
 
 @pytest.mark.usefixtures("local_ray")
