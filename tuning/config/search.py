@@ -107,8 +107,8 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     tuning_votes: int = Field(
         400, ge=50, le=1_000_000, description="votes per tuning image in a trial"
     )
-    confirm_votes: Annotated[int, Flag(default="2000, or --n if that is less")] = Field(
-        2000, ge=50, le=1_000_000, description="votes per tuning image in confirmation"
+    confirm_votes: Annotated[int, Flag(default="400, or --n if that is less")] = Field(
+        400, ge=50, le=1_000_000, description="votes per tuning image in confirmation"
     )
     confirm_top: Annotated[int | None, Flag(default="one in eight, 2 to 8")] = Field(
         None, ge=1, le=1000, description="trials that are confirmed"

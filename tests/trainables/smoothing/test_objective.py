@@ -96,6 +96,18 @@ def test_a_few_votes_predict_what_many_certify(run: str, cast: int, within: floa
     assert np.mean(found) == pytest.approx(certified(shares, labels, certification), abs=within)
 
 
+@pytest.mark.parametrize("run", VOTES)
+def test_which_votes_are_cast_matters_less_than_which_images_are_scored(run: str) -> None:
+    # So more votes for an image would say little more about a denoiser.
+    counts, labels = np.array(VOTES[run]["votes"]), np.array(VOTES[run]["labels"])
+    certification = CERTIFICATION._replace(sigma=VOTES[run]["sigma"])
+    shares, generator = counts / counts.sum(axis=1, keepdims=True), np.random.default_rng(0)
+    drawn = [generator.multinomial(400, shares) for _ in range(20)]
+    found = [Score.of(Objective().scores(votes, labels, certification)) for votes in drawn]
+    by_votes = np.std([score.mean for score in found], ddof=1)
+    assert by_votes < 0.3 * np.mean([score.standard_error for score in found])
+
+
 def test_the_clean_accuracy_is_that_at_radius_zero_and_wrong_answers_cost_nothing() -> None:
     votes = np.array([[400, 0], [400, 0], [200, 200]])
     found = clean_accuracy(votes, [0, 1, 0], CERTIFICATION)

@@ -53,7 +53,7 @@ def test_few_votes_for_a_certificate_mean_few_for_the_choice(tmp_path: Path) -> 
     def votes(**flags: object) -> int:
         return make_config({"name": "x", "out": tmp_path, **flags}).confirm_votes
 
-    assert votes() == 2000
-    assert votes(n=500) == 500
+    assert votes() == 400
+    assert votes(n=300, n0=100) == 300
     assert votes(n=20, n0=10) == 50
     assert votes(n=500, confirm_votes=900) == 900
