@@ -31,7 +31,7 @@ from typing import Any
 
 import yaml
 
-from search_spaces.yaml_numbers import load_yaml
+from search_spaces.yaml_values import load_yaml
 
 FOLDER = Path(__file__).parent
 DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "stl10", "svhn")

@@ -1,6 +1,7 @@
 """Command lines made from configurations: a field with its description is a flag and its help.
 
-Every command ends with an exit code, and with one line on standard error if it fails.
+Every command ends with an exit code, and with one line on standard error if it fails. That holds
+for bugs too: their traceback is in a file that the line names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import gc
 import re
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +22,13 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from trainables.errors import InputError, UserError, nearest, printable
+from trainables.errors import InputError, UserError, describe_error, nearest, printable
 
 INTERRUPTED = 130
+# The machine does not do what it should, such as when its disk is full: this can be tried again.
+FAILED_SYSTEM = 4
+# As EX_SOFTWARE of sysexits.h.
+BUG = 70
 Model = TypeVar("Model", bound=BaseModel)
 METAVARS = {int: "N", float: "X", Path: "PATH"}
 
@@ -150,6 +157,14 @@ def run_command(
     except SystemExit as end:
         # --help and --version.
         return int(end.code or 0)
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _fail(place + (error.strerror or describe_error(error)), FAILED_SYSTEM)
+    except MemoryError:
+        return _fail("there is not enough memory", FAILED_SYSTEM)
+    except Exception as error:
+        place = _keep_traceback(error)
+        return _fail(f"this is a bug: {describe_error(error)}; please report it with {place}", BUG)
     return 0
 
 
@@ -247,6 +262,19 @@ def with_flags(error: Exception) -> str:
         return str(error)
     problem = re.sub(r"`(\w+)`", lambda named: flag(named[1]), error.problem)
     return problem if error.field is None else f"{flag(error.field)}: {problem}"
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write the traceback to a file, and return its path or, if there is no room, the last line."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="decrop-", suffix=".log", delete=False, errors="backslashreplace"
+        ) as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{frame.filename}, line {frame.lineno}"
+    return file.name
 
 
 def _fail(message: str, code: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from search_spaces import load_space
-from search_spaces.yaml_numbers import load_yaml
+from search_spaces.yaml_values import load_yaml
 
 Row = dict[str, Any]
 Point = dict[str, Any]

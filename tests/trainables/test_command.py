@@ -1,5 +1,8 @@
 """Command lines made from the fields of a model."""
 
+import errno
+import re
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,3 +89,33 @@ def test_every_end_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None
     assert ending(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "error: bad\nerror: interrupted; go on\n"
     assert ending(SystemExit(0)) == 0
+    full = OSError(errno.ENOSPC, "No space left on device", "/runs/a")
+    assert ending(full) == 4
+    assert ending(OSError(errno.ENOSPC, "No space left on device")) == 4
+    assert ending(OSError()) == 4
+    assert ending(MemoryError()) == 4
+    assert capsys.readouterr().err == (
+        "error: /runs/a: No space left on device\nerror: No space left on device\n"
+        "error: OSError\nerror: there is not enough memory\n"
+    )
+
+
+def test_a_bug_is_one_line_that_names_the_file_with_its_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(_: object) -> None:
+        raise KeyError("\x1b[2J\udce4")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run_command(command, []) == 70
+    (log,) = tmp_path.iterdir()
+    said = capsys.readouterr().err
+    assert said.startswith("error: this is a bug: KeyError: ")
+    assert said.endswith(f"please report it with {log}\n")
+    assert said.count("\n") == 1
+    assert "\x1b" not in said
+    assert "in command\n" in log.read_text()
+    # Where nothing can be written, the line says at least where it happened.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    assert run_command(command, []) == 70
+    assert re.search(rf"{re.escape(__file__)}, line \d+$", capsys.readouterr().err.strip())

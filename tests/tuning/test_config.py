@@ -81,7 +81,7 @@ def test_setting_names_are_folder_names() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "x"}, "2207e7194e0d4277f63f7805c51d5cab17c429d835f71196ddca1b2419ba10f9"),
+        ({"name": "x"}, "40c6c90ea304ef4337e5511b1e659138e9c2e390baefa43b143e0f5d67fecc9a"),
         (
             {
                 "name": "x",
@@ -99,7 +99,7 @@ def test_setting_names_are_folder_names() -> None:
                 "radii": "0.25,0.5",
                 "cluster": "auto",
             },
-            "063da832ca7a8d49600a030ab88dddd83b2f105aa3bd23f26123a02d01cd63e0",
+            "92a3c76150c0ad22986b4d0fff5667ecd659f5df2e2224d0cd3b0b4a9cd2d673",
         ),
     ],
 )

@@ -43,7 +43,7 @@ class ServeFlags(ClassifierFlags):
     )
     labels_only: bool = Field(False, description="answer with labels, not with logits")
     threads: Annotated[int | None, Flag(default="all; 1 for an export")] = Field(
-        None, ge=1, description="cores to use"
+        None, ge=1, le=1024, description="cores to use"
     )
     device: str = Field("cpu", description="where an export is run: cpu or cuda")
 

@@ -41,7 +41,7 @@ class _OwnFlags(BaseModel):
     epochs: int = Field(Recipe.epochs, ge=1, description="passes over the images")
     batch_size: int = Field(Recipe.batch_size, ge=2, description="images in a step")
     learning_rate: float = Field(Recipe.learning_rate, ge=1e-9, description="the highest one")
-    seed: int = Field(Recipe.seed, ge=0, description="everything random comes from it")
+    seed: int = Field(Recipe.seed, ge=0, lt=2**63, description="everything random comes from it")
     overwrite: bool = Field(False, description="replace FILE if it exists")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import files
-from search_spaces.yaml_numbers import dump_yaml
+from search_spaces.yaml_values import dump_yaml
 from tuning.cluster.address import check_dashboard
 from tuning.cluster.connection import PACKAGES, run_storage
 from tuning.cluster.ending import ENDING

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from search_spaces.yaml_numbers import dump_yaml, load_yaml
+from search_spaces.yaml_values import dump_yaml, load_yaml
 from tuning.config.run_config import RunConfig
 from tuning.errors import ConfigError
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from search_spaces.yaml_numbers import load_yaml
+from search_spaces.yaml_values import load_yaml
 from trainables.choices import CERTIFIED_ACCURACY, PARETO, objective_radii
 from trainables.command import Flag
 from tuning.config.durations import Duration
@@ -18,6 +18,10 @@ from tuning.study.choices import SamplerName, SchedulerName
 
 # One in this many trials of a search is confirmed, unless the user decides otherwise.
 TRIALS_PER_CANDIDATE = 8
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}..."
 
 
 def _assignments(value: object) -> object:
@@ -31,7 +35,9 @@ def _assignments(value: object) -> object:
         try:
             assignments[name.strip()] = load_yaml(literal)
         except yaml.YAMLError:
-            raise ValueError(f"{literal!r} in {text!r} is not a value") from None
+            raise ValueError(
+                f"{_shortened(literal)} in {_shortened(text)} is not a value"
+            ) from None
     return assignments
 
 

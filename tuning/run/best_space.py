@@ -9,7 +9,7 @@ from results.schema import SEARCHED
 from results.store import write_text
 from search_spaces import SearchSpace
 from search_spaces.space import Parameter, Value
-from search_spaces.yaml_numbers import dump_yaml
+from search_spaces.yaml_values import dump_yaml
 from trainables.decrop.config import DecropConfig
 from tuning.config import RunConfig, setting_name
 from tuning.config.command import command_of

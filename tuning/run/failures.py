@@ -49,6 +49,6 @@ def stopping(go_on: str) -> Iterator[None]:
         raise stopped(ENDING.lost, go_on) from None
     except ENVIRONMENT_ERRORS as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        reason = with_flags(cause).strip().splitlines()[-1]
+        reason = (with_flags(cause).strip() or type(cause).__name__).splitlines()[-1]
         # A cluster that is asked to end at the same time may be faster.
         raise stopped(ENDING.lost or reason, go_on) from error

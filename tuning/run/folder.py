@@ -79,7 +79,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Create the folder and keep other processes out of it.
 
-        A new folder is removed if a bad configuration ends the block before any trial has ended.
+        A new folder is removed if a bad configuration or a bad disk ends the block before any trial
+        has ended.
 
         Raises:
             ConfigError: when another process has it, or it cannot be written.
@@ -96,10 +97,12 @@ class RunFolder:
             new = not self.occupied
             try:
                 yield
-            except ConfigError:
+            except (ConfigError, OSError) as error:
                 # The trials of a run that is resumed may be in a database elsewhere.
                 if new and not any(self.path.glob(f"*/{files.TRIALS}")):
                     shutil.rmtree(self.path, ignore_errors=True)
+                if isinstance(error, OSError) and error.filename is None:
+                    error.filename = str(self.path)
                 raise
 
     def fetch(self, storage: Storage) -> None:

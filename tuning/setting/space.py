@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,6 +29,8 @@ def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float
         ConfigError: for a space that is missing or invalid, or that names a hyperparameter that
             does not exist or cannot have such a value.
     """
+    # First, so that it is not blamed on the space.
+    _typed_point(config.set, "--set")
     name = config.space
     if name is None:
         band = next((band for band, least in BANDS.items() if share >= least), "")
@@ -36,19 +40,42 @@ def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float
         space = load_space(name, config.set)
     except SpaceError as error:
         raise ConfigError(str(error)) from error
-    _check_names(space)
+    _check_names([*space.parameters, *space.fixed, *space.published], f"--space: {space.name}")
     space = _typed(space)
+    try:
+        DecropConfig.model_validate(space.named)
+    except ValidationError as error:
+        # What is wrong with a single value was found before.
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        where = "--set" if config.set else f"--space: {space.name}: published"
+        raise ConfigError(f"{where}: {message}") from error
     check_sampler(config.sampler, space, config.pareto)
     return space
 
 
-def _check_names(space: SearchSpace) -> None:
-    for name in (*space.parameters, *space.fixed, *space.published):
+def _check_names(names: Iterable[str], where: str) -> None:
+    for name in names:
         if name not in DecropConfig.model_fields:
             near = nearest(name, DecropConfig.model_fields)
-            raise ConfigError(f"--space: {space.name}: hyperparameter {name} is unknown{near}")
-    if "epochs" in space.parameters:
-        raise ConfigError(f"--space: {space.name}: epochs cannot vary; move them to fixed")
+            raise ConfigError(f"{where}: hyperparameter {name} is unknown{near}")
+
+
+def _typed_value(name: str, value: Any, where: str) -> Any:
+    """The value in the type of its hyperparameter."""
+    # 1e2 is a float to YAML.
+    if DecropConfig.model_fields[name].annotation is int and isinstance(value, float):
+        value = int(value) if value.is_integer() else value
+    try:
+        # Strict, because the text '1' is not a number to a sampler or to a table.
+        return getattr(DecropConfig.model_validate({name: value}, strict=True), name)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise ConfigError(f"{where}: {name}: {message}; got {value!r}") from error
+
+
+def _typed_point(point: Mapping[str, Any], where: str) -> dict[str, Any]:
+    _check_names(point, where)
+    return {name: _typed_value(name, value, where) for name, value in point.items()}
 
 
 def _typed(space: SearchSpace) -> SearchSpace:
@@ -56,21 +83,13 @@ def _typed(space: SearchSpace) -> SearchSpace:
 
     Everything that it may propose is then valid.
     """
-
-    def typed(name: str, value: Any) -> Any:
-        # 1e2 is a float to YAML.
-        if DecropConfig.model_fields[name].annotation is int and isinstance(value, float):
-            value = int(value) if value.is_integer() else value
-        try:
-            # Strict, because the text '1' is not a number to a sampler or to a table.
-            return getattr(DecropConfig.model_validate({name: value}, strict=True), name)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise ConfigError(f"--space: {space.name}: {name}: {message}; got {value!r}") from error
-
+    where = f"--space: {space.name}"
+    typed = partial(_typed_value, where=where)
+    if "epochs" in space.parameters:
+        raise ConfigError(f"{where}: epochs cannot vary; move them to fixed")
     content = space.model_dump()
     for point in (content["published"], content["fixed"], *content["start"]):
-        point.update({name: typed(name, value) for name, value in point.items()})
+        point.update(_typed_point(point, where))
     for name, parameter in content["parameters"].items():
         if parameter["choices"] is not None:
             parameter["choices"] = [typed(name, choice) for choice in parameter["choices"]]

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import filelock
@@ -55,6 +56,13 @@ def test_a_file_in_its_place_occupies_it_and_cannot_be_written_to(folder: RunFol
 def test_a_refused_configuration_leaves_no_new_folder(folder: RunFolder) -> None:
     with pytest.raises(ConfigError):
         refuse_in(folder)
+    assert not folder.path.exists()
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_new_folder(folder: RunFolder) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, folder.locked():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(folder.path)
     assert not folder.path.exists()
 
 

@@ -4,7 +4,12 @@ from typing import Any
 import pytest
 import yaml
 
-from search_spaces.yaml_numbers import dump_yaml, load_yaml
+from search_spaces.yaml_values import dump_yaml, load_yaml
+
+# Each level holds the one before ten times.
+BOMB = "\n".join(
+    ["a0: &a0 x", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,44 @@ def test_what_is_written_is_read_back_by_any_reader(value: Any) -> None:
     for read in (load_yaml, yaml.safe_load):
         found = read(dump_yaml({"a": value}))["a"]
         assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("012", 12), ("-007", -7), ("0o14", 12), ("0x1F", 31), ("+3", 3), ("08", 8), (".5", 0.5),
+     ("-.inf", -math.inf), ("~", None), ("Null", None), ("TRUE", True), ("False", False),
+     ("1:30", "1:30"), ("0b11", "0b11"), ("1_000", "1_000"), ("2020-13-45", "2020-13-45"),
+     ("2026-01-31", "2026-01-31"), ("yes", "yes"), ("off", "off"), ("0b_", "0b_")],
+)  # fmt: skip
+def test_plain_values_mean_what_they_mean_in_yaml_1_2(text: str, value: object) -> None:
+    found = load_yaml(f"a: {text}")["a"]
+    assert (found, type(found)) == (value, type(value))
+    assert load_yaml(f"[{text}]") == [value]
+    assert load_yaml(dump_yaml([value])) == [value]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!int x",
+        "!!int 0b1",
+        "!!float x",
+        "9" * 5000,
+        "[" * 3000,
+        "!!timestamp x",
+        "[",
+        "@",
+        "!!bool x",
+        "!!float ''",
+        "!!binary eA==",
+        "!!set {a}",
+        "? [a]\n: b",
+    ],
+)
+def test_what_cannot_be_read_is_refused_as_yaml(text: str) -> None:
+    with pytest.raises(yaml.YAMLError) as caught:
+        load_yaml(text)
+    assert len(str(caught.value)) < 500
 
 
 def test_nothing_but_plain_values_is_read() -> None:
