@@ -15,6 +15,8 @@ def handlers_kept() -> Iterator[None]:
     """Put the handlers of this process back after the block, and forget what they were sent."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
+    # Of tests that run under nohup, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         yield
     finally:

@@ -58,7 +58,8 @@ def test_a_killed_raylet_is_noticed_at_once(head: Head) -> None:
 def test_a_head_that_is_silent_for_longer_than_a_network_fails_is_gone(
     head: Head, monkeypatch: pytest.MonkeyPatch, logs: Path | None, patience: float
 ) -> None:
-    now = time.monotonic()
+    # Whole seconds add up exactly.
+    now = float(round(time.monotonic()))
     monkeypatch.setattr(time, "monotonic", lambda: now)
     vitals = _Vitals(cluster(logs))
     head.listener.close()
@@ -71,7 +72,8 @@ def test_a_head_that_is_silent_for_longer_than_a_network_fails_is_gone(
 def test_a_head_that_answers_again_was_not_gone(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = time.monotonic()
+    # Whole seconds add up exactly.
+    now = float(round(time.monotonic()))
     monkeypatch.setattr(time, "monotonic", lambda: now)
     vitals = _Vitals(cluster())
     for _ in range(5):
