@@ -174,7 +174,7 @@ def test_a_robust_classifier_predicts_its_class() -> None:
 
 
 def test_a_coin_flip_is_neither_predicted_nor_certified() -> None:
-    # One in a few hundred coins looks biased.
+    # Of a thousand coins, one looks biased.
     smoothed = SmoothedClassifier(Coin(), config(num_classes=2), seed=0)
     assert [smoothed.predict(IMAGE) for _ in range(20)] == [-1] * 20
     proofs = [smoothed.certify(IMAGE) for _ in range(20)]
