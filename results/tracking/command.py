@@ -10,7 +10,7 @@ from results.run import Run, load_run
 from results.sentences import details, headline, sentence
 from results.verdict import judge_all
 
-# The module and the extra of each tracker.
+# The package with the client of each tracker.
 _TRACKERS = {"mlflow": "mlflow-skinny", "wandb": "wandb"}
 
 
@@ -22,12 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = line.parse_args(arguments)
     try:
         place = track(given.run, given.to)
+    except (ValueError, OSError) as error:
+        return _fail(str(error))
     # The clients raise what they like, such as what their HTTP library raises.
     except Exception as error:
-        print("error:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
-        return 2
+        return _fail(f"--to {given.to}: {type(error).__name__}: {error}")
     print(place)
     return 0
+
+
+def _fail(message: str) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2
 
 
 def track(folder: Path, tracker: str) -> str:

@@ -40,7 +40,6 @@ def choose_space(config: RunConfig, dataset: str, shots: ShotCount, share: float
         space = load_space(name, config.set)
     except SpaceError as error:
         raise ConfigError(str(error)) from error
-    _check_names([*space.parameters, *space.fixed, *space.published], f"--space: {space.name}")
     space = _typed(space)
     try:
         DecropConfig.model_validate(space.named)
@@ -85,6 +84,7 @@ def _typed(space: SearchSpace) -> SearchSpace:
     """
     where = f"--space: {space.name}"
     typed = partial(_typed_value, where=where)
+    _check_names(space.parameters, where)
     if "epochs" in space.parameters:
         raise ConfigError(f"{where}: epochs cannot vary; move them to fixed")
     content = space.model_dump()
