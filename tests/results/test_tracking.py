@@ -61,7 +61,9 @@ def test_mlflow_has_a_run_for_each_trial_below_one_that_holds_the_report(
     assert "experiment decrop" in capsys.readouterr().out
     experiment = store.get_experiment_by_name("decrop")
     assert experiment is not None
-    found = {r.info.run_name: r for r in store.search_runs([experiment.experiment_id])}
+    runs = store.search_runs([experiment.experiment_id])
+    found = {run.info.run_name: run for run in runs}
+    assert len(found) == len(runs)
     parent = found.pop("demo")
     assert [file.path for file in store.list_artifacts(parent.info.run_id)] == ["report.html"]
     assert "digits-5shot: At radius 0.5" in parent.data.tags["mlflow.note.content"]

@@ -69,6 +69,8 @@ def test_plain_values_mean_what_they_mean_in_yaml_1_2(text: str, value: object) 
         "!!binary eA==",
         "!!set {a}",
         "? [a]\n: b",
+        "&a [*a]",
+        BOMB,
     ],
 )
 def test_what_cannot_be_read_is_refused_as_yaml(text: str) -> None:

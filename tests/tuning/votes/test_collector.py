@@ -163,6 +163,29 @@ def test_urgent_votes_come_before_trainings_and_votes_that_were_there_first(tmp_
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_a_worker_whose_votes_an_urgent_one_has_taken_is_left_to_others(tmp_path: Path) -> None:
+    with closing(TaskPool(workers(1))) as pool:
+        collector = Collector(VoteStore(tmp_path / "votes.db"), pool)
+
+        async def compete() -> None:
+            busy = asyncio.create_task(pool.result(train.remote, Urgency.MEASUREMENT))
+            waits = asyncio.create_task(pool.result(train.remote, Urgency.CONFIRMATION_TRAINING))
+            later = asyncio.create_task(
+                collector.count(job(range(3, 6)), Urgency.CERTIFICATION_VOTES)
+            )
+            while len(pool._waiting) < 2:
+                await asyncio.sleep(0)
+            # Of the same model, so that a task can count all of them.
+            await asyncio.gather(
+                collector.count(job(range(3)), Urgency.FIRST_TABLE), busy, waits, later
+            )
+
+        pool.run(compete())
+        pool.run(pool.until(lambda: not pool._waiting))
+        assert pool.idle
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_recorded_counts_are_not_counted_again(tmp_path: Path) -> None:
     store = VoteStore(tmp_path / "votes.db")
     count_votes([job()], store, workers(2))
