@@ -62,6 +62,11 @@ def reported(epochs: int, objective: float, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def said_by(process: int) -> dict[str, Any]:
+    """The only result of a trial, with its process where results name the host."""
+    return {**reported(EPOCHS, 0.5), "node": str(process), "done": True}
+
+
 class Unreliable(Climbs):
     """Trials that go wrong in the way that the folder `tasks` says for their number."""
 
@@ -101,19 +106,22 @@ class SaysWho(tune.Trainable):
         while len(list(self.there.iterdir())) < WORKERS:
             time.sleep(0.1)
         time.sleep(SECONDS if self.config["number"] >= self.baselines else 0)
-        return {
-            "objective": 0.5,
-            "accuracy": 0.5,
-            "epochs": EPOCHS,
-            "losses": [],
-            "trial_seconds": 1.0,
-            "node": str(os.getpid()),
-            "error": "",
-            "done": True,
-        }
+        return said_by(os.getpid())
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         Path(checkpoint_dir, "training.pt").touch()
+
+
+class StartsSlowly(SaysWho):
+    """All workers but the first take longer to start than the first trials last."""
+
+    def setup(self, *arguments: Any, **shared: Any) -> None:
+        super().setup(*arguments, **shared)
+        time.sleep(SECONDS if len(list(self.there.iterdir())) > 1 else 0)
+
+    def step(self) -> dict[str, Any]:
+        # What follows waits for both workers.
+        return said_by(os.getpid()) if self.config["number"] < WORKERS else super().step()
 
 
 def completed(database: Path) -> int:

@@ -37,9 +37,9 @@ LIMITS = {
 IMPORTED = "torch", "ray.tune", "scipy.special", "pydantic", "safetensors.torch"
 WORKERS = {
     "RAY_preload_python_modules": ",".join(IMPORTED),
-    # By default Ray ends all idle workers but as many as there are cores: between the search, the
-    # confirmation and the votes they would start again.
-    "RAY_num_workers_soft_limit": "1000000",
+    # Idle workers end only after a day. By default they do after a second if there are more of them
+    # than free cores, and would start again between the search, the confirmation and the votes.
+    "RAY_idle_worker_killing_time_threshold_ms": "86400000",
 }
 # Relative to the driver. By default workers yield to everything else on the machine: beside other
 # work they would hardly run.

@@ -9,6 +9,8 @@ from typing import Any
 import ray
 from torch import Tensor
 
+from tuning.cluster.fetching import fetched
+
 # Beyond this, the least recently used samples are dropped.
 SHELF_BYTES = 200_000_000
 
@@ -26,8 +28,8 @@ class SharedSamples:
     def get(self, key: str) -> Tensor | None:
         """The samples stored under `key`, or None."""
         with contextlib.suppress(ray.exceptions.RayError):
-            for reference in ray.get(self._shelf.find.remote(key)):
-                found: Tensor = ray.get(reference)
+            for reference in fetched(self._shelf.find.remote(key)):
+                found: Tensor = fetched(reference)
                 # Tensors from Ray are read-only, and shared with all other readers.
                 return found.clone()
         return None
@@ -35,7 +37,7 @@ class SharedSamples:
     def put(self, key: str, samples: Tensor) -> None:
         """Store `samples` under `key`, unless some are there already."""
         with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(self._shelf.keep.remote(key, samples.cpu()))
+            fetched(self._shelf.keep.remote(key, samples.cpu()))
 
 
 class _Shelf:

@@ -7,6 +7,10 @@ Used here:
   and `DEFAULT_ENV_VARS`, those that it sets there;
 - `tune.utils.object_cache._ObjectCache` and its place in `tune.execution.tune_controller`: the
   workers that wait for a trial;
+- `TuneController._maybe_reuse_cached_actor`, with which Tune gives such a worker to a trial, the
+  controller's actors, and `RayActorManager.is_actor_started`, which is so from when their resources
+  are theirs;
+- `air._internal.usage.tag_callbacks`, which Tune calls for Ray's usage statistics;
 - that a RuntimeError is raised from the error of Ray that ended a whole search;
 - `Trial.error_file` and its format: callbacks do not get the reason of a failure;
 - `Trial.temporary_state.ray_actor`, the worker of a trial;
@@ -48,8 +52,11 @@ from typing import Any
 import ray
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.state import GlobalState
+from ray.air._internal import usage
+from ray.air.execution._internal import RayActorManager
 from ray.tune.constants import TUNE_ENV_VARS
 from ray.tune.execution import class_cache, tune_controller
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.utils.object_cache import _ObjectCache
 
@@ -79,6 +86,13 @@ def configure_tune() -> None:
     # With variables of its own, a worker cannot be a process that waits since Ray started. The only
     # one is for a library that is not used here.
     class_cache.DEFAULT_ENV_VARS.clear()
+    # To count callbacks that are not used here, Tune would import MLflow, W&B, Comet and Aim.
+    vars(usage)["tag_callbacks"] = _count_no_callbacks
+
+
+def _count_no_callbacks(callbacks: object) -> bool:
+    """That nothing was counted."""
+    return False
 
 
 class IdleWorkers(_ObjectCache):
@@ -113,14 +127,32 @@ class IdleWorkers(_ObjectCache):
                 yield workers.pop()
 
 
+_give_idle_worker = TuneController._maybe_reuse_cached_actor
+
+
+def _spare_starting_workers(controller: Any, trial: Trial) -> bool:
+    """Give an idle worker to a trial, but not to one whose own worker is starting.
+
+    Tune would end that worker and start another for the next trial: with trials shorter than such a
+    start, one worker would do everything.
+    """
+    own = controller._trial_to_actor.get(trial)
+    starting = own is not None and controller._actor_manager.is_actor_started(own)
+    if starting and trial not in controller._resetting_trials:
+        return False
+    return _give_idle_worker(controller, trial)
+
+
 @contextmanager
 def idle_workers_kept(needed: Callable[[], float]) -> Iterator[None]:
-    """Use `IdleWorkers` in the searches that this process starts during the block."""
+    """Lose no worker in the searches that this process starts during the block."""
     before = vars(tune_controller)["_ObjectCache"]
     vars(tune_controller)["_ObjectCache"] = partial(IdleWorkers, needed)
+    TuneController._maybe_reuse_cached_actor = _spare_starting_workers  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
+        TuneController._maybe_reuse_cached_actor = _give_idle_worker  # type: ignore[method-assign]
         vars(tune_controller)["_ObjectCache"] = before
 
 
@@ -170,6 +202,13 @@ def check_internals() -> None:
         "_ObjectCache.cache_object": _parameters(_ObjectCache, "cache_object") == ["key", "obj"],
         "_ObjectCache.flush_cached_objects": (
             _parameters(_ObjectCache, "flush_cached_objects") == ["force_all"]
+        ),
+        "usage.tag_callbacks": callable(vars(usage).get("tag_callbacks")),
+        "TuneController._maybe_reuse_cached_actor": (
+            _parameters(TuneController, "_maybe_reuse_cached_actor") == ["trial"]
+        ),
+        "RayActorManager.is_actor_started": (
+            _parameters(RayActorManager, "is_actor_started") == ["tracked_actor"]
         ),
         "Trial.temporary_state.ray_actor": hasattr(
             Trial("", stub=True).temporary_state, "ray_actor"

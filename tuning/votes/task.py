@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainables.smoothing.counting import Piece, count_votes
 from trainables.smoothing.noise import Noise, plan_blocks
+from tuning.cluster.fetching import fetched
 from tuning.cluster.resources import Resources
 from tuning.votes.store import Counts, VoteKey
 
@@ -67,5 +68,4 @@ def _count(
 @lru_cache(maxsize=MODELS_HELD)
 def _held(model: Model, device: torch.device) -> nn.Module:
     """The model, which this worker keeps from task to task."""
-    found: nn.Module = ray.get(model)
-    return found.to(device).eval()
+    return fetched(model).to(device).eval()

@@ -1,6 +1,7 @@
 """What is private to Ray: whether it is as it was, and a search with real workers."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ import pytest
 import ray
 from ray import tune
 from ray._private.state import GlobalState
+from ray.air._internal import usage
+from ray.air.execution._internal import RayActorManager
 from ray.tune.constants import TUNE_ENV_VARS
 from ray.tune.execution import class_cache, tune_controller
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.utils.object_cache import _ObjectCache
 
 from search_spaces import load_space
 from tests.support.searches import search_with
-from tests.support.trainables import EPOCHS, WORKERS, KillsTheIdle, SaysWho
+from tests.support.trainables import EPOCHS, WORKERS, KillsTheIdle, SaysWho, StartsSlowly
 from tuning.search import tune_internals
 from tuning.search.tune_internals import SWITCHES, check_internals, configure_tune, interruption
 from tuning.study.attempts import TrialRecord
@@ -48,6 +52,14 @@ def test_ray_has_what_we_rely_on() -> None:
         (_ObjectCache, "__init__", other, "_ObjectCache._cached_objects"),
         (_ObjectCache, "cache_object", other, "_ObjectCache.cache_object"),
         (_ObjectCache, "flush_cached_objects", other, "_ObjectCache.flush_cached_objects"),
+        (
+            TuneController,
+            "_maybe_reuse_cached_actor",
+            other,
+            "TuneController._maybe_reuse_cached_actor",
+        ),
+        (usage, "tag_callbacks", None, "usage.tag_callbacks"),
+        (RayActorManager, "is_actor_started", None, "RayActorManager.is_actor_started"),
         (Trial, "error_file", None, "Trial.error_file"),
         (Trial, "should_recover", None, "Trial.should_recover"),
     ],
@@ -94,13 +106,23 @@ def search(folder: Path, trainable: type[tune.Trainable]) -> list[TrialRecord]:
     return ledger.attempts.records()
 
 
-def test_workers_stay_from_trial_to_trial(tmp_path: Path) -> None:
+def test_workers_stay_from_trial_to_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It fails if Tune imports this.
+    monkeypatch.setitem(sys.modules, "ray.air.integrations.mlflow", None)
     before = vars(tune_controller)["_ObjectCache"]
     records = search(tmp_path, SaysWho)
     assert {record.state for record in records} == {"complete"}
     assert len({record.node for record in records}) == WORKERS
     # Tune is left as it was.
+    check_internals()
     assert vars(tune_controller)["_ObjectCache"] is before
+    assert TuneController._maybe_reuse_cached_actor.__module__ == TuneController.__module__
+
+
+def test_a_worker_that_is_starting_is_not_given_up_for_one_that_is_idle(tmp_path: Path) -> None:
+    first, second, *_ = sorted(search(tmp_path, StartsSlowly), key=lambda record: record.root)
+    assert (first.state, second.state) == ("complete", "complete")
+    assert first.node != second.node
 
 
 def test_a_worker_that_died_while_it_was_idle_costs_no_trial(tmp_path: Path) -> None:
