@@ -4,6 +4,8 @@ BIN := .venv/bin
 ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
+# Where this is set, every process of a run or a test would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Each process takes one file at a time, in the order that tests/conftest.py sets. While a Ray starts
 # it mostly waits, so two cores are kept busy by three processes.

@@ -1,7 +1,8 @@
 """Intervals cover as often as they say, for certificates as they are found on real images."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,20 +32,17 @@ def certified(votes: list[list[int]], labels: list[int], sigma: float) -> Answer
     return Answers(np.array(labels), predicted, np.maximum(radius, 0), radius)
 
 
-def populations() -> Iterator[tuple[Answers, Answers, float]]:
+@cache
+def populations() -> list[tuple[Answers, Answers, float]]:
     """Pairs of variants on the same images, and the larger sigma."""
     counts = json.loads(COUNTS.read_text())
     digits = [
         certified(**{k: counts[name][k] for k in ("votes", "labels", "sigma")})
         for name in ("digits, best", "digits, none")
     ]
-    yield digits[0], digits[1], 0.25
     invented = [Answers.of(certificate_rows(name, 1000)) for name in ("best", "published", "none")]
-    for mine, theirs in pairwise(invented):
-        yield mine, theirs, 0.375
-
-
-POPULATIONS = list(populations())
+    pairs = [(mine, theirs, 0.375) for mine, theirs in pairwise(invented)]
+    return [(digits[0], digits[1], 0.25), *pairs]
 
 
 def part(answers: Answers, images: np.ndarray) -> Answers:
@@ -72,7 +70,7 @@ def coverage(statistic: Statistic, images: int) -> list[float]:
     """How often the interval from so many images has the value of the population, for each."""
     generator = np.random.default_rng(1)
     found = []
-    for mine, theirs, sigma in POPULATIONS:
+    for mine, theirs, sigma in populations():
         truth = statistic(mine, theirs, sigma).value
         drawn = generator.integers(len(mine.label), size=(SAMPLES, images))
         intervals = [statistic(part(mine, i), part(theirs, i), sigma) for i in drawn]

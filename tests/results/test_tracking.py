@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
-from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from results.run import load_run
 from results.tracking.command import main
@@ -26,7 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """MLflow's client of a database of its own."""
+    # Seconds, which every process of the suite would spend.
+    import mlflow
+
     monkeypatch.chdir(tmp_path)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
@@ -53,7 +55,7 @@ def test_each_trial_is_a_run_with_what_was_certified_of_it(folder: Path) -> None
 
 
 def test_mlflow_has_a_run_for_each_trial_below_one_that_holds_the_report(
-    folder: Path, store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    folder: Path, store: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "report.html").write_text("what was found")
     for _ in range(2):  # The second time, nothing is there twice.
@@ -119,8 +121,10 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def records(content: bytes) -> Iterator[Record]:
+def records(content: bytes) -> Iterator[Any]:
     """The records of a log in LevelDB's format: pieces in blocks, after a header."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
     at, whole = 7, b""
     while at + 7 <= len(content):
         length, place = struct.unpack_from("<HB", content, at + 4)

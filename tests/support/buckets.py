@@ -4,13 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
 
 @contextmanager
 def bucket(name: str) -> Iterator[str]:
     """The URL of an empty bucket."""
+    # A second, which every process of the suite would spend.
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
