@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from results.files import CONFIG
 from tuning.cluster.mirror import LOCK
+from tuning.config import make_config, to_yaml
+from tuning.errors import ConfigError
 from tuning.launch import main
+from tuning.run.start import _resumed
 
 # Holds a lock until its standard input ends.
 HOLDER = """
@@ -34,3 +38,28 @@ def test_a_second_launcher_of_a_run_is_refused_while_the_first_goes_on(
     assert printed.out == ""
     assert printed.err == f"error: --name: another launcher is working on {lock.parent}\n"
     assert list(lock.parent.iterdir()) == [lock]
+
+
+def stored(folder: Path, **elsewhere: str) -> None:
+    """A run folder named after what its configuration does not say."""
+    folder.mkdir()
+    config = make_config({"name": "before", "out": folder.parent, **elsewhere})
+    (folder / CONFIG).write_text(to_yaml(config))
+
+
+def test_a_renamed_run_resumes_under_its_new_name(tmp_path: Path) -> None:
+    stored(tmp_path / "after")
+    for given in ({"name": "after"}, {}):
+        config = _resumed({"out": tmp_path, **given})
+        assert config.run_folder == tmp_path / "after"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("storage", "STORAGE"), ("ledger", "postgresql://user@host/studies")]
+)
+def test_a_renamed_run_is_refused_if_it_is_known_elsewhere(
+    tmp_path: Path, field: str, value: str
+) -> None:
+    stored(tmp_path / "after", **{field: value.replace("STORAGE", str(tmp_path / "copies"))})
+    with pytest.raises(ConfigError, match=f"^--name: .*after was renamed, but --{field} knows"):
+        _resumed({"out": tmp_path, "name": "after"})
