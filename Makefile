@@ -45,16 +45,13 @@ test-runs: .venv/developing
 test-cluster: .venv/developing
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-.venv/installed: pyproject.toml constraints.txt
+# What users need; with what only developing needs on top, `make run` needs nothing more.
+.venv/developing: EXTRAS := [dev]
+.venv/installed .venv/developing: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
-
-# What only developing needs, on top.
-.venv/developing: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.$(EXTRAS)'
+	touch .venv/installed $@
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, programs
 from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
-from tuning.cluster.local_ray import prepare
+from tuning.cluster.local_ray import PRELOAD, prepare
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -85,7 +85,7 @@ def reference_run(_launcher: Launcher) -> Finished:
     printed = _launcher.folder / "reference.json"
     with FileLock(printed.with_suffix(".lock")):
         if not printed.exists():
-            run = elsewhere.run("--name=reference", "--concurrency=2", "--json", *TINY)
+            run = elsewhere.run("--name=reference", *TINY, "--concurrency=2", "--json")
             run.save(printed)
         return Finished.saved(printed)
 
@@ -99,7 +99,12 @@ def trained_classifier(reference_run: Finished) -> Path:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A Ray of two workers in this process, which are set up as those of a run are."""
+    """A Ray of two workers in this process, which are set up as those of a run are.
+
+    But they import nothing beforehand: many tests start workers of their own, most of which do not
+    need PyTorch.
+    """
+    os.environ[PRELOAD] = ""
     prepare()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield

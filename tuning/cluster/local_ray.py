@@ -35,8 +35,9 @@ LIMITS = {
 # What each worker imports when it starts, while the driver is still busy with other things. Only
 # libraries: workers learn later where this project is.
 IMPORTED = "torch", "ray.tune", "scipy.special", "pydantic", "safetensors.torch"
+PRELOAD = "RAY_preload_python_modules"
 WORKERS = {
-    "RAY_preload_python_modules": ",".join(IMPORTED),
+    PRELOAD: ",".join(IMPORTED),
     # Idle workers end only after a day. By default they do after a second if there are more of them
     # than free cores, and would start again between the search, the confirmation and the votes.
     "RAY_idle_worker_killing_time_threshold_ms": "86400000",

@@ -2,37 +2,23 @@
 
 import subprocess
 import sys
-from typing import Any
-
-import pytest
-import ray
 
 from tests.support.runs import HANGING, REPO, Launcher
-from tuning.cluster.local_ray import IMPORTED
-
-
-class Imported:
-    def names(self) -> set[str]:
-        return {*sys.modules}
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_a_worker_has_imported_what_it_needs_before_its_first_task() -> None:
-    worker: Any = ray.remote(num_cpus=0)(Imported).remote()
-    assert {*IMPORTED} <= ray.get(worker.names.remote())
 
 
 def test_trials_run_in_the_processes_that_have_imported_pytorch_since_ray_started(
     launcher: Launcher,
 ) -> None:
     program = """
-import os, time
+import os, sys, time
 from tests.support.idle import waiting
-from tuning.cluster.local_ray import local_ray, prepare
+from tuning.cluster.local_ray import IMPORTED, local_ray, prepare
 from tuning.cluster.resources import Resources
 
 class Process:
     def id(self):
+        missing = {*IMPORTED} - {*sys.modules}
+        assert not missing, missing
         return os.getpid()
 
 prepare()
