@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.runs import REPO, Launcher
+from tests.support.runs import REPO, SPACE, Launcher
 
 SCRIPT = """
 import io, sys
@@ -15,6 +15,7 @@ from tuning.api import certify, search
 sys.stdout = written = io.StringIO()
 out = Path(sys.argv[1])
 small = dict(trials=1, certify_images=20, n=500, set={"epochs": 4}, confirm_folds=2)
+small["space"] = sys.argv[2]
 run = search(shots=3, name="first", out=out, **small)
 again = certify(run.folder, n=800, procedure="fixed")
 sys.stdout = sys.__stdout__
@@ -29,7 +30,7 @@ assert not ray.is_initialized()
 
 def test_a_search_and_a_certification_from_one_process(launcher: Launcher, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(SPACE)],
         cwd=REPO, env=launcher.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

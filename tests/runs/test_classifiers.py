@@ -16,8 +16,8 @@ from tests.support.programs import export
 from tests.support.runs import (
     CERTIFIED,
     HANGING,
+    ONE_WORKER,
     SETTING,
-    TINY,
     Finished,
     Launcher,
     ended,
@@ -31,7 +31,7 @@ from trainables.weights.checkpoint import load_classifier
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 # Enough for every stage to run; `none` is certified as in the reference run.
-SHORT = [*TINY, "--trials=1", "--set=epochs=2"]
+SHORT = [*ONE_WORKER, "--trials=1", "--set=epochs=2"]
 
 
 @contextmanager

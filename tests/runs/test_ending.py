@@ -13,8 +13,8 @@ import torch
 
 from tests.support.runs import (
     HANGING,
+    ONE_WORKER,
     SETTING,
-    TINY,
     Finished,
     Launcher,
     ended,
@@ -25,7 +25,7 @@ from tests.support.runs import (
 )
 
 # Trials that last long against the second between two questions of a worker.
-LONG = [*TINY, "--set=epochs=2000"]
+LONG = [*ONE_WORKER, "--set=epochs=2000"]
 GONE_SECONDS = 20.0
 # Part of the title of a worker that trains a trial.
 TRAINING = ", epoch "
@@ -95,25 +95,26 @@ def test_sigterm_lets_trials_save_between_two_epochs(launcher: Launcher) -> None
     assert any(0 < state["training"]["epoch"] < 2000 for state in saved)
 
 
-@pytest.mark.parametrize("stage", ["search: 0", "confirmation trainings: 0", "votes: 0"])
-def test_a_run_that_is_terminated_equals_the_reference(
-    reference_run: Finished, launcher: Launcher, stage: str
+def test_a_run_that_is_terminated_in_each_of_its_stages_equals_the_reference(
+    reference_run: Finished, launcher: Launcher
 ) -> None:
-    name = stage.partition(":")[0].replace(" ", "-")
-    process = launcher.start(f"--name={name}", "--concurrency=1", *TINY)
-    assert process.stderr is not None
-    said = ""
-    while stage not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    process.send_signal(signal.SIGHUP)
-    ended(process, code=129)
-    run = launcher.run(f"--name={name}", "--resume", "--json")
-    assert finished_trials(run.folder) == finished_trials(reference_run.folder)
-    ours, reference = (tables(r.folder, ["certificates"])[0] for r in (run, reference_run))
+    process = launcher.start("--name=terminated", *ONE_WORKER)
+    for stage in ("search: 0", "confirmation trainings: 0", "votes: 0"):
+        assert process.stderr is not None
+        said = ""
+        while stage not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        process.send_signal(signal.SIGHUP)
+        ended(process, code=129)
+        process = launcher.start("--name=terminated", "--resume", "--json")
+    ended(process)
+    folder = launcher.folder / "terminated"
+    assert finished_trials(folder) == finished_trials(reference_run.folder)
+    ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
     assert without_incidentals(ours) == without_incidentals(reference)
-    assert not list((run.folder / SETTING / "denoisers").glob("*.pt"))
+    assert not list((folder / SETTING / "denoisers").glob("*.pt"))
 
 
 @pytest.mark.parametrize(

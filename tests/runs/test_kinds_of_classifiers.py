@@ -13,14 +13,14 @@ import torch
 
 from results.store import read_metadata
 from tests.support.brought import KINDS, images_of, write_images
-from tests.support.runs import CERTIFIED, TINY, Launcher
+from tests.support.runs import CERTIFIED, ONE_WORKER, Launcher
 from trainables.errors import InputError
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import weights_hash
 from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 SETTING = "folder-5shot"
-SHORT = [*TINY, "--trials=1", "--set=epochs=2", "--shots=5", "--n=500"]
+SHORT = [*ONE_WORKER, "--trials=1", "--set=epochs=2", "--shots=5", "--n=500"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

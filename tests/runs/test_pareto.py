@@ -3,15 +3,15 @@
 import json
 
 from results.verification import verify
-from tests.support.runs import CERTIFIED, SETTING, TINY, Launcher, tables
+from tests.support.runs import CERTIFIED, ONE_WORKER, SETTING, Launcher, tables
 from tuning.study.pareto import front
 
 
 def test_the_front_is_certified_and_its_members_are_picked_by_one_flag(launcher: Launcher) -> None:
-    common = ["--concurrency=2", "--json"]
+    common = ["--json"]
     # With quantised noise as well, which no other of these runs has.
     pareto = ["--objective=pareto", "--confirm-top=3", "--noise=quantised"]
-    run = launcher.run("--name=pareto", *pareto, *common, *TINY)
+    run = launcher.run("--name=pareto", *pareto, *ONE_WORKER, *common)
     members = [row for row in run.summary if row["variant"].startswith("front-")]
     assert [row["variant"] for row in run.summary[:5]] == CERTIFIED
     assert members

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from results.verification import verify
 from tests.support.runs import (
     CERTIFIED,
+    ONE_WORKER,
     POINTS,
     SETTING,
-    TINY,
     Finished,
     Launcher,
     ended,
@@ -50,7 +50,7 @@ def kill_one_trial_worker(process: subprocess.Popen[str]) -> None:
 def test_interrupted_run_on_one_worker_equals_the_reference(
     reference_run: Finished, launcher: Launcher
 ) -> None:
-    arguments = ["--name=interrupted", "--concurrency=1", *TINY]
+    arguments = ["--name=interrupted", *ONE_WORKER]
     folder = launcher.folder / "interrupted"
 
     def some_trials_ended() -> bool:
@@ -73,7 +73,7 @@ def test_interrupted_run_on_one_worker_equals_the_reference(
             except sqlite3.OperationalError:
                 return False
 
-    resume = ["--name=interrupted", "--resume", "--concurrency=1"]
+    resume = ["--name=interrupted", "--resume"]
     interrupt_when(launcher.start(*resume), some_images_certified)
     launcher.run(*resume, "--json")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.faces import CLASSES, EACH, TRAINING, make, write_folder
-from tests.support.runs import TINY, Launcher
+from tests.support.runs import ONE_WORKER, Launcher
 from trainables.data.datasets import load_dataset
 from trainables.models.classifiers import BaseClassifier
 from trainables.smoothing import SmoothedClassifier
@@ -36,7 +36,7 @@ def test_a_trained_network_of_others_is_certified_exported_and_loaded(
     described: list[str], launcher: Launcher, tmp_path: Path
 ) -> None:
     ordered = f"--class-order={','.join(CLASSES)}"
-    run = launcher.run("--name=faces", *described, *NORMALISATION, ordered, *TINY, "--json")
+    run = launcher.run("--name=faces", *described, *NORMALISATION, ordered, *ONE_WORKER, "--json")
     assert "right on 100.0% of 20 clean shots" in run.err
     manifest = json.loads((run.folder / "manifest.json").read_text())["settings"][SETTING]
     assert manifest["class_names"] == list(CLASSES)

@@ -27,9 +27,10 @@ CERTIFIED = [*VARIANTS[:3], "published_best_sigma", VARIANTS[3]]
 POINTS = 1 + 3 * 2 + 4
 # What timing and placement may change from run to run.
 INCIDENTAL = {"seconds", "node", "number"}
-# A whole run in a quarter of a minute: few epochs, few votes, but proposals and both rungs.
+# A whole run of half a minute: few epochs, few votes, but proposals and both rungs.
+SPACE = REPO / "tests" / "support" / "tiny.yaml"
 TINY = [
-    f"--space={REPO / 'tests' / 'support' / 'tiny.yaml'}",
+    f"--space={SPACE}",
     "--trials=5",
     "--virtual-workers=2",
     "--seed=3",
@@ -42,6 +43,8 @@ TINY = [
     # Not measured, which a busy machine could do one way or the other.
     "--precision=float32",
 ]
+# Each further worker takes longer to start than such a run has work for it.
+ONE_WORKER = [*TINY, "--concurrency=1"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,8 @@ class Finished:
         return rows
 
     def copied(self, folder: Path) -> Path:
-        """A copy of the run, named after its folder."""
+        """A copy of the run in a folder of another name."""
         shutil.copytree(self.folder, folder)
-        config = folder / "config.yaml"
-        named = config.read_text().replace(f"name: {self.folder.name}", f"name: {folder.name}")
-        config.write_text(named)
         return folder
 
     def save(self, path: Path) -> None:
