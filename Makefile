@@ -10,8 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Each process takes one file at a time, in the order that tests/conftest.py sets. While a Ray starts
 # it mostly waits, so two cores are kept busy by three processes.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# Which tests `suite` runs.
+TIERS ?= not runs and not cluster
 
-.PHONY: run test test-runs test-cluster docs lint types imports suite clean
+.PHONY: run test test-runs test-cluster test-all docs lint types imports suite clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -35,7 +37,7 @@ imports: .venv/developing
 	$(BIN)/lint-imports
 
 suite: .venv/developing
-	$(PYTEST) -n 3 -m "not runs and not cluster"
+	$(PYTEST) -n 3 -m "$(TIERS)"
 
 # Whole runs that are resumed, extended or killed; with a database server and a browser if installed.
 test-runs: .venv/developing
@@ -44,6 +46,11 @@ test-runs: .venv/developing
 # Two hosts on one machine, in network namespaces; needs root and iproute2.
 test-cluster: .venv/developing
 	$(BIN)/python -m pytest -m cluster tests/cluster
+
+# All of these. In one session the processes have work to its end, and share the reference run.
+test-all: lint imports
+	$(MAKE) --no-print-directory --jobs=2 types suite TIERS="not cluster"
+	$(MAKE) --no-print-directory test-cluster
 
 # What users need; with what only developing needs on top, `make run` needs nothing more.
 .venv/developing: EXTRAS := [dev]

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, programs
 from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
-from tuning.cluster.local_ray import PRELOAD, prepare
+from tuning.cluster.local_ray import NICENESS, NICENESS_VALUE, PRELOAD, prepare
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -123,7 +123,10 @@ def foreign_cluster(launcher: Launcher) -> Iterator[str]:
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), *arguments],
         cwd=launcher.folder,
-        env=launcher.environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},
+        env=launcher.environment
+        | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        # Beside other runs of the suite, workers that yield to everything would hardly run.
+        | {NICENESS: NICENESS_VALUE},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.runs import REPO, SPACE, Launcher
+from tests.support.runs import REPO, SMALLEST_SPACE, Launcher
 
 SCRIPT = """
 import io, sys
@@ -30,7 +30,7 @@ assert not ray.is_initialized()
 
 def test_a_search_and_a_certification_from_one_process(launcher: Launcher, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), str(SPACE)],
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(SMALLEST_SPACE)],
         cwd=REPO, env=launcher.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

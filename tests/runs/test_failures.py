@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-from tests.support.runs import Launcher, tables
+from tests.support.runs import SMALLEST_SPACE, Launcher, tables
 
 
 def test_every_trial_failing_is_exit_code_three(launcher: Launcher) -> None:
     arguments = ["--name=nan", "--classifier=tests.support.foreign:steep", "--trials=1"]
+    arguments += [f"--space={SMALLEST_SPACE}"]
     run = launcher.run(*arguments, "--certify-images=2", "--set=epochs=8", code=3)
     assert "label_consistency became nan" in run.err.splitlines()[-1]
     assert json.loads((run.folder / "manifest.json").read_text())["seed"] == 0

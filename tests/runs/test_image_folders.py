@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from tests.support.image_folders import picture
-from tests.support.runs import ONE_WORKER, Launcher, ended
+from tests.support.runs import ONE_WORKER, SMALLEST_SPACE, Launcher, ended
 
 SETTING = "folder-10shot"
 # Crops of different sizes and shapes become images of the same form.
@@ -47,7 +47,8 @@ def test_images_of_mixed_sizes_and_colours_go_from_pretraining_to_certificates(
         *FORM,
         *("--classifier", str(classifier)),
     ]
-    short = [*ONE_WORKER, "--trials=1", "--set=epochs=2"]
+    short = [*ONE_WORKER, "--trials=1", "--set=epochs=2", "--confirm-folds=2"]
+    short += ["--confirm-top=1", f"--space={SMALLEST_SPACE}"]
     planned = launcher.run(*command[3:], "--name=resized", *short, "--dry-run")
     run = launcher.run(*command[3:], "--name=resized", *short)
     told = [

@@ -13,7 +13,7 @@ import torch
 
 from results.store import read_metadata
 from tests.support.brought import KINDS, images_of, write_images
-from tests.support.runs import CERTIFIED, ONE_WORKER, Launcher
+from tests.support.runs import CERTIFIED, ONE_WORKER, SMALLEST_SPACE, Launcher
 from trainables.errors import InputError
 from trainables.smoothing import SmoothedClassifier
 from trainables.weights.checkpoint import weights_hash
@@ -21,6 +21,7 @@ from trainables.weights.sources import ClassifierSpec, load_base_classifier
 
 SETTING = "folder-5shot"
 SHORT = [*ONE_WORKER, "--trials=1", "--set=epochs=2", "--shots=5", "--n=500"]
+SHORT += ["--confirm-top=1", "--confirm-folds=2", f"--space={SMALLEST_SPACE}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

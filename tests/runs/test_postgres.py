@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.ledgers import RUNGS, SPACE, drive, open_ledger, outcomes
 from tests.support.postgres import Server
-from tests.support.runs import SETTING, Launcher, ended, tables, wait_until
+from tests.support.runs import SETTING, SMALLEST_SPACE, Launcher, ended, tables, wait_until
 from tuning.errors import ConfigError
 from tuning.launch import main
 from tuning.study.ledger import Ledger
@@ -23,6 +23,7 @@ from tuning.study.points import Plan
 
 # Six trials: the published point, two baselines at the space's one sigma, and three of a search.
 SMALLEST = [
+    f"--space={SMALLEST_SPACE}",
     "--trials=4",
     "--virtual-workers=2",
     "--set=epochs=8",
@@ -198,11 +199,7 @@ def test_run_whose_database_goes_away_ends_in_one_line_and_resumes(
     watch: Watch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    space = informed.folder / "postgres.yaml"
-    space.write_text("name: postgres\nextends: digits\nsweep: [0.25]\n")
-    process = informed.start(
-        "--name=postgres", f"--ledger={url}", "--concurrency=1", f"--space={space}", *SMALLEST
-    )
+    process = informed.start("--name=postgres", f"--ledger={url}", "--concurrency=1", *SMALLEST)
     wait_for_trials(url, 1, process)
     # They are gone when the run has ended.
     assert holders(postgres.password, Path(informed.environment["RAY_TMPDIR"])) == []

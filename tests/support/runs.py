@@ -29,6 +29,7 @@ POINTS = 1 + 3 * 2 + 4
 INCIDENTAL = {"seconds", "node", "number"}
 # A whole run of half a minute: few epochs, few votes, but proposals and both rungs.
 SPACE = REPO / "tests" / "support" / "tiny.yaml"
+SMALLEST_SPACE = SPACE.with_name("smallest.yaml")
 TINY = [
     f"--space={SPACE}",
     "--trials=5",
