@@ -12,7 +12,7 @@ NOTEBOOK = REPO / "docs" / "notebook.ipynb"
 SHORTER = {
     'set={"epochs": 40}': 'set={"epochs": 4}',
     "in range(12):": "in range(6):",
-    "shots=20,": "shots=5,",
+    "shots=20,": "shots=5, tuning_votes=50,",
 }
 
 
