@@ -120,13 +120,16 @@ def foreign_cluster(launcher: Launcher) -> Iterator[str]:
     port = free_port()
     arguments = ["start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
     arguments += ["--include-dashboard=false", "--object-store-memory=200000000"]
+    own = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        # Beside other runs of the suite, workers that yield to everything would hardly run.
+        NICENESS: NICENESS_VALUE,
+    }
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), *arguments],
         cwd=launcher.folder,
-        env=launcher.environment
-        | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        # Beside other runs of the suite, workers that yield to everything would hardly run.
-        | {NICENESS: NICENESS_VALUE},
+        env=launcher.environment | own,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

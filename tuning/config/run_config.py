@@ -44,6 +44,8 @@ RESUMABLE = {
     "grace",
     "storage",
     "out",
+    # Unless something outside of its folder is named after the run.
+    "name",
     "download",
     # Picks among the confirmed configurations.
     "min_accuracy",

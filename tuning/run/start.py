@@ -148,15 +148,15 @@ def _resumed(given: Mapping[str, Any]) -> RunConfig:
     folder = _folder_to_resume(out, name)
     stored = make_config(read_yaml(folder.config))
     config = make_config({**stored.model_dump(), "name": folder.path.name, **given})
-    elsewhere = flag("storage") if stored.storage else flag("ledger") if stored.ledger else ""
+    elsewhere = [flag(field) for field in ("storage", "ledger") if getattr(stored, field)]
     if elsewhere and config.name != stored.name:
         raise ConfigError(
-            f"--name: {folder.path} was renamed, but {elsewhere} knows the run as {stored.name}; "
-            "name the folder so again"
+            f"--name: {folder.path} was renamed, but {elsewhere[0]} knows the run as "
+            f"{stored.name}; name the folder so again"
         )
     for field in RunConfig.model_fields:
         was, now = getattr(stored, field), getattr(config, field)
-        if was != now and field not in RESUMABLE | {"name"}:
+        if was != now and field not in RESUMABLE:
             raise ConfigError(
                 f"{flag(field)}: the run to resume has {was!r}, not {now!r}; leave the flag out, "
                 "or start a new run"

@@ -127,33 +127,30 @@ class IdleWorkers(_ObjectCache):
                 yield workers.pop()
 
 
-_give_idle_worker = TuneController._maybe_reuse_cached_actor
-
-
-def _spare_starting_workers(controller: Any, trial: Trial) -> bool:
-    """Give an idle worker to a trial, but not to one whose own worker is starting.
-
-    Tune would end that worker and start another for the next trial: with trials shorter than such a
-    start, one worker would do everything.
-    """
-    own = controller._trial_to_actor.get(trial)
-    starting = own is not None and controller._actor_manager.is_actor_started(own)
-    if starting and trial not in controller._resetting_trials:
-        return False
-    return _give_idle_worker(controller, trial)
-
-
 @contextmanager
 def idle_workers_kept(needed: Callable[[], float]) -> Iterator[None]:
-    """Lose no worker in the searches that this process starts during the block."""
-    before = vars(tune_controller)["_ObjectCache"]
+    """Lose no worker in the searches that this process starts during the block.
+
+    An idle worker is kept, and not given to a trial whose own worker is starting: Tune would end
+    that one, and start another for the next trial. With trials shorter than such a start, one
+    worker would do everything.
+    """
+    cache, give = vars(tune_controller)["_ObjectCache"], TuneController._maybe_reuse_cached_actor
+
+    def give_unless_starting(controller: Any, trial: Trial) -> bool:
+        own = controller._trial_to_actor.get(trial)
+        starting = own is not None and controller._actor_manager.is_actor_started(own)
+        if starting and trial not in controller._resetting_trials:
+            return False
+        return give(controller, trial)
+
     vars(tune_controller)["_ObjectCache"] = partial(IdleWorkers, needed)
-    TuneController._maybe_reuse_cached_actor = _spare_starting_workers  # type: ignore[method-assign, assignment]
+    TuneController._maybe_reuse_cached_actor = give_unless_starting  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        TuneController._maybe_reuse_cached_actor = _give_idle_worker  # type: ignore[method-assign]
-        vars(tune_controller)["_ObjectCache"] = before
+        TuneController._maybe_reuse_cached_actor = give  # type: ignore[method-assign]
+        vars(tune_controller)["_ObjectCache"] = cache
 
 
 def interruption(error: RuntimeError) -> str:
