@@ -14,6 +14,7 @@ from trainables.acceleration.folding import folded, lay_out, layout_of, without_
 from trainables.acceleration.fusing import fused
 from trainables.models.classifiers import BaseClassifier
 from trainables.models.denoisers import Denoiser
+from trainables.worker import using_threads
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -78,7 +79,10 @@ def prepared(model: nn.Module, shape: Sequence[int], precision: Precision) -> nn
     # An exported program may have no parameters: its weights are buffers.
     device = next(chain(model.parameters(), model.buffers())).device
     examples = torch.rand((2, *shape), generator=generator).to(device)
-    faster = fused(folded(model.eval(), examples), examples)
+    # Beside busy workers, threads that wait for each other take a second for a small model, and one
+    # thread 0.04 s.
+    with using_threads(1):
+        faster = fused(folded(model.eval(), examples), examples)
     return _Voting(faster, precision, _head(model, faster)).eval()
 
 

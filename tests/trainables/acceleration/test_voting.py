@@ -1,5 +1,6 @@
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import cloudpickle
 import pytest
@@ -183,6 +184,26 @@ def test_a_network_that_runs_in_one_layout_keeps_it(monkeypatch: pytest.MonkeyPa
     copy = prepared(classifier, (3, 8, 8), "bfloat16")
     assert copy(torch.rand(2, 3, 8, 8)).isfinite().all()
     assert layouts_of_weights(copy) == {torch.contiguous_format}
+
+
+class Threads(DnCNN):
+    """Remembers how many threads computed its answers."""
+
+    seen: ClassVar[set[int]] = set()
+
+    def noise(self, images: Tensor) -> Tensor:
+        self.seen.add(torch.get_num_threads())
+        return super().noise(images)
+
+
+def test_a_model_is_prepared_by_one_thread() -> None:
+    torch.set_num_threads(2)
+    try:
+        prepared(Threads(1, 4, 8).eval(), SHAPE, "float32")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert Threads.seen == {1}
 
 
 class Foreign(nn.Module):
