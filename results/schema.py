@@ -8,7 +8,7 @@ import pyarrow as pa
 
 SCHEMA_VERSION = "3"
 
-VOTES_FORMAT = 3
+VOTES_FORMAT = 4
 """The version of `votes.db`: of its columns, and of what its counts mean."""
 
 Row = Mapping[str, Any]

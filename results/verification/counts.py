@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from results.recorded import COLUMNS, FORMAT_WITHOUT_CHECKSUMS, KEY, checksum, possible
 from results.schema import VOTES_FORMAT
-
-_COLUMNS = "model, phase, image, sigma, pixel_steps, seed, start, stop, votes, seconds, node"
 
 
 class Stream(NamedTuple):
@@ -75,15 +74,20 @@ class Counts:
         self.problems: list[str] = []
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            rows = db.execute(f"SELECT {_COLUMNS} FROM counts ORDER BY start, stop").fetchall()
-        if version != VOTES_FORMAT:
+            unchecked = version == FORMAT_WITHOUT_CHECKSUMS
+            columns = ", ".join(COLUMNS[:-1] if unchecked else COLUMNS)
+            rows = db.execute(f"SELECT {columns} FROM counts ORDER BY start, stop").fetchall()
+        if version not in (FORMAT_WITHOUT_CHECKSUMS, VOTES_FORMAT):
             self.problems.append(f"format {version}: expected {VOTES_FORMAT}")
         for row in rows:
-            *_, start, stop, votes, seconds, node = row
-            stream = Stream(*row[: len(Stream._fields)])
+            key, (votes, seconds, node, *sums) = row[: len(KEY)], row[len(KEY) :]
+            *_, start, stop = key
+            stream = Stream(*key[: len(Stream._fields)])
             self._add(stream, start, stop, votes)
             if not (type(seconds) is float and 0 <= seconds < math.inf and type(node) is str):
                 self._wrong(stream, start, f"{seconds!r} s on {node!r}")
+            if not unchecked and sums != [checksum(key, votes)]:
+                self._wrong(stream, start, "the checksum is of a different row")
 
     def of(self, stream: Stream, *, longest: bool) -> Counted:
         """What was counted of a stream; of two pieces from the same draw, the `longest`, or not."""
@@ -107,7 +111,7 @@ class Counts:
             votes = None
         if not (type(votes) is list and _counts(votes) and len(votes) == self._classes):
             self._wrong(stream, start, f"{text!r} are not the votes of {self._classes} classes")
-        elif not (_counts([start, stop]) and start < stop and sum(votes) <= stop - start):
+        elif not (_counts([start, stop]) and start < stop and possible(votes, stop - start)):
             self._wrong(stream, start, f"{sum(votes)} votes of the draws {start!r} to {stop!r}")
         else:
             self._pieces[stream].append(Piece(start, stop, votes))

@@ -40,5 +40,5 @@ def recorded(path: Path) -> dict[VoteKey, Counts]:
         rows = db.execute("SELECT * FROM counts").fetchall()
     return {
         VoteKey(*key): Counts(json.loads(votes), seconds, node)
-        for *key, votes, seconds, node in rows
+        for *key, votes, seconds, node, _ in rows
     }

@@ -13,8 +13,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from results.recorded import COLUMNS, FORMAT_WITHOUT_CHECKSUMS, KEY, checksum, possible
 from results.schema import VOTES_FORMAT
+from trainables.errors import InputError
 from tuning.errors import ConfigError
+
+_KEY = ", ".join(KEY)
 
 
 class VoteKey(NamedTuple):
@@ -48,7 +52,7 @@ class Counts(NamedTuple):
 
 
 class VoteStore:
-    """Counts in an SQLite file.
+    """Counts in an SQLite file, each with a checksum; those of the previous version get theirs.
 
     Raises:
         ConfigError: when a different version of this program wrote it.
@@ -61,33 +65,39 @@ class VoteStore:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS counts (model TEXT, phase TEXT, image INTEGER, "
                 "sigma REAL, pixel_steps INTEGER, seed INTEGER, start INTEGER, stop INTEGER, "
-                "votes TEXT, seconds REAL, node TEXT, "
-                "PRIMARY KEY (model, phase, image, sigma, pixel_steps, seed, start, stop))"
+                f"votes TEXT, seconds REAL, node TEXT, checksum TEXT, PRIMARY KEY ({_KEY}))"
             )
             db.execute(f"PRAGMA user_version = {VOTES_FORMAT}")
 
     def put(self, counts: Mapping[VoteKey, Counts]) -> None:
-        """Record `counts`, all or none of them, replacing existing ones."""
-        rows = [(*key, json.dumps(c.votes), c.seconds, c.node) for key, c in counts.items()]
+        """Record `counts`, all or none of them, replacing existing ones.
+
+        Raises:
+            InputError: when they cannot be the votes of so many draws.
+        """
+        rows = [_row(key, each) for key, each in counts.items()]
         with closing(self._connect()) as db, db:
-            db.executemany(
-                "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
+            places = ", ".join("?" * len(COLUMNS))
+            db.executemany(f"INSERT OR REPLACE INTO counts VALUES ({places})", rows)
 
     def find(self, keys: Sequence[VoteKey]) -> dict[VoteKey, Counts]:
-        """The recorded counts of `keys`, which differ only in their draws."""
+        """The recorded counts of `keys`, which differ only in their draws.
+
+        Raises:
+            InputError: when they are not as they were recorded.
+        """
         *shared, _, _ = keys[0]
         query = (
-            "SELECT start, stop, votes, seconds, node FROM counts WHERE model = ? AND phase = ? "
-            "AND image = ? AND sigma = ? AND pixel_steps = ? AND seed = ? AND start BETWEEN ? AND ?"
+            "SELECT start, stop, votes, seconds, node, checksum FROM counts "
+            "WHERE model = ? AND phase = ? AND image = ? AND sigma = ? AND pixel_steps = ? "
+            "AND seed = ? AND start BETWEEN ? AND ?"
         )
         with closing(self._connect()) as db:
-            found = db.execute(query, (*shared, keys[0].start, keys[-1].start)).fetchall()
-        counts = {
-            (start, stop): Counts(json.loads(votes), seconds, node)
-            for start, stop, votes, seconds, node in found
+            rows = db.execute(query, (*shared, keys[0].start, keys[-1].start)).fetchall()
+        found = {(start, stop): rest for start, stop, *rest in rows}
+        return {
+            k: self._checked(k, *found[k.start, k.stop]) for k in keys if (k.start, k.stop) in found
         }
-        return {k: counts[k.start, k.stop] for k in keys if (k.start, k.stop) in counts}
 
     def votes_by_phase(self) -> dict[str, int]:
         """Votes recorded for each purpose."""
@@ -95,10 +105,23 @@ class VoteStore:
             query = "SELECT phase, SUM(stop - start) FROM counts GROUP BY phase"
             return dict(db.execute(query).fetchall())
 
+    def _checked(self, key: VoteKey, votes: str, seconds: float, node: str, found: str) -> Counts:
+        if found != checksum(key, votes):
+            raise InputError(
+                f"{self.path}: the votes of image {key.image} from draw {key.start} to {key.stop} "
+                "have changed since they were counted; delete that file to have all of them "
+                "counted again"
+            )
+        return Counts(json.loads(votes), seconds, node)
+
     def _check_version(self, db: sqlite3.Connection) -> None:
         (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         (found,) = db.execute("PRAGMA user_version").fetchone()
-        if tables and found != VOTES_FORMAT:
+        if tables and found == FORMAT_WITHOUT_CHECKSUMS:
+            db.create_function("checksum", len(KEY) + 1, _checksum, deterministic=True)
+            db.execute("ALTER TABLE counts ADD COLUMN checksum TEXT")
+            db.execute(f"UPDATE counts SET checksum = checksum({_KEY}, votes)")
+        elif tables and found != VOTES_FORMAT:
             raise ConfigError(
                 f"--out: {self.path} holds votes in format {found}, but this version uses format "
                 f"{VOTES_FORMAT}; delete that file to have them counted again"
@@ -106,3 +129,15 @@ class VoteStore:
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=30)
+
+
+def _row(key: VoteKey, counts: Counts) -> tuple[object, ...]:
+    votes = json.dumps(counts.votes)
+    if not possible(counts.votes, key.size):
+        raise InputError(f"a worker on {counts.node} counted {votes} votes in {key.size} draws")
+    return (*key, votes, counts.seconds, counts.node, checksum(key, votes))
+
+
+def _checksum(*row: object) -> str:
+    *key, votes = row
+    return checksum(key, votes)

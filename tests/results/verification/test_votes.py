@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from results.digests import file_digests
+from results.recorded import FORMAT_WITHOUT_CHECKSUMS
+from results.schema import VOTES_FORMAT
 from results.verification import verify
 from results.verification.counts import Counts, Stream
 from tests.support.finished import sealed, write_finished
@@ -38,6 +40,7 @@ def update(run: Path, assignment: str, where: str) -> None:
         ("model = model || '0'", "votes that pick a class were counted"),
         ("seed = seed + 1", "votes that pick a class were counted"),
         ("seconds = -1.0", "-1.0 s on"),
+        ("checksum = '0'", "the checksum is of a different row"),
     ],
 )
 def test_a_count_that_does_not_fit_is_named(run: Path, assignment: str, expected: str) -> None:
@@ -52,11 +55,22 @@ def test_votes_that_were_counted_but_not_used_and_the_reverse_are_named(run: Pat
     assert all(line.endswith("but 0 votes were counted") for line in lines if ": n is " in line)
 
 
+def test_a_run_of_the_format_without_checksums_is_verified(run: Path) -> None:
+    (path,) = run.glob("*/votes.db")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE counts DROP COLUMN checksum")
+        db.execute(f"PRAGMA user_version = {FORMAT_WITHOUT_CHECKSUMS}")
+        db.commit()
+    assert verify(sealed(run)) == (40, [])
+    update(run, "votes = replace(votes, '[0', '[-1')", "image = 0 AND phase = 'select'")
+    assert verify(sealed(run))[1]
+
+
 def test_another_format_is_named(run: Path) -> None:
     (path,) = run.glob("*/votes.db")
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 1")
-    assert verify(run)[1] == ["digits-3shot/votes.db, format 1: expected 3"]
+    assert verify(run)[1] == [f"digits-3shot/votes.db, format 1: expected {VOTES_FORMAT}"]
 
 
 def test_a_damaged_store_is_named(run: Path) -> None:

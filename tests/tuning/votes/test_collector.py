@@ -256,7 +256,7 @@ def test_counts_under_other_noise_or_of_another_model_are_never_taken_for_these(
     # What is there of another model is not even looked at.
     store.put(
         {
-            key._replace(model="other"): Counts([VOTES, 0, 0], 0.0, "host")
+            key._replace(model="other"): Counts([key.size, 0, 0], 0.0, "host")
             for key in recorded(store.path)
         }
     )
