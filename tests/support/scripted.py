@@ -3,8 +3,9 @@
 import base64
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -59,6 +60,24 @@ def stall_in_the_body(handler: BaseHTTPRequestHandler) -> None:
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     stall(handler)
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    """A byte of the body at a time, never silent for long, and never done."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(100_000):
+            handler.wfile.write(b" ")
+            time.sleep(0.02)
+
+
+def bomb(handler: BaseHTTPRequestHandler) -> None:
+    """An answer of half a megabyte that becomes 128."""
+    packed = zlib.compressobj(level=1, wbits=31)
+    body = b"".join(packed.compress(bytes(2**20)) for _ in range(128)) + packed.flush()
+    reply(body, Content_Encoding="gzip")(handler)
 
 
 def first_pixels(handler: Any) -> None:

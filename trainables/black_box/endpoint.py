@@ -20,6 +20,12 @@ from trainables.models.classifiers import IdentifiedClassifier
 # The most that one request holds: images, and bytes of their pixels.
 MAX_IMAGES = 256
 MAX_PIXEL_BYTES = 8 * 2**20
+# The most classes, and the most numbers in an answer, for which an image may have to be sent alone.
+MAX_CLASSES = 100_000
+MAX_NUMBERS = 2**20
+# The most bytes of a description, and of an answer: for each number, and for everything else.
+DESCRIPTION_BYTES = 2**16
+NUMBER_BYTES, OTHER_BYTES = 64, 2**16
 # Seconds of silence after which an attempt is given up, and the number of attempts for a query.
 TIMEOUT = 30.0
 TRIES = 6
@@ -31,7 +37,7 @@ class Description(BaseModel, frozen=True, strict=True):
     """How an endpoint describes itself."""
 
     protocol: Literal[1] = 1
-    classes: Annotated[int, Field(ge=2)]
+    classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)]
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     returns: Literal["logits", "labels"]
     model: Annotated[str, Field(min_length=1)]
@@ -76,8 +82,9 @@ class HttpClassifier(IdentifiedClassifier):
             InputError: when nothing answers there, or not according to the protocol.
         """
         url = _checked(url)
-        response = exchange(url, None, timeout, min(tries, DESCRIPTION_TRIES))
-        return cls(url, _parsed(Description, response, url), timeout=timeout, tries=tries)
+        tries_now = min(tries, DESCRIPTION_TRIES)
+        content = exchange(url, None, timeout, tries_now, DESCRIPTION_BYTES)
+        return cls(url, _parsed(Description, content, url), timeout=timeout, tries=tries)
 
     @property
     def num_classes(self) -> int:
@@ -103,7 +110,8 @@ class HttpClassifier(IdentifiedClassifier):
         finite = images.flatten(1).isfinite().all(dim=1)
         answers = torch.full((len(images), self.num_classes), torch.nan, device=images.device)
         if finite.any():
-            size = max(1, min(MAX_IMAGES, MAX_PIXEL_BYTES // (4 * images[0].numel())))
+            room = MAX_PIXEL_BYTES // (4 * images[0].numel()), MAX_NUMBERS // self.num_classes
+            size = max(1, min(MAX_IMAGES, *room))
             parts = [self._ask(part) for part in images[finite].split(size)]
             answers[finite] = torch.cat(parts).to(images.device)
         return answers
@@ -119,8 +127,9 @@ class HttpClassifier(IdentifiedClassifier):
             "dtype": "float32",
             "images": base64.b64encode(pixels).decode(),
         }
-        response = exchange(self.url, question, self._timeout, self._tries)
-        answer = _parsed(Answer, response, self.url)
+        most = OTHER_BYTES + NUMBER_BYTES * len(images) * self.num_classes
+        content = exchange(self.url, question, self._timeout, self._tries, most)
+        answer = _parsed(Answer, content, self.url)
         if answer.model != self.description.model:
             raise InputError(
                 f"the model behind {self.url} changed from {self.description.model!r} to "
@@ -168,9 +177,9 @@ def _checked(url: str) -> str:
     return normal
 
 
-def _parsed(kind: type[_Message], response: requests.Response, url: str) -> _Message:
+def _parsed(kind: type[_Message], content: bytes, url: str) -> _Message:
     try:
-        return kind.model_validate_json(response.content)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the answer"

@@ -32,12 +32,15 @@ class Refused(Exception):
 
 
 class ClosingServer(ThreadingHTTPServer):
-    """A server that, when it is closed, ends its connections and waits for their threads.
+    """A server that, when it is closed, answers what it was asked and then ends its connections.
 
-    A thread that still uses tensors when the interpreter exits would abort the process.
+    It waits for their threads: one that still uses tensors when the interpreter exits would abort
+    the process.
     """
 
     daemon_threads = False
+    # Clients that connect at the same moment; by default a sixth would be reset.
+    request_queue_size = 256
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._connections: set[socket.socket] = set()
@@ -54,10 +57,10 @@ class ClosingServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """End all connections, and stop listening."""
+        """Stop listening, and end each connection after the request that it waits for."""
         for connection in list(self._connections):
             with suppress(OSError):  # it has ended already
-                connection.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RD)
         super().server_close()
 
 

@@ -60,6 +60,8 @@ def test_large_batches_go_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
             ("MAX_IMAGES", 4, [4, 4, 2]),
             ("MAX_PIXEL_BYTES", 3 * 16, [3, 3, 3, 1]),
             ("MAX_PIXEL_BYTES", 1, [1] * 10),
+            ("MAX_NUMBERS", 7, [2] * 5),
+            ("MAX_NUMBERS", 1, [1] * 10),
         ):
             server.requests.clear()
             with monkeypatch.context() as patch:

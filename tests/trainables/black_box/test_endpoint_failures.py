@@ -1,3 +1,4 @@
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import torch
 from tests.support.scripted import (
     DESCRIPTION,
     IMAGES,
+    bomb,
     close,
     first_pixels,
     half,
@@ -17,6 +19,7 @@ from tests.support.scripted import (
     serving,
     stall,
     stall_in_the_body,
+    trickle,
 )
 from trainables.black_box import exchange
 from trainables.black_box.endpoint import HttpClassifier
@@ -43,6 +46,32 @@ def test_a_slow_endpoint_is_given_up_after_the_tries(reaction: Callable[[Any], N
         classifier = HttpClassifier.connect(server.url, timeout=STALLED, tries=3)
         refusal(lambda: classifier(IMAGES), server.url, f"within {STALLED} s", "tries: 3")
         assert server.posts() == 3
+
+
+def test_an_endpoint_that_never_finishes_is_given_up_after_the_tries() -> None:
+    with serving(trickle) as server:
+        classifier = HttpClassifier.connect(server.url, timeout=STALLED, tries=2)
+        said = f"did not finish its answer within {4 * STALLED:g} s"
+        refusal(lambda: classifier(IMAGES), server.url, said, "tries: 2")
+        assert server.posts() == 2
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_no_more_is_read_than_an_answer_needs(status: int) -> None:
+    endless = reply(b"x" * 10_000_000, status)
+    with serving(endless) as server:
+        classifier = HttpClassifier.connect(server.url)
+        said = "sent more than 66,496 bytes" if status == 200 else "404: xxx"
+        refusal(lambda: classifier(IMAGES), server.url, said)
+        assert server.posts() == 1
+
+
+def test_an_answer_that_grows_when_it_is_decompressed_is_refused_in_little_memory() -> None:
+    with serving(bomb) as server:
+        classifier = HttpClassifier.connect(server.url)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        refusal(lambda: classifier(IMAGES), server.url, "sent more than 66,496 bytes")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 @pytest.mark.parametrize(
@@ -129,6 +158,8 @@ def test_https_to_a_server_without_it_is_refused_at_once() -> None:
         DESCRIPTION | {"protocol": 2},
         DESCRIPTION | {"classes": "10"},
         DESCRIPTION | {"classes": 1},
+        DESCRIPTION | {"classes": 10**30},
+        DESCRIPTION | {"classes": 100_001},
         DESCRIPTION | {"classes": 2.5},
         DESCRIPTION | {"classes": True},
         DESCRIPTION | {"image_shape": [28, 28]},

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
@@ -111,16 +111,18 @@ def test_it_describes_the_classifier(
         assert different.description.model != model
 
 
-def test_a_large_request_goes_through_the_classifier_in_parts(
+def test_a_request_has_a_limited_number_of_images(
     connection: http.client.HTTPConnection, server: ClassifierServer
 ) -> None:
     classifier = server._classifier
     assert isinstance(classifier, Linear)
     classifier.batches.clear()
-    status, answer = exchange(connection, body=question(torch.zeros(600, 1, 2, 3)))
-    assert status == 200
-    assert len(answer["logits"]) == 600
-    assert classifier.batches == [256, 256, 88]
+    for count in (257, 150_000):
+        status, answer = exchange(connection, body=question(torch.zeros(count, 1, 2, 3)))
+        assert (status, answer) == (400, {"error": f"{count} images; a request may have 256"})
+    assert classifier.batches == []
+    status, answer = exchange(connection, body=question(torch.zeros(256, 1, 2, 3)))
+    assert (status, len(answer["logits"])) == (200, 256)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +271,35 @@ def test_client_and_server_share_the_token_variable(
     monkeypatch.setattr("trainables.black_box.exchange._token", lambda: "wrong")
     with pytest.raises(InputError, match=f"401: the bearer token .*; set {TOKEN_VARIABLE}"):
         HttpClassifier.connect(server.url)
+
+
+def test_clients_that_come_at_once_are_all_answered(server: ClassifierServer) -> None:
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(server.server_address[:2], timeout=300))  # type: ignore[arg-type]
+            for _ in range(200)
+        ]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
+
+
+def test_a_request_that_is_being_answered_when_the_server_closes_is_answered() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) == len(IMAGES):
+                begun.set()
+                assert go_on.wait(300)
+            return super().forward(images)
+
+    with ThreadPoolExecutor(1) as pool:
+        with serving(Waiting()) as server:
+            answer = pool.submit(HttpClassifier.connect(server.url, tries=1), IMAGES)
+            assert begun.wait(300)
+            threading.Timer(0.5, go_on.set).start()
+        assert answer.result(timeout=300).shape == (7, 4)
 
 
 def test_closing_the_server_ends_idle_connections_and_their_threads() -> None:
