@@ -42,6 +42,12 @@ WORKERS = {
     # than free cores, and would start again between the search, the confirmation and the votes.
     "RAY_idle_worker_killing_time_threshold_ms": "86400000",
 }
+# What workers print stays in their logs. Ray would look for new logs ten times a second, to pass on
+# what is in them, which takes a thirtieth of a core.
+LOG_MONITOR = {
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "86400",
+}
 # Relative to the driver. By default workers yield to everything else on the machine: beside other
 # work they would hardly run.
 NICENESS, NICENESS_VALUE = "RAY_worker_niceness", "0"
@@ -67,7 +73,7 @@ def prepare() -> None:
     Raises:
         ConfigError: when the temporary folder is too deep for it.
     """
-    for name, value in {**LIMITS, **WORKERS}.items():
+    for name, value in {**LIMITS, **WORKERS, **LOG_MONITOR}.items():
         os.environ.setdefault(name, value)
     left = SOCKET_BYTES - len(SOCKET.format(os.getpid())) - 1
     variable, folder = _temporary()
