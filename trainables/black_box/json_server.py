@@ -39,7 +39,7 @@ class ClosingServer(ThreadingHTTPServer):
     """
 
     daemon_threads = False
-    # Clients that connect at the same moment; by default a sixth would be reset.
+    # Clients that connect at the same moment; by default a sixth would wait for seconds.
     request_queue_size = 256
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:

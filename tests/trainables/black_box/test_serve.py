@@ -273,13 +273,17 @@ def test_client_and_server_share_the_token_variable(
         HttpClassifier.connect(server.url)
 
 
-def test_clients_that_come_at_once_are_all_answered(server: ClassifierServer) -> None:
+def test_clients_that_come_at_once_are_all_answered() -> None:
+    server = ClassifierServer(Linear(), (1, 2, 3), ("127.0.0.1", 0))
     with ExitStack() as stack:
+        # All of them before the first is served: what does not fit would wait for ever.
         clients = [
-            stack.enter_context(socket.create_connection(server.server_address[:2], timeout=300))  # type: ignore[arg-type]
+            stack.enter_context(socket.create_connection(server.server_address[:2], timeout=10))  # type: ignore[arg-type]
             for _ in range(200)
         ]
+        stack.enter_context(in_background(server))
         for client in clients:
+            client.settimeout(300)
             client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
         assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
 
