@@ -12,8 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 # Which tests `suite` runs.
 TIERS ?= not runs and not cluster
+# Which files of tests on two hosts.
+CLUSTER ?= tests/cluster
 
-.PHONY: run test test-runs test-cluster test-all docs lint types imports suite clean
+.PHONY: run test test-runs test-cluster check test-all docs lint types imports suite clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -45,12 +47,14 @@ test-runs: .venv/developing
 
 # Two hosts on one machine, in network namespaces; needs root and iproute2.
 test-cluster: .venv/developing
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(BIN)/python -m pytest -m cluster $(CLUSTER)
 
-# All of these. In one session the processes have work to its end, and share the reference run.
-test-all: lint imports
+# Everything that one host can test. In one session the processes have work to its end, and share the
+# reference run.
+check: lint imports
 	$(MAKE) --no-print-directory --jobs=2 types suite TIERS="not cluster"
-	$(MAKE) --no-print-directory test-cluster
+
+test-all: check test-cluster
 
 # What users need; with what only developing needs on top, `make run` needs nothing more.
 .venv/developing: EXTRAS := [dev]

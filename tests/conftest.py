@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, programs
 from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
-from tuning.cluster.local_ray import NICENESS, NICENESS_VALUE, PRELOAD, prepare
+from tuning.cluster.local_ray import LOG_MONITOR, NICENESS, NICENESS_VALUE, PRELOAD, prepare
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -111,9 +111,12 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def foreign_cluster(launcher: Launcher) -> Iterator[str]:
-    """A Ray cluster with token authentication that somebody else started: its address."""
+    """A Ray cluster with token authentication that somebody else started: its address.
+
+    It ends after the file, because an idle one takes a tenth of a core.
+    """
     token = launcher.folder / "token"
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o600)
@@ -125,6 +128,7 @@ def foreign_cluster(launcher: Launcher) -> Iterator[str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         # Beside other runs of the suite, workers that yield to everything would hardly run.
         NICENESS: NICENESS_VALUE,
+        **LOG_MONITOR,
     }
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), *arguments],
@@ -141,7 +145,7 @@ def foreign_cluster(launcher: Launcher) -> Iterator[str]:
     process.wait(timeout=HANGING)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster_launcher(launcher: Launcher, foreign_cluster: str) -> Launcher:
     """Starts runs as a user who knows the foreign cluster's address and token."""
     token = str(launcher.folder / "token")
