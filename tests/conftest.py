@@ -65,6 +65,8 @@ def _launcher(shared_folder: Path) -> Launcher:
         "HOME": str(shared_folder / "home"),
         "XDG_CACHE_HOME": str(shared_folder / "cache"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Beside other runs, threads that wait for each other take most of the time.
+        "OMP_NUM_THREADS": "1",
     }
     return Launcher(shared_folder, environment)
 

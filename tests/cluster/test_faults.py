@@ -3,12 +3,10 @@
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from tests.support.hosts import (
     wait_for_second,
     workers,
 )
-from tests.support.runs import POINTS, SETTING, Finished, tables, without_incidentals
+from tests.support.runs import POINTS, SETTING, Finished, count, tables, without_incidentals
 from tuning.votes.store import VoteKey
 
 # Runs with two random faults each; ten of them in a soak test.
@@ -136,15 +134,6 @@ def ready_for_certification_fault(folder: Path) -> bool:
     """Whether some votes of certificates are there, and others are not."""
     query = "SELECT COUNT(*) FROM counts WHERE phase = 'estimate'"
     return count(folder / SETTING / "votes.db", query) >= 40
-
-
-def count(path: Path, query: str) -> int:
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
-            (found,) = db.execute(query).fetchone()
-    except sqlite3.OperationalError:
-        return 0
-    return int(found)
 
 
 def run_with(

@@ -5,9 +5,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -17,6 +20,7 @@ from tests.support.runs import (
     SETTING,
     Finished,
     Launcher,
+    count,
     ended,
     finished_trials,
     tables,
@@ -95,26 +99,48 @@ def test_sigterm_lets_trials_save_between_two_epochs(launcher: Launcher) -> None
     assert any(0 < state["training"]["epoch"] < 2000 for state in saved)
 
 
-def test_a_run_that_is_terminated_in_each_of_its_stages_equals_the_reference(
+def test_a_run_that_is_ended_in_each_of_its_stages_equals_the_reference(
     reference_run: Finished, launcher: Launcher
 ) -> None:
-    process = launcher.start("--name=terminated", *ONE_WORKER)
-    for stage in ("search: 0", "confirmation trainings: 0", "votes: 0"):
-        assert process.stderr is not None
-        said = ""
-        while stage not in said:
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        process.send_signal(signal.SIGHUP)
-        ended(process, code=129)
-        process = launcher.start("--name=terminated", "--resume", "--json")
+    folder = launcher.folder / "ended"
+    votes = "SELECT COUNT(*) FROM counts WHERE phase = 'estimate'"
+    process = launcher.start("--name=ended", *ONE_WORKER)
+    before: list[dict[str, Any]] = []
+    for reached, number, code in (
+        (lambda it: said(it, "search: 0"), signal.SIGHUP, 129),
+        (lambda _: count_trials(folder) >= 7, signal.SIGINT, 130),
+        (lambda it: said(it, "confirmation trainings: 0"), signal.SIGHUP, 129),
+        (lambda _: count(folder / SETTING / "votes.db", votes) >= 3, signal.SIGINT, 130),
+    ):
+        wait_until(partial(reached, process), process)
+        if number == signal.SIGINT:
+            # As a terminal does, for all of its processes.
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        _, err = ended(process, code)
+        assert "--resume" in err.splitlines()[-1]
+        assert "Traceback" not in err
+        (trials,) = tables(folder, ["trials"]) if count_trials(folder) else [[]]
+        assert trials[: len(before)] == before
+        before = trials
+        process = launcher.start("--name=ended", "--resume", "--json")
     ended(process)
-    folder = launcher.folder / "terminated"
     assert finished_trials(folder) == finished_trials(reference_run.folder)
     ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
     assert without_incidentals(ours) == without_incidentals(reference)
     assert not list((folder / SETTING / "denoisers").glob("*.pt"))
+
+
+def said(process: subprocess.Popen[str], text: str) -> bool:
+    """Whether the next line of standard error, which is waited for, has this text."""
+    assert process.stderr is not None
+    return text in process.stderr.readline()
+
+
+def count_trials(folder: Path) -> int:
+    path = folder / SETTING / "trials.parquet"
+    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,22 @@
 import contextlib
 import json
-import os
-import signal
-import sqlite3
 import subprocess
-from collections.abc import Callable
 
 import psutil
-import pyarrow.parquet as pq
 
 from results.verification import verify
 from tests.support.runs import (
     CERTIFIED,
-    ONE_WORKER,
     POINTS,
     SETTING,
     Finished,
     Launcher,
     ended,
-    finished_trials,
     tables,
     wait_until,
     without_incidentals,
 )
 from tuning.certification.replay import replay
-
-
-def interrupt_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
-    """Press Ctrl-C, as a terminal does, once `ready`; standard error."""
-    wait_until(ready, process)
-    os.killpg(process.pid, signal.SIGINT)
-    return ended(process, code=130)[1]
 
 
 def kill_one_trial_worker(process: subprocess.Popen[str]) -> None:
@@ -45,45 +31,6 @@ def kill_one_trial_worker(process: subprocess.Popen[str]) -> None:
         return False
 
     wait_until(killed, process)
-
-
-def test_interrupted_run_on_one_worker_equals_the_reference(
-    reference_run: Finished, launcher: Launcher
-) -> None:
-    arguments = ["--name=interrupted", *ONE_WORKER]
-    folder = launcher.folder / "interrupted"
-
-    def some_trials_ended() -> bool:
-        path = folder / SETTING / "trials.parquet"
-        return path.exists() and pq.read_metadata(path).num_rows >= 7
-
-    err = interrupt_when(launcher.start(*arguments), some_trials_ended)
-    assert "--resume" in err.splitlines()[-1]
-    assert "Traceback" not in err
-    (before,) = tables(folder, ["trials"])
-
-    def some_images_certified() -> bool:
-        path = folder / SETTING / "votes.db"
-        if not path.exists():
-            return False
-        with sqlite3.connect(path) as db:
-            query = "SELECT COUNT(*) FROM counts WHERE phase = 'estimate'"
-            try:
-                return bool(db.execute(query).fetchone()[0] >= 3)
-            except sqlite3.OperationalError:
-                return False
-
-    resume = ["--name=interrupted", "--resume"]
-    interrupt_when(launcher.start(*resume), some_images_certified)
-    launcher.run(*resume, "--json")
-
-    (after,) = tables(folder, ["trials"])
-    assert after[: len(before)] == before
-    assert finished_trials(folder) == finished_trials(reference_run.folder)
-    interrupted, reference = (
-        tables(f, ["certificates"])[0] for f in (folder, reference_run.folder)
-    )
-    assert without_incidentals(interrupted) == without_incidentals(reference)
 
 
 def test_more_trials_extend_a_finished_run_though_a_worker_dies_and_its_votes_are_damaged(

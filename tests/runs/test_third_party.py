@@ -16,6 +16,7 @@ from trainables.smoothing import SmoothedClassifier
 SETTING = "folder-10shot"
 # From -1 to 1, which the network was trained on.
 NORMALISATION = ["--mean=0.5", "--std=0.5"]
+SHORT = [*ONE_WORKER, "--trials=1", "--confirm-top=1", "--confirm-folds=2"]
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_trained_network_of_others_is_certified_exported_and_loaded(
     described: list[str], launcher: Launcher, tmp_path: Path
 ) -> None:
     ordered = f"--class-order={','.join(CLASSES)}"
-    run = launcher.run("--name=faces", *described, *NORMALISATION, ordered, *ONE_WORKER, "--json")
+    run = launcher.run("--name=faces", *described, *NORMALISATION, ordered, *SHORT, "--json")
     assert "right on 100.0% of 20 clean shots" in run.err
     manifest = json.loads((run.folder / "manifest.json").read_text())["settings"][SETTING]
     assert manifest["class_names"] == list(CLASSES)

@@ -3,10 +3,12 @@
 import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,16 @@ def tables(folder: Path, names: Sequence[str]) -> list[list[dict[str, Any]]]:
 
 def without_incidentals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in INCIDENTAL} for row in rows]
+
+
+def count(path: Path, query: str) -> int:
+    """What a query counts in a database of a run that goes on; 0 as long as there is none."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+            (found,) = db.execute(query).fetchone()
+    except sqlite3.OperationalError:
+        return 0
+    return int(found)
 
 
 def finished_trials(folder: Path) -> list[dict[str, Any]]:
