@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tests.support.runs import HANGING, REPO, Launcher
+from tests.support.runs import HANGING, REPO, SMALLEST_SPACE, Launcher
 
 NOTEBOOK = REPO / "docs" / "notebook.ipynb"
 # A slow machine would train for a quarter of an hour.
@@ -13,6 +13,8 @@ SHORTER = {
     'set={"epochs": 40}': 'set={"epochs": 4}',
     "in range(12):": "in range(6):",
     "shots=20,": "shots=5, tuning_votes=50,",
+    'space="digits"': f'space="{SMALLEST_SPACE}"',
+    "certify_images=60": "certify_images=20",
 }
 
 
