@@ -107,7 +107,7 @@ class Counts:
     def _add(self, stream: Stream, start: Any, stop: Any, text: Any) -> None:
         try:
             votes = json.loads(text)
-        except (TypeError, ValueError):
+        except (RecursionError, TypeError, ValueError):
             votes = None
         if not (type(votes) is list and _counts(votes) and len(votes) == self._classes):
             self._wrong(stream, start, f"{text!r} are not the votes of {self._classes} classes")

@@ -20,7 +20,7 @@ BACKOFF = 0.5
 LONGEST_PAUSE = 60
 # How much longer an answer may take in all than its sender may be silent.
 PATIENCE = 4
-CHUNK = 2**14
+CHUNK = 2**16
 # The most that is read of a message that is no answer.
 REFUSAL_BYTES = 2**16
 
@@ -122,13 +122,13 @@ class _TooSlowError(Exception):
 
 def _content(response: requests.Response, most_bytes: int, end: float) -> bytes:
     """What the server sends; if that is more than `most_bytes`, no more than its beginning."""
-    content = b""
+    content = bytearray()
     # Not whole chunks, which a server could send a byte at a time.
     while len(content) <= most_bytes and (part := response.raw.read1(CHUNK, decode_content=True)):
         content += part
         if time.monotonic() > end:
             raise _TooSlowError
-    return content
+    return bytes(content)
 
 
 def _session() -> requests.Session:

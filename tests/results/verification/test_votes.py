@@ -36,6 +36,9 @@ def update(run: Path, assignment: str, where: str) -> None:
         ("votes = '[1, 2]'", "are not the votes of 10 classes"),
         ("votes = replace(votes, '[0', '[-1')", "are not the votes of 10 classes"),
         ("votes = 'none'", "are not the votes of 10 classes"),
+        pytest.param(
+            f"votes = '{'[' * 10_000}'", "are not the votes of 10 classes", id="deeply nested"
+        ),
         ("image = 999", "votes that pick a class were counted"),
         ("model = model || '0'", "votes that pick a class were counted"),
         ("seed = seed + 1", "votes that pick a class were counted"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from results.recorded import FORMAT_WITHOUT_CHECKSUMS
+from results.recorded import FORMAT_WITHOUT_CHECKSUMS, checksum
 from results.schema import VOTES_FORMAT
 from tests.support.counts import recorded
 from trainables.errors import InputError
@@ -63,6 +63,24 @@ def test_counts_that_have_changed_are_named_instead_of_used(
         assert db.execute(f"UPDATE counts SET {assignment}").rowcount
     message = rf"^{path}: the votes of image 3 from draw 0 to 1000 have changed .* delete that file"
     with pytest.raises(InputError, match=message):
+        store.find([KEY])
+
+
+@pytest.mark.parametrize(
+    "votes",
+    [
+        *("[1000, 1]", "[-1, 5]", "[0.5]", "{}", "none"),
+        pytest.param("[" * 10_000, id="deeply nested"),
+    ],
+)
+def test_impossible_counts_are_named_although_their_checksum_is_right(
+    tmp_path: Path, votes: str
+) -> None:
+    store = VoteStore(tmp_path / "votes.db")
+    store.put({KEY: Counts([1, 999], 0.5, "host")})
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("UPDATE counts SET votes = ?, checksum = ?", (votes, checksum(KEY, votes)))
+    with pytest.raises(InputError, match="the votes of image 3 from draw 0 to 1000 have changed"):
         store.find([KEY])
 
 
