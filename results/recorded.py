@@ -1,4 +1,4 @@
-"""The rows of `votes.db`: which columns they have, and the checksum that each carries."""
+"""The rows of `votes.db`: their columns, their version, and the checksum that each carries."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,8 +8,11 @@ KEY = ("model", "phase", "image", "sigma", "pixel_steps", "seed", "start", "stop
 
 COLUMNS = (*KEY, "votes", "seconds", "node", "checksum")
 
+VOTES_FORMAT = 4
+"""The version of `votes.db`: of its columns, and of what its counts mean."""
+
 FORMAT_WITHOUT_CHECKSUMS = 3
-"""The format before the present one, which is read as well; it lacks only the last column."""
+"""The version before, which is read as well; it lacks only the last column."""
 
 
 def checksum(key: Sequence[object], votes: object) -> str:
@@ -23,10 +26,3 @@ def checksum(key: Sequence[object], votes: object) -> str:
     sigma = float(sigma) if isinstance(sigma, int | float) else sigma
     row = (model, phase, image, sigma, *rest, votes)
     return hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest()
-
-
-def possible(votes: object, draws: int) -> bool:
-    """Whether `votes` can be how many of so many draws were for each class; the rest abstained."""
-    if not (type(votes) is list and votes and {*map(type, votes)} == {int}):
-        return False
-    return min(votes) >= 0 and sum(votes) <= draws

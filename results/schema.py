@@ -8,9 +8,6 @@ import pyarrow as pa
 
 SCHEMA_VERSION = "3"
 
-VOTES_FORMAT = 4
-"""The version of `votes.db`: of its columns, and of what its counts mean."""
-
 Row = Mapping[str, Any]
 """One row of a table: column name to Python value."""
 

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from results.schema import CERTIFICATES, VOTES_FORMAT
+from results.recorded import VOTES_FORMAT
+from results.schema import CERTIFICATES
 from results.store import read_metadata, write_table
 from tests.support.bounds import expected_bounds
 from tests.support.runs import CERTIFIED, SETTING, Finished, Launcher, without_incidentals

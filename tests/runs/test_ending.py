@@ -126,6 +126,7 @@ def test_a_run_that_is_ended_in_each_of_its_stages_equals_the_reference(
         before = trials
         process = launcher.start("--name=ended", "--resume", "--json")
     ended(process)
+    assert tables(folder, ["trials"])[0][: len(before)] == before
     assert finished_trials(folder) == finished_trials(reference_run.folder)
     ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
     assert without_incidentals(ours) == without_incidentals(reference)

@@ -82,8 +82,7 @@ class HttpClassifier(IdentifiedClassifier):
             InputError: when nothing answers there, or not according to the protocol.
         """
         url = _checked(url)
-        tries_now = min(tries, DESCRIPTION_TRIES)
-        content = exchange(url, None, timeout, tries_now, DESCRIPTION_BYTES)
+        content = exchange(url, None, timeout, min(tries, DESCRIPTION_TRIES), DESCRIPTION_BYTES)
         return cls(url, _parsed(Description, content, url), timeout=timeout, tries=tries)
 
     @property

@@ -13,8 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from results.recorded import COLUMNS, FORMAT_WITHOUT_CHECKSUMS, KEY, checksum, possible
-from results.schema import VOTES_FORMAT
+from results.recorded import COLUMNS, FORMAT_WITHOUT_CHECKSUMS, KEY, VOTES_FORMAT, checksum
 from trainables.errors import InputError
 from tuning.errors import ConfigError
 
@@ -62,6 +61,7 @@ class VoteStore:
         self.path = path
         with closing(self._connect()) as db, db:
             self._check_version(db)
+            self._add_checksums(db)
             db.execute(
                 "CREATE TABLE IF NOT EXISTS counts (model TEXT, phase TEXT, image INTEGER, "
                 "sigma REAL, pixel_steps INTEGER, seed INTEGER, start INTEGER, stop INTEGER, "
@@ -107,7 +107,7 @@ class VoteStore:
 
     def _checked(self, key: VoteKey, votes: str, seconds: float, node: str, found: str) -> Counts:
         with suppress(RecursionError, TypeError, ValueError):  # what is no JSON
-            if found == checksum(key, votes) and possible(counted := json.loads(votes), key.size):
+            if found == checksum(key, votes) and _possible(counted := json.loads(votes), key.size):
                 return Counts(counted, seconds, node)
         raise InputError(
             f"{self.path}: the votes of image {key.image} from draw {key.start} to {key.stop} "
@@ -118,15 +118,21 @@ class VoteStore:
     def _check_version(self, db: sqlite3.Connection) -> None:
         (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         (found,) = db.execute("PRAGMA user_version").fetchone()
-        if tables and found == FORMAT_WITHOUT_CHECKSUMS:
-            db.create_function("checksum", len(KEY) + 1, _checksum, deterministic=True)
-            db.execute("ALTER TABLE counts ADD COLUMN checksum TEXT")
-            db.execute(f"UPDATE counts SET checksum = checksum({_KEY}, votes)")
-        elif tables and found != VOTES_FORMAT:
+        if tables and found not in (FORMAT_WITHOUT_CHECKSUMS, VOTES_FORMAT):
             raise ConfigError(
                 f"--out: {self.path} holds votes in format {found}, but this version uses format "
                 f"{VOTES_FORMAT}; delete that file to have them counted again"
             )
+
+    def _add_checksums(self, db: sqlite3.Connection) -> None:
+        """Give those of the previous version theirs, which are of what is there now."""
+        # All or nothing: Python begins no transaction for a change of the columns.
+        db.execute("BEGIN IMMEDIATE")
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if found == FORMAT_WITHOUT_CHECKSUMS:
+            db.create_function("checksum", len(KEY) + 1, lambda *row: checksum(row[:-1], row[-1]))
+            db.execute("ALTER TABLE counts ADD COLUMN checksum TEXT")
+            db.execute(f"UPDATE counts SET checksum = checksum({_KEY}, votes)")
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=30)
@@ -134,11 +140,13 @@ class VoteStore:
 
 def _row(key: VoteKey, counts: Counts) -> tuple[object, ...]:
     votes = json.dumps(counts.votes)
-    if not possible(counts.votes, key.size):
+    if not _possible(counts.votes, key.size):
         raise InputError(f"a worker on {counts.node} counted {votes} votes in {key.size} draws")
     return (*key, votes, counts.seconds, counts.node, checksum(key, votes))
 
 
-def _checksum(*row: object) -> str:
-    *key, votes = row
-    return checksum(key, votes)
+def _possible(votes: object, draws: int) -> bool:
+    """Whether `votes` can be how many of so many draws were for each class; the rest abstained."""
+    if not (type(votes) is list and votes and {*map(type, votes)} == {int}):
+        return False
+    return min(votes) >= 0 and sum(votes) <= draws

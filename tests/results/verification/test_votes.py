@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from results.digests import file_digests
-from results.recorded import FORMAT_WITHOUT_CHECKSUMS
-from results.schema import VOTES_FORMAT
+from results.recorded import FORMAT_WITHOUT_CHECKSUMS, VOTES_FORMAT
 from results.verification import verify
 from results.verification.counts import Counts, Stream
 from tests.support.finished import sealed, write_finished

@@ -263,6 +263,18 @@ def test_with_a_token_only_its_bearer_is_answered(
     assert exchange(connection, body=question(), headers=right)[0] == 200
 
 
+def test_the_token_is_asked_for_before_the_body(
+    monkeypatch: pytest.MonkeyPatch, connection: http.client.HTTPConnection
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cr3t")
+    # Of a body that never comes.
+    connection.putrequest("POST", "/")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    connection.sock.settimeout(30)
+    assert connection.getresponse().status == 401
+
+
 def test_client_and_server_share_the_token_variable(
     monkeypatch: pytest.MonkeyPatch, server: ClassifierServer
 ) -> None:

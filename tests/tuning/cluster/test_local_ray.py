@@ -1,6 +1,7 @@
 """How a local Ray starts, and what is left of earlier ones; without a Ray."""
 
 import os
+import runpy
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import filelock
 import pytest
 
 from tuning.cluster import local_ray
-from tuning.cluster.local_ray import LIMITS, LOCK, STARTING_SECONDS, prepare
+from tuning.cluster.local_ray import LIMITS, LOCK, LOG_MONITOR, STARTING_SECONDS, prepare
 from tuning.cluster.resources import Resources
 from tuning.errors import CertificationIncomplete, ConfigError
 
@@ -105,6 +106,13 @@ def test_limits_that_the_user_has_set_are_kept(monkeypatch: pytest.MonkeyPatch) 
     prepare()
     assert os.environ[first] == "7"
     assert {name: os.environ[name] for name in others} == {name: LIMITS[name] for name in others}
+
+
+def test_ray_knows_how_rarely_to_look_for_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LOG_MONITOR.items():
+        monkeypatch.setenv(name, value)
+    read = runpy.run_module("ray._private.log_monitor")
+    assert {name: str(int(read[name])) for name in LOG_MONITOR} == LOG_MONITOR
 
 
 def test_folders_of_dead_runs_are_removed_and_no_others(

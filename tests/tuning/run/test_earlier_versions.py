@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from results import files
+from results.recorded import VOTES_FORMAT
 from results.report.command import main as report
-from results.schema import VOTES_FORMAT
 from results.verification import verify
 from tuning.certification.replay import replay
 from tuning.certify import main as certify

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from results.recorded import FORMAT_WITHOUT_CHECKSUMS, checksum
-from results.schema import VOTES_FORMAT
+from results.recorded import FORMAT_WITHOUT_CHECKSUMS, VOTES_FORMAT, checksum
 from tests.support.counts import recorded
 from trainables.errors import InputError
 from tuning.errors import ConfigError
@@ -93,7 +92,9 @@ def test_counts_that_cannot_be_are_not_recorded(tmp_path: Path, votes: list[int]
     assert recorded(tmp_path / "votes.db") == {}
 
 
-def test_the_format_before_is_read_and_gets_checksums(tmp_path: Path) -> None:
+def test_the_format_before_is_read_and_gets_checksums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "votes.db"
     store = VoteStore(path)
     # As SQLite keeps it, which is not how it was given.
@@ -105,6 +106,13 @@ def test_the_format_before_is_read_and_gets_checksums(tmp_path: Path) -> None:
         db.execute("ALTER TABLE counts DROP COLUMN checksum")
         db.execute(f"PRAGMA user_version = {FORMAT_WITHOUT_CHECKSUMS}")
         db.commit()
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        # As if it were killed within.
+        patched.delattr("tuning.votes.store.checksum")
+        with pytest.raises(sqlite3.OperationalError):
+            VoteStore(path)
+    assert path.read_bytes() == before
     again = VoteStore(path)
     assert all(again.find([key]) == {key: counts[key]} for key in keys)
     with closing(sqlite3.connect(path)) as db:
