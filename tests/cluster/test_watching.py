@@ -44,7 +44,9 @@ def test_metrics_say_what_the_tables_say(watched: Watched) -> None:
 
 def test_tasks_are_named_by_what_they_work_for(watched: Watched) -> None:
     assert {f"votes: {SETTING}: {variant}" for variant in VARIANTS} <= set(watched.seen["tasks"])
-    assert {f"train: {SETTING}"} <= set(watched.seen["tasks"])
+    trained = re.compile(rf"train: {SETTING}: \d{{3}} [a-z ]+, (fold \d|all shots)")
+    seen = [found for name in watched.seen["tasks"] if (found := trained.fullmatch(name))]
+    assert {found[1] for found in seen} >= {"fold 0", "fold 1", "all shots"}
 
 
 def test_tasks_of_trials_are_named_by_trial_epoch_and_score_on_workers_of_the_search(

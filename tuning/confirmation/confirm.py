@@ -121,7 +121,8 @@ class Candidates:
         """On a fold, all trainings have the same seed."""
         fold, config = self.scorer.folds[number], trial.hyperparameters
         seed = derive_seed(self.scorer.seed, "training", number)
-        training = Training(config, fold.train_images, fold.train_labels, seed)
+        label = f"{trial.label}, fold {number}"
+        training = Training(config, fold.train_images, fold.train_labels, seed, label)
         denoiser = await self.trainer.train(training, Urgency.CONFIRMATION_TRAINING)
         self.advance(1)
         if denoiser is None:

@@ -39,7 +39,8 @@ class FinalTrainer:
     async def train(self, trial: TrialRecord, urgency: Urgency) -> Denoiser | None:
         """The denoiser of a trial's configuration; None if its training diverges."""
         images, labels, _ = self.setting.shots.joined()
-        training = Training(trial.hyperparameters, images, labels, self.seed)
+        label = f"{trial.label}, all shots"
+        training = Training(trial.hyperparameters, images, labels, self.seed, label)
         return await self.trainer.train(training, urgency)
 
 

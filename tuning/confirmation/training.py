@@ -35,12 +35,16 @@ RETRIES = 3
 
 @dataclass(frozen=True)
 class Training:
-    """A denoiser to train on `images` [n, C, H, W] with `labels` [n]."""
+    """A denoiser to train on `images` [n, C, H, W] with `labels` [n].
+
+    `label` says on the dashboard what it is for.
+    """
 
     hyperparameters: DecropConfig
     images: Tensor
     labels: Tensor
     seed: int
+    label: str
 
     def key(self, source: str) -> str:
         """A hash of everything the denoiser depends on; `source` identifies the shared inputs."""
@@ -87,7 +91,8 @@ class Trainer:
         if self._path(key).exists():
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        remote = _train.options(name=f"train: {self._setting}", **self._pool.resources.of_task)
+        name = f"train: {self._setting}: {training.label}"
+        remote = _train.options(name=name, **self._pool.resources.of_task)
 
         def submit() -> ray.ObjectRef[_Outcome]:
             return remote.remote(self._shared, training, self._state(key))

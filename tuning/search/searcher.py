@@ -16,7 +16,6 @@ from tuning.search.budget import Limits
 from tuning.search.checkpoints import Scratch
 from tuning.search.paused import PausedTrials
 from tuning.study.ledger import Ledger
-from tuning.study.points import label_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Study:
         varied = self.ledger.points.space.parameters
         for record in self.ledger.attempts.untold():
             self.board.end(
-                label_of(record.root, record.origin),
+                record.label,
                 record.state,
                 record.origin,
                 record.number,

@@ -14,7 +14,7 @@ from search_spaces.space import Value
 from trainables.decrop.config import BASELINES, DecropConfig
 from tuning.study.database import RESULT
 from tuning.study.pareto import by_rank
-from tuning.study.points import PUBLISHED_SIGMA
+from tuning.study.points import PUBLISHED_SIGMA, label_of
 
 # The error of an attempt whose point is to be tried again begins with this.
 ABANDONED = "abandoned: "
@@ -91,6 +91,11 @@ class TrialRecord:
     def is_baseline(self) -> bool:
         """Whether this is a point that every study evaluates to compare the search with."""
         return self.origin in {"published", PUBLISHED_SIGMA, *BASELINES}
+
+    @property
+    def label(self) -> str:
+        """What people call its point."""
+        return label_of(self.root, self.origin)
 
 
 class Attempts:

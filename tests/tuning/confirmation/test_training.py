@@ -69,7 +69,9 @@ def trained(folder: Path, asked_to_pause: Callable[[], bool]) -> list[str]:
     """Hashes of the weights of two trainings, by the names of their files."""
     task = replace(make_task(), asked_to_pause=asked_to_pause)
     configs = [DecropConfig(**SIZE, learning_rate=rate) for rate in (0.001, 0.002)]
-    trainings = [Training(c, task.train_images, task.train_labels, seed=3) for c in configs]
+    trainings = [
+        Training(c, task.train_images, task.train_labels, seed=3, label="test") for c in configs
+    ]
     with closing(TaskPool(Resources(1, 0.0, 2))) as pool:
         trainer = Trainer("digits", task, folder, pool)
 

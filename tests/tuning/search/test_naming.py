@@ -11,7 +11,7 @@ from tests.support.searches import search_with
 from tests.support.trainables import GOOD, RUNGS, Climbs
 from tuning.study.database import sqlite_url
 from tuning.study.ledger import Ledger
-from tuning.study.points import Plan, label_of
+from tuning.study.points import Plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -34,7 +34,7 @@ def test_tasks_are_named_by_setting_trial_epoch_and_score(tmp_path: Path) -> Non
     search_with(SaysItsName, ledger, tmp_path, task=said)
     names = {path.name: path.read_text() for path in said.iterdir()}
     for record in ledger.attempts.records():
-        label = label_of(record.root, record.origin)
+        label = record.label
         assert names[f"{record.number}-25"] == f"x: {label}, from epoch 1"
         assert names[f"{record.number}-200"] == f"x: {label}, from epoch 26, score 0.400"
     assert names["0-25"] == "x: 000 published, from epoch 1"
