@@ -127,6 +127,7 @@ def test_a_browser_shows_it_to_everybody_without_a_network(
     assert seen["ground"] == {"light": "rgb(245, 246, 248)", "dark": "rgb(15, 18, 23)"}[scheme]
     # Only what is in a box of its own may be wider than the page.
     assert seen["wider"] == []
+    assert width < 1200 or not [name for name in seen["sideways"] if "Variants of" in name]
     assert seen["faint"] == []
     assert seen["unreachable"] == []
     # Sorted by score, both ways, with the trial that has none at the end.
@@ -198,6 +199,8 @@ addEventListener("load", () => setTimeout(() => {
     faint: texts.filter((node) => contrast(node) < 4.5).map(said),
     cut: all(".scroll, pre").filter((node) => node.scrollWidth > node.clientWidth + 1
       || node.scrollHeight > node.clientHeight + 1).map(said),
+    sideways: all(".scroll").filter((node) => node.scrollWidth > node.clientWidth + 1)
+      .map((node) => node.ariaLabel),
     folded: all("details:not([open])").map(said),
     unreachable: all(".scroll, thead button, summary, a").filter((node) => {
       node.focus();
