@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ from tuning.errors import ConfigError
 
 # The folder in a run's storage for files that only a running search needs.
 SCRATCH = "tune"
+# Seconds before a file is read again. Arrow repeats a request that a bucket refuses, but not if the
+# refusal is longer than the file.
+PAUSES = (0.2, 1.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ class Storage:
         Raises:
             OSError: when it cannot be read.
         """
+        for pause in PAUSES:
+            try:
+                return self._read(name)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                time.sleep(pause)
+        return self._read(name)
+
+    def _read(self, name: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             content: bytes = stream.read()
         return content
