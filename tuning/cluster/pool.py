@@ -50,6 +50,7 @@ class TaskPool:
     ) -> None:
         self.resources, self._watch = resources, watch
         self._runner = asyncio.Runner()
+        self._runner.get_loop().set_exception_handler(_unhandled)
         self._begun: set[asyncio.Task[Any]] = set()
         self._running = 0
         self._waiting: list[tuple[Urgency, int, bool, asyncio.Future[None]]] = []
@@ -175,3 +176,9 @@ class TaskPool:
                 pause_workers()
                 if self.idle or ENDING.overdue:
                     return
+
+
+def _unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Let errors pass for which nobody waits any more: the one that ended the waiting is told."""
+    if not context["message"].endswith("exception was never retrieved"):
+        loop.default_exception_handler(context)

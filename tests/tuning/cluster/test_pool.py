@@ -1,6 +1,7 @@
 """Tasks that wait for workers: in which order they get them, and what an ending leaves."""
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -205,3 +206,28 @@ def test_who_watches_is_told_how_many_workers_are_busy_with_what_the_pool_does_a
         assert seen[-1] == (2, 3)
     pool.run(work())
     assert (1, 3) in seen
+
+
+def test_of_many_failures_only_the_awaited_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def full(disk: str) -> None:
+        raise OSError(f"{disk} is full")
+
+    async def write_both() -> None:
+        tasks = [asyncio.create_task(full(disk)) for disk in ("one", "other")]
+        await asyncio.wait(tasks)
+        await tasks[0]
+
+    with closing(TaskPool(ONE_BY_ONE)) as pool, pytest.raises(OSError, match="one is full"):
+        pool.run(write_both())
+    gc.collect()
+    assert not caplog.records
+
+
+def test_other_errors_of_the_loop_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail_later() -> None:
+        asyncio.get_running_loop().call_soon(int, "no number")
+        await asyncio.sleep(0)
+
+    with closing(TaskPool(ONE_BY_ONE)) as pool:
+        pool.run(fail_later())
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
