@@ -73,7 +73,9 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     )
     trials: int = Field(16, ge=1, le=1_000_000, description="points that the search evaluates")
     budget: Annotated[Duration | None, Flag("DURATION")] = Field(
-        None, gt=0, description="time for search and confirmation, for example 90s, 30m or 2h"
+        None,
+        gt=0,
+        description="time for search and confirmation, as 30m or 2h; only the search is cut short",
     )
     device_hours: float | None = Field(
         None,
