@@ -20,12 +20,12 @@ from tests.support.runs import (
     SETTING,
     Finished,
     Launcher,
+    check_equal,
     count,
     ended,
-    finished_trials,
+    said,
     tables,
     wait_until,
-    without_incidentals,
 )
 
 # Trials that last long against the second between two questions of a worker.
@@ -127,16 +127,8 @@ def test_a_run_that_is_ended_in_each_of_its_stages_equals_the_reference(
         process = launcher.start("--name=ended", "--resume", "--json")
     ended(process)
     assert tables(folder, ["trials"])[0][: len(before)] == before
-    assert finished_trials(folder) == finished_trials(reference_run.folder)
-    ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
-    assert without_incidentals(ours) == without_incidentals(reference)
+    check_equal(folder, reference_run.folder)
     assert not list((folder / SETTING / "denoisers").glob("*.pt"))
-
-
-def said(process: subprocess.Popen[str], text: str) -> bool:
-    """Whether the next line of standard error, which is waited for, has this text."""
-    assert process.stderr is not None
-    return text in process.stderr.readline()
 
 
 def count_trials(folder: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from tests.support.killed import MOMENTS
+from tests.support.killed import AFTER_SEARCH, SEARCH
 from tests.support.runs import (
     HANGING,
     POINTS,
@@ -16,9 +16,7 @@ from tests.support.runs import (
     TINY,
     Finished,
     Launcher,
-    finished_trials,
-    tables,
-    without_incidentals,
+    check_equal,
 )
 
 # How often the driver is killed; twenty times in a soak test, a few times in every suite.
@@ -49,24 +47,23 @@ def killed(launcher: Launcher, where: str, count: int, *arguments: str) -> int:
 def test_a_driver_killed_again_and_again_ends_as_if_nothing_had_happened(
     reference_run: Finished, cluster_launcher: Launcher
 ) -> None:
-    generator = random.Random(0)
+    generator = random.Random(5)
     folder = cluster_launcher.folder / "killed"
-    first, resume = ["--name=killed", "--cluster", *TINY], ["--name=killed", "--resume"]
-    *of_search, denoiser, votes = MOMENTS
-    late = max(1, KILLS // 5)
-    moments = [generator.choice(of_search) for _ in range(KILLS - late)]
-    moments += [generator.choice((denoiser, votes)) for _ in range(late)]
+    storage = f"--storage={cluster_launcher.folder / 'storage'}"
+    first, resume = ["--name=killed", "--cluster", storage, *TINY], ["--name=killed", "--resume"]
+    late = KILLS // 2
+    # A moment soon after the start, so that it comes although much has been done before.
+    moments = [(generator.choice([*SEARCH]), generator.randint(1, 2)) for _ in range(KILLS - late)]
+    after = [*AFTER_SEARCH]
+    moments += [(m, 1) for m in sorted(generator.choices(after, k=late), key=after.index)]
     deaths = 0
-    for where in moments:
+    for where, number in moments:
         arguments = resume if (folder / "config.yaml").exists() else first
-        # A moment soon after the start, so that it comes although much has been done before.
-        code = killed(cluster_launcher, where, generator.randint(1, 2), *arguments)
+        code = killed(cluster_launcher, where, number, *arguments)
         deaths += code == -signal.SIGKILL
     assert deaths >= 0.75 * KILLS
     cluster_launcher.run("--name=killed", "--resume")
-    assert finished_trials(folder) == finished_trials(reference_run.folder)
-    ours, reference = (tables(f, ["certificates"])[0] for f in (folder, reference_run.folder))
-    assert without_incidentals(ours) == without_incidentals(reference)
+    check_equal(folder, reference_run.folder)
     check_attempts(folder)
 
 

@@ -15,7 +15,7 @@ from tuning.launch import main
 from tuning.run import start
 
 # The function whose call is each moment, and whether the process dies before or after it.
-MOMENTS: dict[str, tuple[str, bool]] = {
+SEARCH: dict[str, tuple[str, bool]] = {
     "before ask": ("tuning.study.database:DurableStudy.start", False),
     "after ask": ("tuning.study.database:DurableStudy.start", True),
     "before tell": ("tuning.study.database:DurableStudy.tell", False),
@@ -23,9 +23,20 @@ MOMENTS: dict[str, tuple[str, bool]] = {
     "after report": ("tuning.study.database:DurableStudy.report", True),
     # Tune writes the trial's checkpoint at this time.
     "while a checkpoint is written": ("tuning.search.tune:LedgerScheduler.on_trial_result", True),
+    "after the run is copied": ("tuning.cluster.mirror:Mirror.push", True),
+}
+# In the order in which a run comes to them.
+AFTER_SEARCH: dict[str, tuple[str, bool]] = {
     "before a denoiser is written": ("tuning.confirmation.training:write_bytes", False),
     "after votes": ("tuning.votes.store:VoteStore.put", True),
+    "before confirmation is written": ("tuning.confirmation.confirm:write_confirmation", False),
+    "before the variants are written": ("tuning.run.after_search:write_denoisers", False),
+    "before the export": ("tuning.run.after_search:export", False),
+    "before the certificates are written": ("tuning.run.after_search:write_results", False),
+    "before the summary is written": ("tuning.run.pipeline:write_summary", False),
+    "before the report is written": ("results.report:write_report", False),
 }
+MOMENTS = SEARCH | AFTER_SEARCH
 
 
 def kill_at(where: str, count: int) -> None:

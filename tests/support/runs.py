@@ -185,3 +185,16 @@ def finished_trials(folder: Path) -> list[dict[str, Any]]:
     (trials,) = tables(folder, ["trials"])
     rows = [row for row in trials if row["state"] != "failed"]
     return without_incidentals(sorted(rows, key=lambda row: row["root"]))
+
+
+def check_equal(folder: Path, reference: Path) -> None:
+    """Both runs have the same trials and the same certificates."""
+    assert finished_trials(folder) == finished_trials(reference)
+    ours, theirs = (tables(f, ["certificates"])[0] for f in (folder, reference))
+    assert without_incidentals(ours) == without_incidentals(theirs)
+
+
+def said(process: subprocess.Popen[str], text: str) -> bool:
+    """Whether the next line of standard error, which is waited for, has this text."""
+    assert process.stderr is not None
+    return text in process.stderr.readline()
