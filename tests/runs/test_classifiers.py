@@ -37,7 +37,7 @@ SHORT = [*ONE_WORKER, "--trials=1", "--set=epochs=2"]
 @contextmanager
 def serving(checkpoint: Path, launcher: Launcher, port: int = 0) -> Iterator[tuple[str, int]]:
     """The classifier behind HTTP, answering with labels only: its URL and its process."""
-    arguments = [str(checkpoint), f"--port={port}", "--labels-only", "--threads=1"]
+    arguments = [str(checkpoint), f"--port={port}", "--labels-only", "--threads=1", "--quiet"]
     unbuffered = launcher.knowing(PYTHONUNBUFFERED="1")
     process = unbuffered.start_module("trainables.black_box.serve", *arguments)
     assert process.stdout is not None

@@ -73,6 +73,15 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
             time.sleep(0.02)
 
 
+def trickle_headers(handler: BaseHTTPRequestHandler) -> None:
+    """Like `trickle`, but in a header that never ends."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    with suppress(OSError):
+        for _ in range(60_000):
+            handler.wfile.write(b"x")
+            time.sleep(0.02)
+
+
 def bomb(handler: BaseHTTPRequestHandler) -> None:
     """An answer of half a megabyte that becomes 128."""
     packed = zlib.compressobj(level=1, wbits=31)

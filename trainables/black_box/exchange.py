@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import socket
 import threading
 import time
+from http.client import HTTPResponse
 from typing import Any
 
 import requests
 from pydantic import BaseModel, ValidationError
+from requests.adapters import HTTPAdapter
 from urllib3 import Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, InvalidHeader, NewConnectionError, TimeoutError
 
+from trainables.black_box.timely import TimelyStream
 from trainables.errors import InputError
 
 TOKEN_VARIABLE = "DECROP_ENDPOINT_TOKEN"
@@ -91,17 +98,15 @@ def _attempt(
             stream=True,
         ) as response:
             ok = response.status_code == 200
-            content = _content(response, most_bytes if ok else REFUSAL_BYTES, end)
+            content = _content(response, most_bytes if ok else REFUSAL_BYTES)
     except requests.exceptions.SSLError as error:
         raise InputError(
             f"no secure connection to {url}: {one_line(_cause(error))}; check the address, or "
             "name the authority's certificate in REQUESTS_CA_BUNDLE",
             field="classifier",
         ) from error
-    except _TooSlowError:
-        return None, b"", f"did not finish its answer within {PATIENCE * timeout:g} s"
     except (requests.RequestException, HTTPError) as error:
-        return None, b"", _described(error, timeout)
+        return None, b"", _described(error, timeout, late=time.monotonic() > end)
     if ok and len(content) > most_bytes:
         raise InputError(
             f"{url} sent more than {most_bytes:,} bytes, which no answer needs; "
@@ -116,25 +121,48 @@ def _attempt(
     return response, content, failure
 
 
-class _TooSlowError(Exception):
-    """An answer that takes too long, although its sender is never silent for long."""
-
-
-def _content(response: requests.Response, most_bytes: int, end: float) -> bytes:
+def _content(response: requests.Response, most_bytes: int) -> bytes:
     """What the server sends; if that is more than `most_bytes`, no more than its beginning."""
     content = bytearray()
-    # Not whole chunks, which a server could send a byte at a time.
     while len(content) <= most_bytes and (part := response.raw.read1(CHUNK, decode_content=True)):
         content += part
-        if time.monotonic() > end:
-            raise _TooSlowError
     return bytes(content)
+
+
+class _TimelyResponse(HTTPResponse):
+    """An answer that may take `PATIENCE` times as long as its sender may be silent."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self.fp.close()
+        silence = sock.gettimeout()
+        end = math.inf if silence is None else time.monotonic() + PATIENCE * silence
+        self.fp = io.BufferedReader(TimelyStream(sock, end))
+
+
+class _Http(HTTPConnection):
+    response_class = _TimelyResponse
+
+
+class _Https(HTTPSConnection):
+    response_class = _TimelyResponse
+
+
+class _Adapter(HTTPAdapter):
+    """Connections whose answers have a deadline, also those through a proxy."""
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*arguments, **options)
+        pool.ConnectionCls = _Https if pool.scheme == "https" else _Http
+        return pool
 
 
 def _session() -> requests.Session:
     # Neither threads nor a forked process may share connections.
     if getattr(_LOCAL, "process", None) != os.getpid():
         _LOCAL.session, _LOCAL.process = requests.Session(), os.getpid()
+        for scheme in ("http://", "https://"):
+            _LOCAL.session.mount(scheme, _Adapter())
     session: requests.Session = _LOCAL.session
     return session
 
@@ -160,12 +188,14 @@ def _cause(error: requests.RequestException | HTTPError) -> object:
     return getattr(wrapped, "reason", wrapped)
 
 
-def _described(error: requests.RequestException | HTTPError, timeout: float) -> str:
+def _described(error: requests.RequestException | HTTPError, timeout: float, *, late: bool) -> str:
     cause = _cause(error)
     # In urllib3 a refused connection is a kind of time-out, so it is checked first.
     if isinstance(cause, NewConnectionError):
         return "cannot be reached: nothing listens there"
     if isinstance(error, requests.Timeout) or isinstance(cause, TimeoutError):
+        if late:
+            return f"did not finish its answer within {PATIENCE * timeout:g} s"
         return f"did not answer within {timeout:g} s"
     return f"broke off the connection ({type(cause).__name__})"
 

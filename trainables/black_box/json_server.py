@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hmac
+import io
 import os
 import socket
 import sys
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
 from trainables.black_box.exchange import TOKEN_VARIABLE
+from trainables.black_box.openapi import ITSELF, ErrorAnswer, Operation, describe
+from trainables.black_box.request_log import log_failure, log_request
+from trainables.black_box.timely import TimelyStream
 
 MAX_REQUEST_BYTES = 64 * 2**20
 # Seconds after which a silent client loses its connection.
 IDLE = 60.0
+# Seconds in which the next request must have come: its headers, and then its body.
+HEADERS, BODY = 60.0, 300.0
 # Status codes for requests whose body was not read, and the seconds a client has to see one.
-UNREAD = (401, 411, 413)
+UNREAD = (401, 408, 411, 413)
 LINGER = 5.0
 
 
@@ -74,22 +80,27 @@ class JsonServer(ClosingServer):
         return f"http://{host!s}:{port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print in one line how a connection failed, unless the client merely disconnected."""
+        """Log in one line how a connection failed, unless the client merely disconnected."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):
-            print(f"{client_address[0]}: {type(error).__name__}: {error}", file=sys.stderr)
+            log_failure(client_address[0], f"{type(error).__name__}: {error}")
 
 
 class JsonHandler(BaseHTTPRequestHandler):
-    """Answers a connection's requests with JSON; a subclass says what, in `respond`."""
+    """Answers a connection's requests with JSON; a subclass says what, in `respond`.
+
+    A request is for one of `operations`, or for their description under `title`.
+    """
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE
     # Headers and body are two writes; the second would wait until the first is acknowledged.
     disable_nagle_algorithm = True
+    title: ClassVar[str]
+    operations: ClassVar[tuple[Operation, ...]]
 
-    def respond(self, method: str, path: str, body: bytes) -> BaseModel:
-        """The answer to a request with a `path` that has no query.
+    def respond(self, operation: Operation, body: bytes) -> tuple[BaseModel, int]:
+        """The answer to a request, and for how many images it is.
 
         Raises:
             Refused: for a request that gets an error status.
@@ -97,45 +108,94 @@ class JsonHandler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        """Answer a GET."""
-        self._reply("GET")
-
-    def do_POST(self) -> None:
-        """Answer a POST."""
-        self._reply("POST")
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Do not log requests: a search sends thousands."""
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no GET or POST, or no HTTP, as JSON as well."""
-        self.close_connection = True
-        self._send(code, _Error(error=message or self.responses[code][0]))
-
-    def _reply(self, method: str) -> None:
+        """Answer a request of any method."""
+        images = 0
         try:
             self._admit()
             # Read before anything else is refused: the next request begins after this one's body.
             body = self._body()
-            path = self.path.partition("?")[0]
-            self._send(200, self.respond(method, path, body))
+            operation = self._operation()
+            if operation is ITSELF:
+                answer: BaseModel = describe(self.title, self._known(), token=bool(_token()))
+            else:
+                answer, images = self.respond(operation, body)
         except Refused as refused:
-            self._send(refused.status, _Error(error=str(refused)))
+            self._send(refused.status, ErrorAnswer(error=str(refused)))
         except RuntimeError as error:
-            self._send(500, _Error(error=f"the classifier failed: {error}"))
+            self._send(500, ErrorAnswer(error=f"the classifier failed: {error}"))
+        else:
+            self._send(200, answer, images)
 
-    def _send(self, status: int, answer: BaseModel) -> None:
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+
+    def setup(self) -> None:
+        """Let what the client sends be read until a deadline."""
+        super().setup()
+        self.rfile.close()
+        self._stream = TimelyStream(self.connection)
+        self.rfile = io.BufferedReader(self._stream)
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self._stream.end = time.monotonic() + HEADERS
+        self.command = self.path = ""
+        self._begun, self._received = time.monotonic(), 0
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """Read the headers, after the first line has come."""
+        self._begun = time.monotonic()
+        return super().parse_request()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Log no text: `_send` logs each request as JSON."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no HTTP, or of an unknown method, as JSON as well."""
+        self.close_connection = True
+        self._send(code, ErrorAnswer(error=message or self.responses[code][0]))
+
+    def _known(self) -> tuple[Operation, ...]:
+        return (*self.operations, ITSELF)
+
+    def _here(self) -> list[Operation]:
+        """The operations at the path of the request."""
+        path = self.path.partition("?")[0]
+        return [operation for operation in self._known() if operation.path == path]
+
+    def _operation(self) -> Operation:
+        here = self._here()
+        if not here:
+            paths = ", ".join(dict.fromkeys(operation.path for operation in self._known()))
+            raise Refused(404, f"there is nothing here; the paths are {paths}")
+        method = "GET" if self.command == "HEAD" else self.command
+        for operation in here:
+            if operation.method == method:
+                return operation
+        methods = " and ".join(operation.method for operation in here)
+        raise Refused(405, f"{here[0].path} takes {methods}, not {self.command}")
+
+    def _send(self, status: int, answer: BaseModel, images: int = 0) -> None:
         content = answer.model_dump_json(exclude_none=True).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if status == 405:
+            headers["Allow"] = ", ".join(operation.method for operation in self._here())
         if self.close_connection:
             headers["Connection"] = "close"
+        log_request(
+            self.command or "", self.path, status,
+            error=getattr(answer, "error", None) if status == 500 else None,
+            images=images, received_bytes=self._received, sent_bytes=len(content),
+            milliseconds=round(1000 * (time.monotonic() - self._begun), 1),
+        )  # fmt: skip
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
         if status in UNREAD:
             self._linger()
 
@@ -148,7 +208,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.connection.settimeout(LINGER)
         end = time.monotonic() + LINGER
         with suppress(OSError):
-            while time.monotonic() < end and self.rfile.read1(2**16):
+            while time.monotonic() < end and self.connection.recv(2**16):
                 pass
 
     def _body(self) -> bytes:
@@ -159,13 +219,19 @@ class JsonHandler(BaseHTTPRequestHandler):
         if int(length) > MAX_REQUEST_BYTES:
             self.close_connection = True
             raise Refused(413, f"the body exceeds {MAX_REQUEST_BYTES} bytes; send fewer images")
-        body = self.rfile.read(int(length))
+        self._stream.end = time.monotonic() + BODY
+        try:
+            body = self.rfile.read(int(length))
+        except TimeoutError:
+            self.close_connection = True
+            raise Refused(408, "the body did not arrive in time") from None
+        self._received = len(body)
         if len(body) < int(length):
             raise ConnectionError("the client disconnected within its request")
         return body
 
     def _admit(self) -> None:
-        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        token = _token()
         given = self.headers.get("Authorization", "")
         if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             # Without its body: nobody but the holders of the token fills the memory.
@@ -173,5 +239,5 @@ class JsonHandler(BaseHTTPRequestHandler):
             raise Refused(401, "the bearer token is missing or wrong")
 
 
-class _Error(BaseModel):
-    error: str
+def _token() -> str:
+    return os.environ.get(TOKEN_VARIABLE, "").strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from trainables.black_box.endpoint import HttpClassifier
+from trainables.black_box.request_log import logging_requests
 from trainables.black_box.server import ClassifierServer
 from trainables.black_box.smoothed_server import SmoothedServer
 from trainables.command import Flag, read_model, run_command
@@ -46,6 +48,7 @@ class ServeFlags(ClassifierFlags):
         None, ge=1, le=1024, description="cores to use"
     )
     device: str = Field("cpu", description="where an export is run: cpu or cuda")
+    quiet: bool = Field(False, description="log no requests")
 
 
 def serve(arguments: Sequence[str] | None) -> None:
@@ -68,7 +71,7 @@ def serve(arguments: Sequence[str] | None) -> None:
             "or 0",
             field="port",
         ) from error
-    with server:
+    with server, nullcontext() if flags.quiet else logging_requests():
         print(f"serving {flags.source} on {server.url}", flush=True)
         server.serve_forever()
 

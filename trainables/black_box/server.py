@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables.black_box.endpoint import MAX_IMAGES, Answer, Description
 from trainables.black_box.json_server import JsonHandler, JsonServer, Refused
+from trainables.black_box.openapi import Operation
 from trainables.errors import InputError
 from trainables.weights.checkpoint import weights_hash
 
@@ -78,13 +79,19 @@ class ClassifierServer(JsonServer):
 
 class _Handler(JsonHandler):
     server: ClassifierServer
+    title = "A classifier that only answers"
+    operations = (
+        Operation("GET", "/", "What is served.", Description),
+        Operation(
+            "POST", "/", "The logits or the labels of images.", Answer, Question, errors=(400, 500)
+        ),
+    )
 
-    def respond(self, method: str, path: str, body: bytes) -> BaseModel:
-        if path != "/":
-            raise Refused(404, "there is nothing here; the endpoint is /")
-        if method == "GET":
-            return self.server.description
-        return self.server.answer(images_of(body))
+    def respond(self, operation: Operation, body: bytes) -> tuple[BaseModel, int]:
+        if operation.method == "GET":
+            return self.server.description, 0
+        images = images_of(body)
+        return self.server.answer(images), len(images)
 
 
 def images_of(body: bytes) -> Tensor:

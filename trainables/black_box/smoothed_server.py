@@ -13,9 +13,11 @@ from PIL import Image
 from pydantic import BaseModel
 
 from trainables.black_box.json_server import JsonHandler, JsonServer, Refused
-from trainables.black_box.server import images_of
+from trainables.black_box.openapi import Operation
+from trainables.black_box.server import Question, images_of
 from trainables.data.form import MOST_PIXELS, ImageForm
 from trainables.data.image_files import FORMATS
+from trainables.errors import InputError
 from trainables.smoothing import Certificate, SmoothedClassifier
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 MOST_IMAGES = {"/predict": 256, "/certify": 16}
 # The most requests that wait for the classifier; each holds its images in memory.
 MOST_WAITING = 32
+_ERRORS = (400, 500, 502, 503)
 
 
 class SmoothedDescription(BaseModel, frozen=True):
@@ -138,23 +141,36 @@ class SmoothedServer(JsonServer):
                     )
                 yield images
         except (TypeError, ValueError) as error:
-            raise Refused(400, str(error)) from error
+            # About the classifier, such as an endpoint that no longer answers, or about the images.
+            own = isinstance(error, InputError) and error.field == "classifier"
+            raise Refused(502 if own else 400, str(error)) from error
         finally:
             self._places.release()
 
 
 class _Handler(JsonHandler):
     server: SmoothedServer
+    title = "A smoothed classifier"
+    operations = (
+        Operation("GET", "/", "What is served.", SmoothedDescription),
+        Operation(
+            "POST", "/predict", f"The classes of at most {MOST_IMAGES['/predict']} images.",
+            Predictions, Question, takes_images=True, errors=_ERRORS,
+        ),
+        Operation(
+            "POST", "/certify", f"Certificates for at most {MOST_IMAGES['/certify']} images.",
+            Proofs, Question, takes_images=True, errors=_ERRORS,
+        ),
+    )  # fmt: skip
 
-    def respond(self, method: str, path: str, body: bytes) -> BaseModel:
-        known = {"/": "GET", "/predict": "POST", "/certify": "POST"}
-        if path not in known:
-            raise Refused(404, f"there is nothing here; the paths are {', '.join(known)}")
-        if method != known[path]:
-            raise Refused(405, f"{path} takes {known[path]}, not {method}")
-        if path == "/":
-            return self.server.description
-        return self.server.predict(body) if path == "/predict" else self.server.certify(body)
+    def respond(self, operation: Operation, body: bytes) -> tuple[BaseModel, int]:
+        if operation.path == "/predict":
+            predicted = self.server.predict(body)
+            return predicted, len(predicted.predictions)
+        if operation.path == "/certify":
+            certified = self.server.certify(body)
+            return certified, len(certified.certificates)
+        return self.server.description, 0
 
 
 def _images(body: bytes) -> Any:

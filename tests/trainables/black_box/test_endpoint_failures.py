@@ -20,6 +20,7 @@ from tests.support.scripted import (
     stall,
     stall_in_the_body,
     trickle,
+    trickle_headers,
 )
 from trainables.black_box import exchange
 from trainables.black_box.endpoint import HttpClassifier
@@ -48,8 +49,11 @@ def test_a_slow_endpoint_is_given_up_after_the_tries(reaction: Callable[[Any], N
         assert server.posts() == 3
 
 
-def test_an_endpoint_that_never_finishes_is_given_up_after_the_tries() -> None:
-    with serving(trickle) as server:
+@pytest.mark.parametrize("reaction", [trickle, trickle_headers])
+def test_an_endpoint_that_never_finishes_is_given_up_after_the_tries(
+    reaction: Callable[[Any], None],
+) -> None:
+    with serving(reaction) as server:
         classifier = HttpClassifier.connect(server.url, timeout=STALLED, tries=2)
         said = f"did not finish its answer within {4 * STALLED:g} s"
         refusal(lambda: classifier(IMAGES), server.url, said, "tries: 2")

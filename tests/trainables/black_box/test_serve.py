@@ -1,20 +1,12 @@
-import base64
 import http.client
-import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any
 
 import pytest
-import requests
 import torch
 from torch import Tensor, nn
 
-from tests.support.background import in_background
+from tests.support.answering import IMAGES, Linear, exchange, question, serving
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.json_server import MAX_REQUEST_BYTES
@@ -23,28 +15,6 @@ from trainables.errors import InputError
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("direct")
-IMAGES = torch.randn((7, 1, 2, 3), generator=torch.Generator().manual_seed(0))
-
-
-class Linear(nn.Module):
-    """Logits of 2 x 3 grey images; it remembers the sizes of its batches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(6, 4)
-        self.batches: list[int] = []
-        with torch.no_grad():
-            self.head.weight.copy_(torch.arange(24).view(4, 6).sin())
-            self.head.bias.zero_()
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.batches.append(len(images))
-        logits: Tensor = self.head(images.flatten(1))
-        return logits
-
-
-def serving(classifier: nn.Module, **options: Any) -> AbstractContextManager[ClassifierServer]:
-    return in_background(ClassifierServer(classifier, (1, 2, 3), ("127.0.0.1", 0), **options))
 
 
 @pytest.fixture
@@ -58,20 +28,6 @@ def connection(server: ClassifierServer) -> Iterator[http.client.HTTPConnection]
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=300)
     yield connection
     connection.close()
-
-
-def question(images_: Tensor = IMAGES, /, **changes: object) -> dict[str, object]:
-    pixels = base64.b64encode(images_.numpy().tobytes()).decode()
-    return {"shape": list(images_.shape), "dtype": "float32", "images": pixels} | changes
-
-
-def exchange(
-    connection: http.client.HTTPConnection, method: str = "POST", body: object = None, **rest: Any
-) -> tuple[int, Any]:
-    content = body if isinstance(body, bytes) or body is None else json.dumps(body)
-    connection.request(method, rest.pop("path", "/"), content, **rest)
-    response = connection.getresponse()
-    return response.status, json.loads(response.read())
 
 
 def test_the_client_gets_exactly_the_classifiers_logits() -> None:
@@ -212,42 +168,6 @@ def test_a_failing_classifier_is_reported() -> None:
         classifier(IMAGES[:1])
 
 
-def test_the_classifier_answers_one_request_at_a_time() -> None:
-    inside: list[int] = []
-    most: list[int] = []
-
-    class Busy(Linear):
-        def forward(self, images: Tensor) -> Tensor:
-            inside.append(1)
-            time.sleep(0.01)
-            most.append(len(inside))
-            inside.pop()
-            return super().forward(images)
-
-    with serving(Busy()) as server, ThreadPoolExecutor(4) as pool:
-        list(pool.map(HttpClassifier.connect(server.url), [IMAGES] * 8))
-    assert max(most) == 1
-
-
-def test_many_clients_get_their_own_answers(server: ClassifierServer) -> None:
-    local, classifier = server._classifier, HttpClassifier.connect(server.url)
-    batches = [torch.rand(5, 1, 2, 3) for _ in range(60)]
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(classifier, batches))
-    with torch.no_grad():
-        assert all(torch.equal(a, local(b)) for a, b in zip(answers, batches, strict=True))
-
-
-def test_a_client_that_leaves_does_no_harm(
-    server: ClassifierServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for start in (b"", b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"):
-        with socket.create_connection(("127.0.0.1", server.server_address[1])) as client:
-            client.sendall(start)
-    assert HttpClassifier.connect(server.url)(IMAGES).shape == (7, 4)
-    assert capfd.readouterr().err == ""
-
-
 def test_with_a_token_only_its_bearer_is_answered(
     monkeypatch: pytest.MonkeyPatch, connection: http.client.HTTPConnection
 ) -> None:
@@ -283,46 +203,3 @@ def test_client_and_server_share_the_token_variable(
     monkeypatch.setattr("trainables.black_box.exchange._token", lambda: "wrong")
     with pytest.raises(InputError, match=f"401: the bearer token .*; set {TOKEN_VARIABLE}"):
         HttpClassifier.connect(server.url)
-
-
-def test_clients_that_come_at_once_are_all_answered() -> None:
-    server = ClassifierServer(Linear(), (1, 2, 3), ("127.0.0.1", 0))
-    with ExitStack() as stack:
-        # All of them before the first is served: what does not fit would wait for ever.
-        clients = [
-            stack.enter_context(socket.create_connection(server.server_address[:2], timeout=10))  # type: ignore[arg-type]
-            for _ in range(200)
-        ]
-        stack.enter_context(in_background(server))
-        for client in clients:
-            client.settimeout(300)
-            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-        assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
-
-
-def test_a_request_that_is_being_answered_when_the_server_closes_is_answered() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Waiting(Linear):
-        def forward(self, images: Tensor) -> Tensor:
-            if len(images) == len(IMAGES):
-                begun.set()
-                assert go_on.wait(300)
-            return super().forward(images)
-
-    with ThreadPoolExecutor(1) as pool:
-        with serving(Waiting()) as server:
-            answer = pool.submit(HttpClassifier.connect(server.url, tries=1), IMAGES)
-            assert begun.wait(300)
-            threading.Timer(0.5, go_on.set).start()
-        assert answer.result(timeout=300).shape == (7, 4)
-
-
-def test_closing_the_server_ends_idle_connections_and_their_threads() -> None:
-    before = set(threading.enumerate())
-    with requests.Session() as session:
-        with serving(nn.Sequential(nn.Flatten(), nn.Linear(6, 2))) as server:
-            assert session.get(server.url).status_code == 200
-            connections = set(threading.enumerate()) - before
-            assert any("process_request_thread" in thread.name for thread in connections)
-        assert not any(thread.is_alive() for thread in connections)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -85,4 +86,5 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path, ending: signal.S
     process.send_signal(ending)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGTERM)
-    assert errors == ""
+    logged = [json.loads(line) for line in errors.splitlines()]
+    assert [(line["method"], line["images"]) for line in logged] == [("GET", 0), ("POST", 3)]

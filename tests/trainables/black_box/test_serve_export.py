@@ -64,4 +64,6 @@ def test_the_command_serves_an_export_until_it_is_stopped(tmp_path: Path) -> Non
     connection.close()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (130, "")
+    assert process.returncode == 130
+    (logged,) = map(json.loads, errors.splitlines())
+    assert (logged["path"], logged["status"], logged["images"]) == ("/certify", 200, 1)

@@ -23,6 +23,7 @@ from trainables.black_box import smoothed_server
 from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.json_server import MAX_REQUEST_BYTES
 from trainables.black_box.smoothed_server import MOST_IMAGES, SmoothedServer
+from trainables.errors import InputError
 from trainables.smoothing import SmoothedClassifier
 
 torch.set_num_threads(1)
@@ -184,6 +185,7 @@ def test_a_request_has_a_limited_size(server: SmoothedServer) -> None:
         ("POST", "/", 405),
         ("GET", "/etc/passwd", 404),
         ("POST", "/x", 404),
+        ("PUT", "/certify", 405),
     ],
 )
 def test_other_paths_and_methods_are_refused(
@@ -193,12 +195,28 @@ def test_other_paths_and_methods_are_refused(
     assert (found, set(answer)) == (status, {"error"})
 
 
-@pytest.mark.parametrize(
-    "request_line", [b"PUT /certify HTTP/1.1", b"HEAD / HTTP/1.1", b"nonsense", b"GET / HTTP/9.9"]
-)
-def test_what_is_no_get_or_post_is_refused_as_json(
-    server: SmoothedServer, request_line: bytes
-) -> None:
+def test_what_a_path_takes_instead_is_said(server: SmoothedServer) -> None:
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=300)  # type: ignore[arg-type]
+    for method, path, allowed in (("DELETE", "/", "GET"), ("GET", "/predict", "POST")):
+        connection.request(method, path)
+        response = connection.getresponse()
+        assert f"takes {allowed}, not {method}" in json.loads(response.read())["error"]
+        assert response.headers["Allow"] == allowed
+
+
+def test_head_gets_the_headers_of_get_alone(server: SmoothedServer) -> None:
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=300)  # type: ignore[arg-type]
+    for method in ("HEAD", "GET"):
+        connection.request(method, "/")
+        response = connection.getresponse()
+        content = response.read()
+        assert response.status == 200
+        assert int(response.headers["Content-Length"]) > 100
+    assert len(content) == int(response.headers["Content-Length"])
+
+
+@pytest.mark.parametrize("request_line", [b"BREW / HTTP/1.1", b"nonsense", b"GET / HTTP/9.9"])
+def test_what_is_no_http_is_refused_as_json(server: SmoothedServer, request_line: bytes) -> None:
     with socket.create_connection(server.server_address[:2]) as client:  # type: ignore[arg-type]
         client.sendall(request_line + b"\r\nHost: x\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(2**16), b""))
@@ -258,6 +276,16 @@ def test_a_classifier_that_fails_is_said_and_the_server_goes_on(
     status, found = ask(server, "POST", "/certify", png())
     assert (status, found["error"]) == (500, "the classifier failed: CUDA out of memory")
     assert ask(server, "POST", "/predict", png())[0] == 200
+
+
+def test_an_endpoint_behind_it_that_fails_is_no_fault_of_the_client(
+    server: SmoothedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(images: Any) -> Any:
+        raise InputError("http://inside/ cannot be reached", field="classifier")
+
+    monkeypatch.setattr(server._smoothed, "certify", fails)
+    assert ask(server, "POST", "/certify", png())[0] == 502
 
 
 def test_text_chunks_of_an_image_do_not_count_as_pixels(server: SmoothedServer) -> None:
