@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -24,8 +25,7 @@ MAX_REQUEST_BYTES = 64 * 2**20
 IDLE = 60.0
 # Seconds in which the next request must have come: its headers, and then its body.
 HEADERS, BODY = 60.0, 300.0
-# Status codes for requests whose body was not read, and the seconds a client has to see one.
-UNREAD = (401, 408, 411, 413)
+# Seconds that a client has to see why it is refused, while it still sends.
 LINGER = 5.0
 
 
@@ -108,7 +108,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        """Answer a request of any method."""
+        """Answer a request."""
         images = 0
         try:
             self._admit()
@@ -126,7 +126,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         else:
             self._send(200, answer, images)
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_GET  # noqa: N815
 
     def setup(self) -> None:
         """Let what the client sends be read until a deadline."""
@@ -151,9 +151,15 @@ class JsonHandler(BaseHTTPRequestHandler):
         """Log no text: `_send` logs each request as JSON."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no HTTP, or of an unknown method, as JSON as well."""
+        """Answer what is no HTTP, or of another method, as JSON as well."""
         self.close_connection = True
-        self._send(code, ErrorAnswer(error=message or self.responses[code][0]))
+        reason = message or self.responses[code][0]
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            try:
+                self._operation()
+            except Refused as refused:
+                code, reason = refused.status, str(refused)
+        self._send(code, ErrorAnswer(error=reason))
 
     def _known(self) -> tuple[Operation, ...]:
         return (*self.operations, ITSELF)
@@ -196,7 +202,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
-        if status in UNREAD:
+        if self.close_connection and status != HTTPStatus.OK:
             self._linger()
 
     def _linger(self) -> None:

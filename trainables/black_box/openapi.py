@@ -70,7 +70,7 @@ def describe(title: str, operations: Sequence[Operation], token: bool) -> Docume
         "info": {
             "title": title,
             "version": "1",
-            "description": "Other paths are answered with 404, other methods with 405 or 501.",
+            "description": "Other paths are answered with 404, other methods with 405.",
         },
         "paths": paths,
         "components": {

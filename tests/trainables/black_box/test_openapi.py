@@ -181,11 +181,12 @@ def test_other_paths_and_methods_are_not_there(server: JsonServer) -> None:
     document = described(server)
     refusal = {"$ref": "#/components/schemas/ErrorAnswer"}
     for path, methods in document["paths"].items():
-        for method in ("GET", "POST", "PUT", "DELETE"):
+        for method in ("GET", "POST", "PUT", "DELETE", "TRACE", "QUERY"):
             if method.lower() not in methods:
                 status, _, answer = ask(server, method, path)
                 assert status == 405
                 check(document, refusal, answer)
-    status, _, answer = ask(server, "GET", "/no/such")
-    assert status == 404
-    check(document, refusal, answer)
+    for method in ("GET", "QUERY"):
+        status, _, answer = ask(server, method, "/no/such")
+        assert status == 404
+        check(document, refusal, answer)
