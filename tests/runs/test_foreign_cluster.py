@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
+import pytest
 
 from tests.support.killed import AFTER_SEARCH, SEARCH
 from tests.support.runs import (
@@ -44,6 +45,7 @@ def killed(launcher: Launcher, where: str, count: int, *arguments: str) -> int:
     return process.returncode
 
 
+@pytest.mark.timeout(2 * HANGING + 200 * KILLS)
 def test_a_driver_killed_again_and_again_ends_as_if_nothing_had_happened(
     reference_run: Finished, cluster_launcher: Launcher
 ) -> None:
