@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# Further flags for `make run`, for example ARGS="--shots 5 --seed 1".
+BUILD := build
+# Further flags for `make run` and `make lock`, for example ARGS="--shots 5 --seed 1".
 ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
@@ -15,7 +16,7 @@ TIERS ?= not runs and not cluster
 # Which files of tests on two hosts.
 CLUSTER ?= tests/cluster
 
-.PHONY: run test test-runs test-cluster check test-all docs lint types imports suite clean
+.PHONY: run test test-runs test-cluster check test-all docs lint types imports suite lock clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -26,7 +27,7 @@ test: lint imports
 
 # The documentation as a site, build/site/index.html.
 docs: .venv/developing
-	$(BIN)/python -m sphinx -W docs build/site
+	$(BIN)/python -m sphinx -W docs $(BUILD)/site
 
 lint: .venv/developing
 	$(BIN)/ruff check .
@@ -56,13 +57,23 @@ check: lint imports
 
 test-all: check test-cluster
 
-# What users need; with what only developing needs on top, `make run` needs nothing more.
+# The versions and hashes of everything that is installed. uv is used for nothing else.
+lock:
+	$(PYTHON) -m venv $(BUILD)/locking
+	$(BUILD)/locking/bin/pip install --quiet uv==0.13.9
+	$(BUILD)/locking/bin/python requirements/lock.py $(ARGS)
+
+# What users need; with what only developing needs on top, `make run` needs nothing more. A project in
+# a folder has no hash: it is installed after what it needs, and may fetch nothing.
+.venv/installed: LOCK := run
+.venv/developing: LOCK := dev
 .venv/developing: EXTRAS := [dev]
-.venv/installed .venv/developing: pyproject.toml constraints.txt
+.venv/installed .venv/developing: pyproject.toml requirements/run.txt requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.$(EXTRAS)'
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements/$(LOCK).txt
+	$(BIN)/pip install --quiet --no-index --no-build-isolation --editable '.$(EXTRAS)'
 	touch .venv/installed $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv $(BUILD) *.egg-info

@@ -42,13 +42,7 @@ def test_the_image_holds_every_package() -> None:
     found = project["tool"]["setuptools"]["packages"]["find"]["include"]
     packages = {pattern.removesuffix("*") for pattern in found}
     files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
-    assert packages | files | {"constraints.txt"} == set(copied())
-
-
-def test_everything_installed_is_pinned() -> None:
-    installs = [run for run in instructions("RUN") if "pip install" in run]
-    assert len(installs) == 2
-    assert all("--constraint constraints.txt" in run for run in installs)
+    assert packages | files | {"requirements/run.txt"} == set(copied())
 
 
 def test_the_image_does_not_run_as_root_and_says_where_home_is() -> None:

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ IGNORED = ["--exclude=SC1091"]
 @pytest.mark.parametrize("place", TEXTS)
 def test_what_a_shell_reads_is_sound(place: str) -> None:
     for command in (["bash", "-n"], [SHELLCHECK, "--shell=bash", *IGNORED, "-"]):
+        if not shutil.which(command[0]):
+            pytest.skip("shellcheck has no wheel for this platform")
         done = subprocess.run(
             command, input=TEXTS[place], capture_output=True, text=True, check=False
         )

@@ -1,0 +1,61 @@
+"""Locks all versions, in constraints.txt, and the hashes of their files, in run.txt and dev.txt.
+
+`make lock` runs this, with uv beside it. Versions stay as they are, and what pyproject.toml newly
+asks for is added. `make lock ARGS=--upgrade` takes the newest of everything, and
+`--upgrade-package NAME` that of one.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+UV = Path(sys.executable).with_name("uv")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+NOTE = "# {}, for every platform. Written by `make lock`.\n"
+# What builds the project is installed with it: an isolated build would fetch it unchecked.
+BUILD = "\n".join(PROJECT["build-system"]["requires"])
+
+
+def compiled(output: str, *flags: str) -> str:
+    """What uv resolves for all platforms; versions that `output` names already are kept."""
+    lowest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    form = ["--no-header", "--no-annotate", "--quiet", "--output-file", output]
+    platforms = ["--universal", "--python-version", lowest]
+    # Building a package from its source would run code, and fetch what builds it, unchecked.
+    wheels = ["--only-binary", ":all:"]
+    command = [UV, "pip", "compile", "pyproject.toml", "-", *form, *platforms, *wheels, *flags]
+    subprocess.run(command, cwd=ROOT, input=BUILD, text=True, check=True)
+    return (ROOT / output).read_text()
+
+
+def entries(text: str) -> list[str]:
+    """The packages of a requirements file, each with the lines of its hashes."""
+    return re.split(r"^(?=\S)", text, flags=re.MULTILINE)
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the three files."""
+    versions = compiled("constraints.txt", "--extra", "dev", *arguments)
+    hashed = ["--constraints", "constraints.txt", "--generate-hashes", "--emit-build-options"]
+    run = compiled("requirements/run.txt", *hashed)
+    dev = compiled("requirements/dev.txt", *hashed, "--extra", "dev")
+
+    known = set(entries(run))
+    further = "".join(entry for entry in entries(dev) if entry not in known)
+    dev = f"-r run.txt\n{further}"
+    for name, title, text in (
+        ("constraints.txt", "The versions everything is tested with", versions),
+        ("requirements/run.txt", "What users need, with the hashes of its files", run),
+        ("requirements/dev.txt", "What developing needs on top, likewise", dev),
+    ):
+        (ROOT / name).write_text(NOTE.format(title) + text)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except subprocess.CalledProcessError as failure:
+        sys.exit(failure.returncode)
