@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD := build
-# Further flags for `make run` and `make lock`, for example ARGS="--shots 5 --seed 1".
+# Further flags for `make run`, `make lock` and `make audit`, for example ARGS="--shots 5 --seed 1".
 ARGS ?=
 
 export RAY_USAGE_STATS_ENABLED = 0
@@ -16,7 +16,8 @@ TIERS ?= not runs and not cluster
 # Which files of tests on two hosts.
 CLUSTER ?= tests/cluster
 
-.PHONY: run test test-runs test-cluster check test-all docs lint types imports suite lock clean
+.PHONY: run test test-runs test-cluster check test-all docs lint types imports suite \
+	lock supply sbom licences audit clean
 
 run: .venv/installed
 	$(BIN)/python -m tuning.launch $(ARGS)
@@ -62,6 +63,25 @@ lock:
 	$(PYTHON) -m venv $(BUILD)/locking
 	$(BUILD)/locking/bin/pip install --quiet uv==0.13.9
 	$(BUILD)/locking/bin/python requirements/lock.py $(ARGS)
+
+# What has been installed: a list in CycloneDX, the licences, and whether a weakness is known.
+supply: sbom licences audit
+
+# That the list is valid is tested: cyclonedx-py would check the form of 800 addresses, for a minute.
+sbom: .venv/developing
+	mkdir -p $(BUILD)
+	$(BIN)/cyclonedx-py environment --no-validate --output-reproducible --pyproject pyproject.toml \
+		--output-file $(BUILD)/sbom.json $(BIN)/python
+
+licences: .venv/developing
+	mkdir -p $(BUILD)
+	$(BIN)/pip-licenses --output-file $(BUILD)/licences.txt
+
+# Weaknesses that do not concern this project, each with its reason: --ignore-vuln=ID
+EXCUSED :=
+
+audit: .venv/developing
+	$(BIN)/python requirements/audit.py $(EXCUSED) $(ARGS)
 
 # What users need; with what only developing needs on top, `make run` needs nothing more. A project in
 # a folder has no hash: it is installed after what it needs, and may fetch nothing.
