@@ -1,8 +1,7 @@
-import click
 import pytest
-from ray.scripts.scripts import cli as ray_cli
 
 from tests.support.commands import commands
+from tests.support.ray_commands import check_ray_command
 from tuning.config import RunConfig, make_config
 from tuning.flags import launch_line
 
@@ -25,12 +24,7 @@ def test_every_launch_has_flags_that_exist_and_values_they_take(
 
 @pytest.mark.parametrize(("place", "given"), RAY_COMMANDS, ids=name)
 def test_every_ray_command_has_options_that_ray_knows(place: str, given: list[str]) -> None:
-    command: click.Command = ray_cli
-    while isinstance(command, click.Group):
-        found = command.get_command(click.Context(command), given[0])
-        assert found is not None, given[0]
-        command, given = found, given[1:]
-    command.make_context(command.name, list(given))
+    check_ray_command(given)
 
 
 def test_the_commands_are_found() -> None:
