@@ -1,6 +1,7 @@
 """What the commands of this package share: one line on standard error if they fail."""
 
 import argparse
+import sys
 from typing import NoReturn
 
 
@@ -9,4 +10,15 @@ class CommandLine(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with exit code 2."""
-        self.exit(2, f"error: {message} (see --help)\n")
+        self.exit(fail(f"{message} (see --help)"))
+
+
+def fail(message: str) -> int:
+    """Say why a command fails; returns its exit code."""
+    print("error:", one_line(message), file=sys.stderr)
+    return 2
+
+
+def one_line(text: str) -> str:
+    """`text`, which may quote anything, with escapes in place of what a terminal must not get."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))

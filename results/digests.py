@@ -39,9 +39,7 @@ def file_digests(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     }  # fmt: skip
     named = {folder / files.CONFIG, folder / files.SUMMARY, *found}
     digests = {str(path.relative_to(folder)): _digest(path) for path in sorted(named)}
-    rest = {name: value for name, value in manifest.items() if name != FILES}
-    text = json.dumps(rest, sort_keys=True, ensure_ascii=False)
-    return digests | {files.MANIFEST: hashlib.sha256(text.encode()).hexdigest()}
+    return digests | {files.MANIFEST: _digest_of_rest(manifest)}
 
 
 def changed_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -56,12 +54,40 @@ def changed_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield f"files cannot be compared with their digests: {' '.join(str(error).split())}"
         return
     for name in sorted({*recorded, *found}):
-        if name not in found:
-            yield f"{name}: is missing"
-        elif name not in recorded:
-            yield f"{name}: was not there when the run ended"
-        elif found[name] != recorded[name]:
-            yield f"{name}: has changed since the run ended"
+        if change := _change(recorded.get(name), found.get(name)):
+            yield f"{name}: {change}"
+
+
+def changed_since(folder: Path, path: Path, manifest: Mapping[str, Any]) -> str:
+    """How a file of a run is not as it was at the end of the run; empty if it is, or none was.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    recorded = manifest.get(FILES)
+    if not isinstance(recorded, dict):
+        return ""
+    name = str(path.relative_to(folder))
+    if name == files.MANIFEST:
+        found = _digest_of_rest(manifest)
+    else:
+        found = _digest(path) if path.exists() else None
+    return _change(recorded.get(name), found)
+
+
+def _change(recorded: str | None, found: str | None) -> str:
+    if recorded == found:
+        return ""
+    if found is None:
+        return "is missing"
+    return f"{'was not there when' if recorded is None else 'has changed since'} the run ended"
+
+
+def _digest_of_rest(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != FILES}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False)
+    # Damage can leave halves of surrogate pairs.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _digest(path: Path) -> str:

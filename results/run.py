@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from results import files
+from results.digests import changed_since
 from results.insight import Insight
 from results.schema import (
     BASELINES,
@@ -81,11 +82,13 @@ class Run:
     settings: Sequence[Setting]
 
 
-def load_run(folder: Path, problems: list[str] | None = None) -> Run:
+def load_run(folder: Path, problems: list[str] | None = None, *, changed: bool = False) -> Run:
     """Read a run folder.
 
     With a list of `problems`, which is extended, what is missing is left out, and so is what is
-    damaged or of a different run, with a line that names the file and says why.
+    damaged or of a different run, with a line that names the file and says why. Unless `changed`
+    allows it, that includes YAML and JSON that has changed since the end of the run: unlike tables,
+    these have no checksums of their own.
 
     Raises:
         StoreError: if it is not a run folder. Without `problems` also if config.yaml, manifest.json
@@ -97,8 +100,8 @@ def load_run(folder: Path, problems: list[str] | None = None) -> Run:
         raise StoreError(f"{folder}: {what}")
     if not any((folder / name).exists() for name in _MAIN):
         raise StoreError(f"{folder}: is not a run folder: it has no {', '.join(_MAIN)}")
-    manifest = _attempt(_mapping, folder / files.MANIFEST, {}, problems)
-    tables = _Tables(folder, manifest, problems)
+    manifest = _attempt(_manifest(folder, changed), folder / files.MANIFEST, {}, problems)
+    tables = _Tables(folder, manifest, problems, changed)
     summary = tables.rows(folder / files.SUMMARY, summary_schema(), required=True)
     names = dict.fromkeys(row["setting"] for row in summary)
     # A setting whose certification never ended is not in the summary, but has trials to report.
@@ -109,13 +112,28 @@ def load_run(folder: Path, problems: list[str] | None = None) -> Run:
     return Run(
         folder,
         folder.resolve().name,
-        _attempt(_mapping, folder / files.CONFIG, {}, problems),
+        tables.unchanged(_mapping, folder / files.CONFIG),
         manifest,
         [
             _load_setting(folder / name, [row for row in summary if row["setting"] == name], tables)
             for name in names
         ],
     )
+
+
+def _manifest(folder: Path, changed: bool) -> Callable[[Path], dict[str, Any]]:
+    def read(path: Path) -> dict[str, Any]:
+        manifest = _mapping(path)
+        if not changed:
+            _check_unchanged(folder, path, manifest)
+        return manifest
+
+    return read
+
+
+def _check_unchanged(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None:
+    if change := changed_since(folder, path, manifest):
+        raise StoreError(f"{path}: {change}; put it back as it was")
 
 
 def _begun(manifest: Mapping[str, Any]) -> list[str]:
@@ -142,9 +160,10 @@ class _Tables:
     """Reads the tables of one run; `problems` is as in `load_run`."""
 
     def __init__(
-        self, folder: Path, manifest: Mapping[str, Any], problems: list[str] | None
+        self, folder: Path, manifest: Mapping[str, Any], problems: list[str] | None, changed: bool
     ) -> None:
         self.manifest, self.problems = manifest, problems
+        self._folder, self._changed = folder, changed
         # A run that has just started has no manifest, but may have tables of an earlier start.
         self._of_any_run = problems is not None and not (folder / files.MANIFEST).exists()
 
@@ -161,6 +180,17 @@ class _Tables:
 
         found: list[dict[str, Any]] = _attempt(read, path, [], self.problems)
         return found
+
+    def unchanged(self, read: Callable[[Path], Any], path: Path) -> Any:
+        """What `read` returns of a file as it was at the end of the run."""
+
+        def checked(path: Path) -> Any:
+            found = read(path)
+            if not self._changed:
+                _check_unchanged(self._folder, path, self.manifest)
+            return found
+
+        return _attempt(checked, path, {}, self.problems)
 
     def _check_run(self, path: Path) -> None:
         """Refuse tables of different runs side by side, such as one copied from elsewhere."""
@@ -189,7 +219,7 @@ def _load_setting(folder: Path, summary: Sequence[Row], tables: _Tables) -> Sett
         tables.rows(folder / files.CLASSES, classes_schema()),
         {name: group for name, group in groups.items() if group},
         read_metadata(path) if rows else {},
-        _attempt(_insight, insight, {}, tables.problems) if insight.exists() else {},
+        tables.unchanged(_insight, insight) if insight.exists() else {},
         _clean_accuracy(tables.manifest, folder.name),
     )
 

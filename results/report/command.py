@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.command_line import CommandLine
+from results.command_line import CommandLine, fail, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,10 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             path, problems = build_report(given.run[0], given.out)
     except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return fail(str(error))
     for problem in problems:
-        print("warning: left out of the report:", problem, file=sys.stderr)
+        print("warning: left out of the report:", one_line(problem), file=sys.stderr)
     print(path)
     return 0
 

@@ -1,11 +1,10 @@
 """The command `decrop track`."""
 
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from results.command_line import CommandLine
+from results.command_line import CommandLine, fail
 from results.run import Run, load_run
 from results.sentences import details, headline, sentence
 from results.verdict import judge_all
@@ -23,17 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         place = track(given.run, given.to)
     except (ValueError, OSError) as error:
-        return _fail(str(error))
+        return fail(str(error))
     # The clients raise what they like, such as what their HTTP library raises.
     except Exception as error:
-        return _fail(f"--to {given.to}: {type(error).__name__}: {error}")
+        return fail(f"--to {given.to}: {type(error).__name__}: {error}")
     print(place)
     return 0
-
-
-def _fail(message: str) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
-    return 2
 
 
 def track(folder: Path, tracker: str) -> str:

@@ -30,7 +30,8 @@ def verify(folder: Path, replay: Replay | None = None) -> tuple[int, list[str]]:
         StoreError: if there is no run in the folder.
     """
     try:
-        run = load_run(folder)
+        # What has changed is listed below.
+        run = load_run(folder, changed=True)
     except StoreError as error:
         if not (folder / files.MANIFEST).is_file():
             raise

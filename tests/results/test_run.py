@@ -13,6 +13,7 @@ from tests.support.invented import (
     write_manifest,
     write_run,
 )
+from tests.support.sealing import sealed
 
 
 def test_a_run_comes_back_with_its_settings_variants_and_hyperparameters(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_what_a_study_has_learnt_comes_back(tmp_path: Path) -> None:
     write_run(tmp_path, ("digits-10shot", "digits-5shot"))
     learnt = Insight("ACR", {"b": 0.75, "a": 0.25}, {3: [(5, 0.25), (9, 0.5)]})
     write_json(tmp_path / "digits-5shot" / INSIGHT, learnt.content())
-    without, having = load_run(tmp_path).settings
+    without, having = load_run(sealed(tmp_path)).settings
     assert without.insight == {}
     assert Insight.of(having.insight) == learnt
     assert list(Insight.of(having.insight).importances) == ["b", "a"]
@@ -68,7 +69,7 @@ def test_what_a_study_has_learnt_comes_back(tmp_path: Path) -> None:
 def test_figures_of_earlier_versions_are_nothing_learnt(tmp_path: Path) -> None:
     figures = {"Importance": {"data": [{"y": [1]}], "layout": {}}}
     write_json(write_run(tmp_path) / "digits-10shot" / INSIGHT, figures)
-    (setting,) = load_run(tmp_path).settings
+    (setting,) = load_run(sealed(tmp_path)).settings
     assert Insight.of(setting.insight) == Insight("objective")
 
 
@@ -113,6 +114,29 @@ def test_a_damaged_file_is_left_out_and_named_to_those_who_ask(tmp_path: Path, n
     assert "\n" not in problem
     assert run != whole or name.endswith(INSIGHT)
     assert [setting.name for setting in run.settings] == ["digits-10shot"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("config.yaml", "trials: 14", "trials: 15"),
+        ("manifest.json", '"workers": 2', '"workers": 3'),
+    ],
+)
+def test_what_has_changed_since_the_end_is_left_out(
+    tmp_path: Path, name: str, old: str, new: str
+) -> None:
+    """A table has checksums of its own; a digit of these files could change unnoticed."""
+    path = write_run(tmp_path) / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    problems: list[str] = []
+    load_run(tmp_path, problems)
+    assert problems[0] == f"{path}: has changed since the run ended; put it back as it was"
+    with pytest.raises(StoreError, match="has changed since the run ended"):
+        load_run(tmp_path)
+    load_run(tmp_path, changed=True)
+    load_run(sealed(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "summary.parquet"])

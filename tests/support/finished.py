@@ -1,7 +1,6 @@
 """Finished runs by the code that writes those of users, from invented votes and no training."""
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from results.digests import FILES, file_digests
 from results.summary import write_summary
 from tests.support.records import record
 from trainables.data.datasets import load_dataset
@@ -96,14 +94,6 @@ def write_finished(out: Path, **changes: Any) -> Path:
         write_summary(folder.summary, rows, context.provenance)
     manifest.seal(folder.path)
     return folder.path
-
-
-def sealed(run: Path) -> Path:
-    """The run, with digests of its files as they are now, which then show no change."""
-    path = run / "manifest.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, FILES: file_digests(run, manifest)}))
-    return run
 
 
 def _finish(setting: Setting, manifest: Manifest, context: Context) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from tests.support.invented import (
     write_run,
 )
 from tests.support.pages import Page
+from tests.support.sealing import sealed
 
 SETTING = "digits-10shot"
 
@@ -50,7 +51,7 @@ def test_winners_are_compared_with_the_first_run_image_by_image(
     config = second / "config.yaml"
     config.write_text(config.read_text().replace("trials: 14", "trials: 99"))
     out = tmp_path / "page.html"
-    assert main([str(first), str(second), "--out", str(out)]) == 0
+    assert main([str(first), str(sealed(second)), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     text = text_of(out)
     rows = [{**row, "variant": "best"} for row in certificate_rows("published")]
@@ -136,7 +137,7 @@ def test_the_most_votes_of_other_procedures_are_those_of_the_configuration(tmp_p
         write_summary(run / files.SUMMARY, [summary_of("best", rows)])
         config = run / "config.yaml"
         config.write_text(config.read_text().replace("n: 10000", f"n: {n}"))
-        runs.append(run)
+        runs.append(sealed(run))
     write_comparison(runs[:2], tmp_path / "page.html")
     with pytest.raises(ValueError, match=r"c: n is 500, but 10000 in .*a: not comparable"):
         write_comparison(runs, tmp_path / "page.html")
@@ -147,6 +148,7 @@ def test_other_pixels_behind_the_same_numbers_are_refused(tmp_path: Path, fact: 
     first, second = (with_winner(tmp_path / name, BEST) for name in ("first", "second"))
     manifest = second / files.MANIFEST
     manifest.write_text(manifest.read_text().replace('"class_names"', f'"{fact}": 1, "x"'))
+    sealed(second)
     with pytest.raises(ValueError, match="second: its test images are not those of"):
         write_comparison([first, second], tmp_path / "page.html")
 

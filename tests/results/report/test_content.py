@@ -17,6 +17,7 @@ from tests.results.conftest import built
 from tests.results.test_examples import invented
 from tests.support.invented import HYPERPARAMETERS, certificate_rows, trial_rows, write_run
 from tests.support.pages import Page
+from tests.support.sealing import sealed
 
 SETTING = "digits-10shot"
 
@@ -136,7 +137,7 @@ def test_resized_images_are_not_those_of_published_curves(tmp_path: Path) -> Non
     run = write_run(tmp_path, ("cifar10-50shot",))
     config = run / "config.yaml"
     config.write_text(f"{config.read_text()}image_size: 64\n")
-    loaded = load_run(run, [])
+    loaded = load_run(sealed(run), [])
     published = loaded.settings[0].certificates["published"]
     setting = replace(loaded.settings[0], certificates={"best": published})
     assert anchors_for(loaded, setting) == []

@@ -17,6 +17,7 @@ from results.store import write_json
 from tests.results.conftest import built
 from tests.support.invented import write_run
 from tests.support.pages import Page
+from tests.support.sealing import sealed
 
 LEARNT = Insight(
     "ACR",
@@ -30,7 +31,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(tmp_path_factory.mktemp("learnt"), ("digits-10shot", "digits-5shot"))
     for name in ("digits-10shot", "digits-5shot"):
         write_json(run / name / INSIGHT, LEARNT.content())
-    return run
+    return sealed(run)
 
 
 def test_a_report_loads_nothing_from_anywhere(learnt: Path) -> None:

@@ -19,6 +19,7 @@ from results.verdict import judge
 from tests.results.conftest import ERROR, built
 from tests.support.invented import RADII, certificate_rows, summary_of, write_run
 from tests.support.pages import Page
+from tests.support.sealing import sealed
 
 
 def cells(html: str) -> str:
@@ -187,7 +188,7 @@ def test_a_report_about_resized_images_says_what_its_radii_are_about(
     run = write_run(tmp_path)
     config = run / "config.yaml"
     config.write_text(f"{config.read_text()}image_size: 224\n")
-    text = Page(built(run)).text
+    text = Page(built(sealed(run))).text
     assert "All images were resized to 224 x 224 pixels" in text
     assert "resized as this run did it" in text
 
@@ -228,6 +229,14 @@ def test_the_command_runs_as_a_module_and_says_in_one_line_what_is_wrong(tmp_pat
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"error: .*absent: no such run folder\n", done.stderr)
+
+
+def test_what_a_terminal_must_not_get_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["no\x1b[31m\nsuch"]) == 2
+    assert capsys.readouterr().err == "error: no\\x1b[31m such: no such run folder\n"
+    with pytest.raises(SystemExit):
+        main(["run", "--no\x1b[31m\nsuch"])
+    assert "error: unrecognized arguments: --no\\x1b[31m such " in capsys.readouterr().err
 
 
 def test_a_command_without_a_run_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

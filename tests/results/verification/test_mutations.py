@@ -5,8 +5,8 @@ from pathlib import Path
 from random import Random
 
 from results.verification import verify
-from tests.support.finished import sealed
 from tests.support.mutations import Change, changeable, changed
+from tests.support.sealing import sealed
 from tuning.certification.replay import replay
 
 CHANGES, SEALED_CHANGES = 500, 300

@@ -15,7 +15,8 @@ from results.report import main as report
 from results.run import load_run
 from results.store import StoreError
 from results.verification import verify
-from tests.support.finished import sealed, write_finished
+from tests.support.finished import write_finished
+from tests.support.sealing import sealed
 from tuning.certification.replay import replay
 from tuning.certify import main as certify
 

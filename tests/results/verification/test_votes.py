@@ -12,7 +12,8 @@ from results.digests import file_digests
 from results.recorded import FORMAT_WITHOUT_CHECKSUMS, VOTES_FORMAT
 from results.verification import verify
 from results.verification.counts import Counts, Stream
-from tests.support.finished import sealed, write_finished
+from tests.support.finished import write_finished
+from tests.support.sealing import sealed
 from trainables.smoothing.procedures import Tolerance
 from tuning.certification.replay import replay
 from tuning.votes import store
