@@ -68,10 +68,11 @@ def changed_since(folder: Path, path: Path, manifest: Mapping[str, Any]) -> str:
     if not isinstance(recorded, dict):
         return ""
     name = str(path.relative_to(folder))
+    found: str | None = None
     if name == files.MANIFEST:
         found = _digest_of_rest(manifest)
-    else:
-        found = _digest(path) if path.exists() else None
+    elif path.exists():
+        found = _digest(path)
     return _change(recorded.get(name), found)
 
 

@@ -152,7 +152,7 @@ class _Adapter(HTTPAdapter):
     """Connections whose answers have a deadline, also those through a proxy."""
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*arguments, **options)
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
         pool.ConnectionCls = _Https if pool.scheme == "https" else _Http
         return pool
 
