@@ -25,13 +25,14 @@ from tuning.errors import CertificationIncomplete, ConfigError
 
 OBJECT_STORE_BYTES = 1_000_000_000
 # Seconds that Ray's processes wait for each other, on a machine that is busy with other things. The
-# agents of its raylet have only 20 s, which no variable changes: that is why there is a second try.
+# agents of its raylet have only 20 s, which no variable changes: that is why it is tried again.
 LIMITS = {
     "RAY_gcs_server_port_wait_time_s": "60",
     "RAY_py_gcs_connect_timeout_s": "60",
     "RAY_raylet_start_wait_time_s": "60",
     "RAY_worker_register_timeout_seconds": "300",
 }
+TRIES = 3
 # What each worker imports when it starts, while the driver is still busy with other things. Only
 # libraries: workers learn later where this project is.
 IMPORTED = "torch", "ray.tune", "scipy.special", "pydantic", "safetensors.torch"
@@ -120,11 +121,12 @@ def local_ray(
 
 
 def _started(resources: Resources, guard: Guard, job: Mapping[str, str]) -> Any:
-    """Start Ray; once more if that fails, when the disk's cache holds what it has read."""
-    try:
-        return _start(resources, job)
-    except Exception:  # Ray raises a dozen unrelated types here
-        end_users(guard.folders)
+    """Start Ray; again if that fails, when the disk's cache holds what it has read."""
+    for _ in range(TRIES - 1):
+        try:
+            return _start(resources, job)
+        except Exception:  # Ray raises a dozen unrelated types here
+            end_users(guard.folders)
     try:
         return _start(resources, job)
     except Exception as error:

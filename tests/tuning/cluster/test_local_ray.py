@@ -50,16 +50,20 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Exception | str]:
     return outcomes
 
 
-def test_a_start_that_fails_is_tried_once_more(guard: Any, starts: list[Exception | str]) -> None:
-    starts += [Exception("The current node timed out"), "a context"]
+def test_a_start_that_fails_is_tried_twice_more(guard: Any, starts: list[Exception | str]) -> None:
+    starts += [Exception("The current node timed out"), RuntimeError("again"), "a context"]
     assert local_ray._started(RESOURCES, guard, {}) == "a context"
     assert not guard.kept
 
 
-def test_a_start_that_fails_twice_is_one_line_with_the_place_of_the_logs(
+def test_a_start_that_fails_three_times_is_one_line_with_the_place_of_the_logs(
     guard: Any, starts: list[Exception | str]
 ) -> None:
-    starts += [Exception("once"), Exception("The current node timed out\nand so on")]
+    starts += [
+        Exception("once"),
+        Exception("twice"),
+        Exception("The current node timed out\nand so on"),
+    ]
     with pytest.raises(CertificationIncomplete) as caught:
         local_ray._started(RESOURCES, guard, {})
     assert caught.value.exit_code == 4
