@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from results import files
-from results.digests import changed_since
+from results.digests import FILES, changed_since
 from results.insight import Insight
 from results.schema import (
     BASELINES,
@@ -86,9 +86,9 @@ def load_run(folder: Path, problems: list[str] | None = None, *, changed: bool =
     """Read a run folder.
 
     With a list of `problems`, which is extended, what is missing is left out, and so is what is
-    damaged or of a different run, with a line that names the file and says why. Unless `changed`
-    allows it, that includes YAML and JSON that has changed since the end of the run: unlike tables,
-    these have no checksums of their own.
+    damaged or of a different run, with a line that names the file and says why; a file that the
+    run has not written yet needs none. Unless `changed` allows it, that includes YAML and JSON that
+    has changed since the end of the run: unlike tables, these have no checksums of their own.
 
     Raises:
         StoreError: if it is not a run folder. Without `problems` also if config.yaml, manifest.json
@@ -109,6 +109,7 @@ def load_run(folder: Path, problems: list[str] | None = None, *, changed: bool =
     names.update(dict.fromkeys(searched))
     if problems is not None:
         names.update(dict.fromkeys(_begun(manifest)))
+        problems += _missing(folder, manifest)
     return Run(
         folder,
         folder.resolve().name,
@@ -134,6 +135,18 @@ def _manifest(folder: Path, changed: bool) -> Callable[[Path], dict[str, Any]]:
 def _check_unchanged(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None:
     if change := changed_since(folder, path, manifest):
         raise StoreError(f"{path}: {change}; put it back as it was")
+
+
+def _missing(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """What was there when the run ended and would be read here, a line for each file."""
+    recorded = manifest.get(FILES)
+    names = recorded if isinstance(recorded, dict) else {}
+    read = {*_MAIN, *files.TABLES, files.INSIGHT}
+    return [
+        f"{folder / name}: is missing; put it back"
+        for name in names
+        if Path(name).name in read and not (folder / name).exists()
+    ]
 
 
 def _begun(manifest: Mapping[str, Any]) -> list[str]:

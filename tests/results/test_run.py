@@ -141,10 +141,19 @@ def test_what_has_changed_since_the_end_is_left_out(
 
 @pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "summary.parquet"])
 def test_what_is_not_there_yet_is_no_problem(tmp_path: Path, name: str) -> None:
-    (write_run(tmp_path) / name).unlink()
+    write_manifest(write_run(tmp_path), ["digits-10shot"], ended=False)
+    (tmp_path / name).unlink()
     problems: list[str] = []
     load_run(tmp_path, problems)
     assert problems == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "summary.parquet", "digits-10shot/trials.parquet"])
+def test_what_is_no_longer_there_is_named(tmp_path: Path, name: str) -> None:
+    (write_run(tmp_path) / name).unlink()
+    problems: list[str] = []
+    load_run(tmp_path, problems)
+    assert problems == [f"{tmp_path / name}: is missing; put it back"]
 
 
 def test_a_folder_of_something_else_is_no_run_whatever_is_asked(tmp_path: Path) -> None:

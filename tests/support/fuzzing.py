@@ -11,7 +11,7 @@ from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from trainables.errors import printable
@@ -39,6 +39,8 @@ def examples(number: int) -> Callable[[Callable[..., None]], Callable[..., None]
         database=None,
         deadline=None,
         suppress_health_check=[*HealthCheck],
+        # Explaining a failure traces each line, which takes longer than a command may.
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
     )
 
 

@@ -118,10 +118,11 @@ def test_reported(
     for line in said.err.splitlines():
         assert line.startswith("warning: left out of the report: "), said
         assert printable(line) == line
-    if path is None or (not said.err and not compared):
+    # Without its manifest, it is a run that has not ended.
+    unfinished = path is not None and path.name == files.MANIFEST and not path.exists()
+    # A bit of a table can be one that is not read, such as a statistic.
+    if not (compared or unfinished or (path is not None and str(path) in said.err)):
         assert written.read_text() == page
-    if path is not None and path.name in SHOWN and path.exists():
-        assert str(path) in said.err
 
 
 @given(DAMAGE)
