@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,14 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, programs
 from tests.support.runs import HANGING, TINY, Finished, Launcher, free_port, wait_for_port
-from tuning.cluster.local_ray import LOG_MONITOR, NICENESS, NICENESS_VALUE, PRELOAD, prepare
+from tuning.cluster.local_ray import (
+    LOG_MONITOR,
+    NICENESS,
+    NICENESS_VALUE,
+    PRELOAD,
+    TRIES,
+    prepare,
+)
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -108,7 +116,16 @@ def local_ray() -> Iterator[None]:
     """
     os.environ[PRELOAD] = ""
     prepare()
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start = partial(ray.init, address="local", num_cpus=2, include_dashboard=False)
+    for left in reversed(range(TRIES)):
+        try:
+            start(log_to_driver=False)
+            break
+        except Exception:
+            # Others that start at the same time can take too long for it, as for a run.
+            ray.shutdown()
+            if not left:
+                raise
     yield
     ray.shutdown()
 
