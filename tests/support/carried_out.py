@@ -106,7 +106,6 @@ def answered(block: str, address: str) -> int:
     asked, count = SERVED.subn(address, asked)
     answers = run(["bash", "-euo", "pipefail", "-c", asked.replace("curl", "curl -sSf")])
     assert answers.count("{") >= count
-    assert "error" not in answers
     return count
 
 
