@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -142,13 +141,10 @@ def can_be_run(module: str) -> bool:
 
 def track(command: Command, here: Desk) -> None:
     """A tracker gets the run, on this machine."""
-    mlflow = import_module("mlflow")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{here.folder}/mlflow.db")
-    try:
-        done(here.words(command))
-    finally:
-        mlflow.set_tracking_uri(before)
+    # In a process of its own: for as long as one lives, wandb keeps to the folder it began with.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here.folder}/mlflow.db")
+        run([sys.executable, "-m", "tuning", *here.words(command)[1:]])
     assert Path("mlflow.db" if "mlflow" in command.words else "wandb").exists()
 
 
