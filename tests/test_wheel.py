@@ -10,6 +10,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.support.runs import HANGING
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("results", "search_spaces", "trainables", "tuning")
 HOSTILE = "raise SystemExit('the results.py of the working folder was imported')"
@@ -56,7 +58,7 @@ def user(installed: Path, tmp_path: Path) -> Command:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True,
-            text=True, check=False, timeout=300,
+            text=True, check=False, timeout=HANGING,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -109,11 +111,20 @@ def test_the_report_as_a_module_needs_a_safe_path(user: Command) -> None:
     assert user("-P", "-m", "results.report", "--help").stdout.startswith("usage: decrop report")
 
 
+@pytest.mark.timeout(2 * HANGING)
 def test_workers_do_not_import_from_the_working_folder_either(user: Command) -> None:
     user(
         "-c",
         "import tuning.confirmation.training as training, networks, ray\n"
-        "ray.init(address='local', num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
+        # Again, if others that start at the same time take too long for it.
+        "for left in (2, 1, 0):\n"
+        "    try:\n"
+        "        ray.init('local', num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
+        "        break\n"
+        "    except Exception:\n"
+        "        ray.shutdown()\n"
+        "        if not left:\n"
+        "            raise\n"
         "name = ray.remote(lambda kind: kind.__name__)\n"
         # Its module imports `results.store`.
         "assert ray.get(name.remote(training.Training)) == 'Training'\n"
