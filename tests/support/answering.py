@@ -32,6 +32,15 @@ class Linear(nn.Module):
         return logits
 
 
+class Failing(Linear):
+    """Fails for more than one image, with a reason of two lines."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 1:
+            raise RuntimeError("out of\nmemory")
+        return super().forward(images)
+
+
 def serving(classifier: nn.Module, **options: Any) -> AbstractContextManager[ClassifierServer]:
     return in_background(ClassifierServer(classifier, (1, 2, 3), ("127.0.0.1", 0), **options))
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.support.answering import IMAGES, Linear, exchange, question, serving
+from tests.support.answering import IMAGES, Failing, Linear, exchange, question, serving
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.request_log import logging_requests
@@ -98,12 +98,6 @@ def test_what_no_client_should_send_is_one_short_line(
 def test_a_classifier_that_fails_is_logged_with_the_reason(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    class Failing(Linear):
-        def forward(self, images: Tensor) -> Tensor:
-            if len(images) > 1:
-                raise RuntimeError("out of\nmemory")
-            return super().forward(images)
-
     with connected(Failing().eval()) as connection:
         assert exchange(connection, body=question())[0] == 500
     (line,) = logged(capfd)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.support.answering import IMAGES, Linear, exchange, question, serving
+from tests.support.answering import IMAGES, Failing, Linear, exchange, question, serving
 from trainables.black_box.endpoint import HttpClassifier
 from trainables.black_box.exchange import TOKEN_VARIABLE
 from trainables.black_box.json_server import MAX_REQUEST_BYTES
@@ -15,12 +15,6 @@ from trainables.errors import InputError
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("direct")
-
-
-@pytest.fixture
-def server() -> Iterator[ClassifierServer]:
-    with serving(Linear().eval()) as server:
-        yield server
 
 
 @pytest.fixture
@@ -155,12 +149,6 @@ def test_a_body_of_impossible_length_is_refused(
 
 
 def test_a_failing_classifier_is_reported() -> None:
-    class Failing(Linear):
-        def forward(self, images: Tensor) -> Tensor:
-            if len(images) > 1:
-                raise RuntimeError("out of memory")
-            return super().forward(images)
-
     with serving(Failing().eval()) as server:
         classifier = HttpClassifier.connect(server.url, tries=1)
         with pytest.raises(InputError, match="500: the classifier failed: out of memory"):

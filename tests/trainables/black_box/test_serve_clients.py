@@ -4,7 +4,6 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -21,12 +20,6 @@ from trainables.black_box.server import ClassifierServer
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("direct")
-
-
-@pytest.fixture
-def server() -> Iterator[ClassifierServer]:
-    with serving(Linear().eval()) as server:
-        yield server
 
 
 def test_the_classifier_answers_one_request_at_a_time() -> None:
