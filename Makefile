@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD := build
+# The environment of what lists that of this project.
+INVENTORY := build/inventory
 # Further flags for `make run`, `make lock` and `make audit`, for example ARGS="--shots 5 --seed 1".
 ARGS ?=
 
@@ -68,9 +70,9 @@ lock:
 supply: sbom licences audit
 
 # That the list is valid is tested: cyclonedx-py would check the form of 800 addresses, for a minute.
-sbom: .venv/developing
+sbom: .venv/developing $(INVENTORY)/installed
 	mkdir -p $(BUILD)
-	$(BIN)/cyclonedx-py environment --no-validate --output-reproducible --pyproject pyproject.toml \
+	$(INVENTORY)/bin/cyclonedx-py environment --no-validate --output-reproducible --pyproject pyproject.toml \
 		--output-file $(BUILD)/sbom.json $(BIN)/python
 
 licences: .venv/developing
@@ -94,6 +96,13 @@ audit: .venv/developing
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements/$(LOCK).txt
 	$(BIN)/pip install --quiet --no-index --no-build-isolation --editable '.$(EXTRAS)'
 	touch .venv/installed $@
+
+# Not where Ray is: it needs rfc3987-syntax, which every process that imports Ray would import, for
+# two seconds or three.
+$(INVENTORY)/installed: requirements/inventory.txt
+	$(PYTHON) -m venv $(INVENTORY)
+	$(INVENTORY)/bin/pip install --quiet --require-hashes --requirement $<
+	touch $@
 
 clean:
 	rm -rf .venv $(BUILD) *.egg-info

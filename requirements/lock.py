@@ -1,4 +1,4 @@
-"""Locks all versions, in constraints.txt, and the hashes of their files, in run.txt and dev.txt.
+"""Locks all versions, in constraints.txt, and the hashes of their files, in requirements/*.txt.
 
 `make lock` runs this, with uv beside it. Versions stay as they are, and what pyproject.toml newly
 asks for is added. `make lock ARGS=--upgrade` takes the newest of everything, and
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,14 +20,14 @@ NOTE = "# {}, for every platform. Written by `make lock`.\n"
 BUILD = "\n".join(PROJECT["build-system"]["requires"])
 
 
-def compiled(output: str, *flags: str) -> str:
+def compiled(output: str, *flags: str, sources: Sequence[str] = ("pyproject.toml", "-")) -> str:
     """What uv resolves for all platforms; versions that `output` names already are kept."""
     lowest = PROJECT["project"]["requires-python"].removeprefix(">=")
     form = ["--no-header", "--no-annotate", "--quiet", "--output-file", output]
     platforms = ["--universal", "--python-version", lowest]
     # Building a package from its source would run code, and fetch what builds it, unchecked.
     wheels = ["--only-binary", ":all:"]
-    command = [UV, "pip", "compile", "pyproject.toml", "-", *form, *platforms, *wheels, *flags]
+    command = [UV, "pip", "compile", *sources, *form, *platforms, *wheels, *flags]
     subprocess.run(command, cwd=ROOT, input=BUILD, text=True, check=True)
     return (ROOT / output).read_text()
 
@@ -37,11 +38,13 @@ def entries(text: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Writes the three files."""
+    """Writes the four files."""
     versions = compiled("constraints.txt", "--extra", "dev", *arguments)
     hashed = ["--constraints", "constraints.txt", "--generate-hashes", "--emit-build-options"]
     run = compiled("requirements/run.txt", *hashed)
     dev = compiled("requirements/dev.txt", *hashed, "--extra", "dev")
+    listing = ["--group", "inventory", "--generate-hashes", "--emit-build-options", *arguments]
+    inventory = compiled("requirements/inventory.txt", *listing, sources=())
 
     known = set(entries(run))
     further = "".join(entry for entry in entries(dev) if entry not in known)
@@ -50,6 +53,7 @@ def main(arguments: list[str]) -> None:
         ("constraints.txt", "The versions everything is tested with", versions),
         ("requirements/run.txt", "What users need, with the hashes of its files", run),
         ("requirements/dev.txt", "What developing needs on top, likewise", dev),
+        ("requirements/inventory.txt", "What `make sbom` needs, by its hashes", inventory),
     ):
         (ROOT / name).write_text(NOTE.format(title) + text)
 

@@ -25,7 +25,7 @@ from tuning.errors import CertificationIncomplete, ConfigError
 
 OBJECT_STORE_BYTES = 1_000_000_000
 # Seconds that Ray's processes wait for each other, on a machine that is busy with other things. The
-# agents of its raylet have only 20 s, which no variable changes: that is why it is tried again.
+# agents of its raylet have only 15 s, which no variable changes: that is why it is tried again.
 LIMITS = {
     "RAY_gcs_server_port_wait_time_s": "60",
     "RAY_py_gcs_connect_timeout_s": "60",
