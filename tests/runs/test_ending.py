@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -22,6 +22,7 @@ from tests.support.runs import (
     Launcher,
     check_equal,
     count,
+    count_trials,
     ended,
     said,
     tables,
@@ -104,7 +105,7 @@ def test_a_run_that_is_ended_in_each_of_its_stages_equals_the_reference(
 ) -> None:
     folder = launcher.folder / "ended"
     votes = "SELECT COUNT(*) FROM counts WHERE phase = 'estimate'"
-    process = launcher.start("--name=ended", *ONE_WORKER)
+    process = first_of_two(launcher, "--name=ended", *ONE_WORKER)
     before: list[dict[str, Any]] = []
     for reached, number, code in (
         (lambda it: said(it, "search: 0"), signal.SIGHUP, 129),
@@ -131,9 +132,17 @@ def test_a_run_that_is_ended_in_each_of_its_stages_equals_the_reference(
     assert not list((folder / SETTING / "denoisers").glob("*.pt"))
 
 
-def count_trials(folder: Path) -> int:
-    path = folder / SETTING / "trials.parquet"
-    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
+def first_of_two(launcher: Launcher, *arguments: str) -> subprocess.Popen[str]:
+    """The run of which two launchers were started at once, of which one is refused."""
+    both = {launcher.start(*arguments) for _ in range(2)}
+    while not (over := {process for process in both if process.poll() is not None}):
+        time.sleep(0.1)
+    (refused,) = over
+    _, err = ended(refused, code=2)
+    assert err.startswith("error: --name: ")
+    assert err.count("\n") == 1
+    (first,) = both - over
+    return first
 
 
 @pytest.mark.parametrize(

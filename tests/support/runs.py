@@ -180,6 +180,12 @@ def count(path: Path, query: str) -> int:
     return int(found)
 
 
+def count_trials(folder: Path) -> int:
+    """How many rows the table of trials has so far."""
+    path = folder / SETTING / "trials.parquet"
+    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
+
+
 def finished_trials(folder: Path) -> list[dict[str, Any]]:
     """Trials that were not interrupted, by root."""
     (trials,) = tables(folder, ["trials"])

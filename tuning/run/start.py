@@ -56,6 +56,7 @@ def start(
         return None
     try:
         config = _resumed(given) if resume else _new(given)
+        before = _content(config) if resume else None
         settings = make_settings(config)
         fits = check_classifiers(config, settings)
         check_reachable(config)
@@ -63,14 +64,21 @@ def start(
             _introduce(config, settings, fits, quiet)
             describe_plan(config, settings, Reporter(quiet), as_json)
             return None
-        _run(config, settings, fits, as_json, quiet)
+        _run(config, before, settings, fits, as_json, quiet)
         return config.run_folder
     except InputError as error:
         raise ConfigError(with_flags(error)) from error
 
 
+def _content(config: RunConfig) -> bytes | None:
+    """What the configuration file of the run holds, if there is one."""
+    path = RunFolder(config.run_folder).config
+    return path.read_bytes() if path.is_file() else None
+
+
 def _run(
     config: RunConfig,
+    before: bytes | None,
     settings: list[Setting],
     fits: Mapping[str, Fit],
     as_json: bool,
@@ -86,6 +94,11 @@ def _run(
         open_database(config.ledger)
     folder = RunFolder(config.run_folder)
     with folder.locked():
+        if _content(config) != before:
+            raise ConfigError(
+                f"--name: another launcher has worked on {folder.path} since this one started; "
+                "go on from what it did with --resume, or pass a different --name"
+            )
         _introduce(config, settings, fits, quiet)
         write_text(folder.config, to_yaml(config))
         stages = partial(search_and_certify, settings, fits, folder)

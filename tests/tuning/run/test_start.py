@@ -9,7 +9,9 @@ from tuning.cluster.mirror import LOCK
 from tuning.config import make_config, to_yaml
 from tuning.errors import ConfigError
 from tuning.launch import main
+from tuning.run import start
 from tuning.run.start import _resumed
+from tuning.setting.fit import Fit
 
 # Holds a lock until its standard input ends.
 HOLDER = """
@@ -38,6 +40,42 @@ def test_a_second_launcher_of_a_run_is_refused_while_the_first_goes_on(
     assert printed.out == ""
     assert printed.err == f"error: --name: another launcher is working on {lock.parent}\n"
     assert list(lock.parent.iterdir()) == [lock]
+
+
+def test_a_run_that_another_launcher_began_meanwhile_is_not_overwritten(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "twice"
+
+    def meanwhile(*_: object) -> dict[str, Fit]:
+        folder.mkdir()
+        (folder / CONFIG).write_text("name: of the other")
+        return {}
+
+    monkeypatch.setattr(start, "check_classifiers", meanwhile)
+    assert main([f"--out={tmp_path}", "--name=twice"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --name: another launcher has worked on {folder} since this one started; go on "
+        "from what it did with --resume, or pass a different --name\n"
+    )
+    assert (folder / CONFIG).read_text() == "name: of the other"
+
+
+def test_a_run_that_another_launcher_extended_meanwhile_is_not_cut_short(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stored(tmp_path / "twice")
+    config = tmp_path / "twice" / CONFIG
+    extended = config.read_text() + "trials: 99\n"
+
+    def meanwhile(*_: object) -> dict[str, Fit]:
+        config.write_text(extended)
+        return {}
+
+    monkeypatch.setattr(start, "check_classifiers", meanwhile)
+    assert main([f"--out={tmp_path}", "--name=twice", "--resume"]) == 2
+    assert "another launcher has worked on" in capsys.readouterr().err
+    assert config.read_text() == extended
 
 
 def stored(folder: Path, **elsewhere: str) -> None:
