@@ -110,7 +110,8 @@ def answered(block: str, address: str) -> int:
 
 def make(command: Command, here: Desk) -> None:
     """Make knows the target; what `make run` runs is planned."""
-    printed = run(["make", "--dry-run", *command.words[1:]], ROOT)
+    # Below another make, it would say last that it leaves the folder.
+    printed = run(["make", "--dry-run", "--no-print-directory", *command.words[1:]], ROOT)
     if command.words[1:] == ("run",):
         *_, last = printed.splitlines()
         assert last.split() == [".venv/bin/python", "-m", "tuning.launch"]
