@@ -93,6 +93,13 @@ def terminate_the_second_host(hosts: TwoHosts, launcher: Launcher, name: str) ->
     return _leaves(hosts, launcher)
 
 
+def terminate_the_raylet(hosts: TwoHosts, launcher: Launcher, name: str) -> Launcher:
+    """As a machine does that shuts down: it tells all of its processes."""
+    for pid in workers(hosts.second, "raylet/raylet"):
+        signal_to(pid, signal.SIGTERM)
+    return _leaves(hosts, launcher)
+
+
 def _leaves(hosts: TwoHosts, launcher: Launcher) -> Launcher:
     """Wait until nothing works on the second host, and pull its plug."""
     wait_for(lambda: not any(workers(hosts.second, title) for title in BUSY), launcher)
@@ -110,6 +117,7 @@ FAULTS: dict[str, Fault] = {
         terminate_the_driver,
         drain_the_second_host,
         terminate_the_second_host,
+        terminate_the_raylet,
     )
 }
 # After these, the second host has to join again.
@@ -118,6 +126,7 @@ LEAVING = {
     "cut_the_cable",
     "drain_the_second_host",
     "terminate_the_second_host",
+    "terminate_the_raylet",
 }
 
 
@@ -173,7 +182,7 @@ def test_a_fault_in_search_and_in_certification_changes_no_result(
         (restarted,) = [row for row in trials if row["restarts"]]
         assert "died unexpectedly" in restarted["error"]
         assert "1 continued in a different worker" in report
-    if fault in ("drain_the_second_host", "terminate_the_second_host"):
+    if fault in LEAVING - {"kill_the_second_host", "cut_the_cable"}:
         assert not any(row["restarts"] or row["error"] for row in trials)
     if fault == "kill_the_second_host":
         assert f"{hosts.second.address}:" in report.partition("lost_hosts")[2][:300]

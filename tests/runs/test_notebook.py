@@ -10,6 +10,8 @@ from tests.support.runs import HANGING, REPO, SMALLEST_SPACE, Launcher
 NOTEBOOK = REPO / "docs" / "notebook.ipynb"
 # A slow machine would train for a quarter of an hour.
 SHORTER = {
+    "models import resnet18": "models import shufflenet_v2_x0_5 as resnet18",
+    "torchvision:resnet18": "torchvision:shufflenet_v2_x0_5",
     'set={"epochs": 40}': 'set={"epochs": 4}',
     "in range(12):": "in range(6):",
     "shots=20,": "shots=5, tuning_votes=50,",
