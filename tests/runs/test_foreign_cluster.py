@@ -21,7 +21,7 @@ from tests.support.runs import (
 )
 
 # How often the driver is killed; twenty times in a soak test, a few times in every suite.
-KILLS = int(os.environ.get("DECROP_KILLS", "3"))
+KILLS = int(os.environ.get("DECROP_KILLS", "4"))
 RUNGS = [1, 3, 8]
 
 
