@@ -11,6 +11,7 @@ from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ DOCUMENTED = {0, 1, 2, 3, 4}
 MOST_KILOBYTES = 1_000_000
 # Of the processor, so that it does not matter what else goes on; in a suite, nor how fast it is.
 MOST_SECONDS = 10 if SOAK else 100
+# Of files of such tests: thousands of inputs take longer than any single test should.
+UNHURRIED = [pytest.mark.timeout(0)] if SOAK else []
 # How a file is damaged, and which and where.
 DAMAGE = st.tuples(
     st.integers(0, 10**9),

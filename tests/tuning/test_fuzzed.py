@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from results.report.command import main as report
 from results.tracking.command import main as track
 from search_spaces.space import SearchSpace
-from tests.support.fuzzing import check, examples, run
+from tests.support.fuzzing import UNHURRIED, check, examples, run
 from trainables.black_box.serve import main as serve
 from trainables.smoothing.portable import main as export
 from tuning.config import RunConfig
 from tuning.launch import main as launch
 
+pytestmark = UNHURRIED
 # These would ask a network, and wait for it.
 ASK_OTHERS = {"cluster", "storage", "ledger", "download", "out", "name"}
 FIELDS = sorted({*RunConfig.model_fields} - ASK_OTHERS)
@@ -28,9 +29,9 @@ HOSTILE = [
     *("digits", "digits,digits", "folder", "mnist", "certified-accuracy@nan", "acr", "pareto"),
     *("epochs=1e3", "epochs=0", "sigma=nan", "w_mmd=-0", "mix=2", "no_such=1", "epochs=[", "10s"),
 ]
-VALUES = st.one_of(
-    st.sampled_from(HOSTILE), st.text(max_size=30), st.integers().map(str), st.floats().map(str)
-)
+# An argument ends at its first null character, and YAML allows none.
+TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=30)
+VALUES = st.one_of(st.sampled_from(HOSTILE), TEXTS, st.integers().map(str), st.floats().map(str))
 OTHERS = {"report": report, "track": track, "export": export, "serve": serve}
 NAMES = ["run", "out", "to", "classifier", "weights", "port", "host", "threads", "device", "quiet"]
 ARGUMENTS = st.one_of(

@@ -21,6 +21,7 @@ from tests.support.exports import write_export
 from tests.support.finished import write_finished
 from tests.support.fuzzing import (
     DAMAGE,
+    UNHURRIED,
     check,
     check_refusal,
     contents,
@@ -37,6 +38,7 @@ from trainables.smoothing.portable import main as export
 from tuning.certify import main as certify
 from tuning.launch import main as launch
 
+pytestmark = UNHURRIED
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # What a dry run reads of a run, and what report and trackers do.
 RESUMED_FROM = ("config.yaml", "manifest.json")
