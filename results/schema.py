@@ -130,7 +130,7 @@ def trials_schema(hyperparameters: Mapping[str, pa.DataType]) -> pa.Schema:
     """
     before = [
         _field("number", pa.int32(), _NONE, "trial number in the study"),
-        _field("root", pa.int32(), _NONE, "first trial with these values; differs in a retry"),
+        _field("root", pa.int32(), _NONE, "number of the point; the same for each attempt at it"),
         _field("origin", pa.string(), _NONE, "published, a baseline, start, transferred or search"),
         _field("state", pa.string(), _NONE, "complete, pruned or failed"),
     ]
@@ -188,7 +188,7 @@ CERTIFICATES: pa.Schema = _schema(
 
 CONFIRMATION: pa.Schema = _schema(
     _field("number", pa.int32(), _NONE, "trial that is confirmed"),
-    _field("root", pa.int32(), _NONE, "first trial with these values"),
+    _field("root", pa.int32(), _NONE, "number of the point"),
     _field("origin", pa.string(), _NONE, "published, a baseline, start, transferred or search"),
     _field("variant", pa.string(), _NONE, "what the trial is certified as, joined by commas"),
     _field("sigma", pa.float64(), _PIXELS, "standard deviation of the noise per pixel"),

@@ -41,8 +41,9 @@ def trials_table(setting: Setting) -> TrialsTable:
     differing = [name for name in names if len({row[name] for row in rows}) > 1]
     hyperparameters = [name for name in differing if name in setting.hyperparameters]
     columns = [_column(rows, "Trial", "number")]
-    if any(row["root"] != row["number"] for row in rows):
-        retries = [row["root"] if row["root"] != row["number"] else None for row in rows]
+    first = {row["root"]: row["number"] for row in reversed(rows)}
+    if len(first) < len(rows):
+        retries = [None if (n := first[row["root"]]) == row["number"] else n for row in rows]
         columns.append(Column("Retry of", False, [(formats.cell(r), r) for r in retries]))
     columns += [
         _column(rows, "Origin", "origin"),

@@ -1,6 +1,6 @@
 """The way from trials to what was certified: three tables and the summary must agree on it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from results import files
@@ -15,8 +15,13 @@ def check_selection(run: Run, setting: Setting) -> Iterator[str]:
     where = f"{setting.name}/{files.TRIALS}"
     if len(trials) != len(setting.trials):
         yield f"{where}: has more than one row of a number"
+    # Of each point of the search, the first attempt at it; the others repeat its values.
+    first: dict[int, Row] = {}
     for trial in setting.trials:
-        yield from _trial_problems(f"{where}, trial {trial['number']}", trial, trials, setting)
+        known = first.setdefault(trial["root"], trial)
+        yield from _trial_problems(f"{where}, trial {trial['number']}", trial, known, setting)
+    if {*first} != {*range(len(first))}:
+        yield f"{where}: the roots are not 0 to {len(first) - 1}"
     facts = run.manifest["settings"][setting.name]
     folds = run.config["confirm_folds"]
     scored = {
@@ -38,21 +43,15 @@ def check_selection(run: Run, setting: Setting) -> Iterator[str]:
         yield from differences(where, line, _of_summary(line["variant"], setting, chosen))
 
 
-def _trial_problems(
-    where: str, trial: Row, trials: Mapping[int, Row], setting: Setting
-) -> Iterator[str]:
+def _trial_problems(where: str, trial: Row, first: Row, setting: Setting) -> Iterator[str]:
     if trial["state"] not in STATES:
         yield f"{where}: state is {trial['state']}"
     if trial["origin"] not in ORIGINS:
         yield f"{where}: origin is {trial['origin']}"
     if trial["state"] == "complete" and trial["objective"] is None:
         yield f"{where}: objective is missing"
-    root = trials.get(trial["root"])
-    if root is None or trial["root"] > trial["number"]:
-        yield f"{where}: root is {trial['root']}"
-    else:
-        same = {name: root[name] for name in ("origin", *setting.hyperparameters)}
-        yield from differences(where, trial, same)
+    same = {name: first[name] for name in ("origin", *setting.hyperparameters)}
+    yield from differences(where, trial, same)
 
 
 def _of_trial(row: Row, trial: Row | None) -> dict[str, Any]:

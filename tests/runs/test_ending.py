@@ -130,6 +130,7 @@ def test_a_run_that_is_ended_in_each_of_its_stages_equals_the_reference(
     assert tables(folder, ["trials"])[0][: len(before)] == before
     check_equal(folder, reference_run.folder)
     assert not list((folder / SETTING / "denoisers").glob("*.pt"))
+    launcher.certify("--verify", folder)
 
 
 def first_of_two(launcher: Launcher, *arguments: str) -> subprocess.Popen[str]:

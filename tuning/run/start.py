@@ -24,6 +24,7 @@ from tuning.errors import ConfigError
 from tuning.monitoring.progress import Reporter
 from tuning.run.dry_run import describe_plan
 from tuning.run.folder import RunFolder
+from tuning.run.manifest import read_manifest
 from tuning.setting.classifier import check_classifiers
 from tuning.setting.fit import Fit, report_fit
 from tuning.setting.setting import Setting, make_settings
@@ -99,6 +100,8 @@ def _run(
                 f"--name: another launcher has worked on {folder.path} since this one started; "
                 "go on from what it did with --resume, or pass a different --name"
             )
+        # Refused before the configuration is replaced, which the manifest has the hash of.
+        read_manifest(folder.manifest)
         _introduce(config, settings, fits, quiet)
         write_text(folder.config, to_yaml(config))
         stages = partial(search_and_certify, settings, fits, folder)

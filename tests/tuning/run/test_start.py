@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from results.files import CONFIG
+from results.files import CONFIG, MANIFEST
 from tuning.cluster.mirror import LOCK
 from tuning.config import make_config, to_yaml
 from tuning.errors import ConfigError
@@ -76,6 +76,18 @@ def test_a_run_that_another_launcher_extended_meanwhile_is_not_cut_short(
     assert main([f"--out={tmp_path}", "--name=twice", "--resume"]) == 2
     assert "another launcher has worked on" in capsys.readouterr().err
     assert config.read_text() == extended
+
+
+def test_a_run_that_cannot_go_on_keeps_its_configuration(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stored(tmp_path / "after")
+    config = tmp_path / "after" / CONFIG
+    before = config.read_bytes()
+    (tmp_path / "after" / MANIFEST).write_text("{")
+    assert main([f"--out={tmp_path}", "--name=after", "--resume"]) == 2
+    assert "is damaged; delete it" in capsys.readouterr().err
+    assert config.read_bytes() == before
 
 
 def stored(folder: Path, **elsewhere: str) -> None:
