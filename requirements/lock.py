@@ -40,14 +40,15 @@ def entries(text: str) -> list[str]:
 def main(arguments: list[str]) -> None:
     """Writes the four files."""
     versions = compiled("constraints.txt", "--extra", "dev", *arguments)
-    hashed = ["--constraints", "constraints.txt", "--generate-hashes", "--emit-build-options"]
-    run = compiled("requirements/run.txt", *hashed)
-    dev = compiled("requirements/dev.txt", *hashed, "--extra", "dev")
-    listing = ["--group", "inventory", "--generate-hashes", "--emit-build-options", *arguments]
-    inventory = compiled("requirements/inventory.txt", *listing, sources=())
+    hashed = ["--generate-hashes", "--emit-build-options"]
+    known = [*hashed, "--constraints", "constraints.txt"]
+    run = compiled("requirements/run.txt", *known)
+    dev = compiled("requirements/dev.txt", *known, "--extra", "dev")
+    group = ["--group", "inventory", *arguments]
+    inventory = compiled("requirements/inventory.txt", *hashed, *group, sources=())
 
-    known = set(entries(run))
-    further = "".join(entry for entry in entries(dev) if entry not in known)
+    users = set(entries(run))
+    further = "".join(entry for entry in entries(dev) if entry not in users)
     dev = f"-r run.txt\n{further}"
     for name, title, text in (
         ("constraints.txt", "The versions everything is tested with", versions),
